@@ -1,0 +1,1 @@
+//! autocast: see docs/architecture.md.

@@ -1,0 +1,1 @@
+//! grad-scaler: see docs/architecture.md.

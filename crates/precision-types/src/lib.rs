@@ -1,0 +1,1 @@
+//! precision-types: see docs/architecture.md.
