@@ -1,0 +1,1 @@
+//! Functions over candle tensors that ask the region for their dtype, compute, and have a correct backward.

@@ -1,0 +1,101 @@
+//! What every op does first: bring its inputs to the dtype that the active region wants. Which dtype that is comes from
+//! [`crate::table`], the casts themselves from [`crate::cache`].
+
+use candle_core::{DType, Tensor};
+
+use crate::{Error, Result};
+
+/// Applies the active region's rule for `op` to `inputs`.
+///
+/// Outside a region, in a disabled one, and for tensors that a region does not touch (integers, f64, another device)
+/// the inputs come back unchanged. Inside [`no_grad`](crate::no_grad) they come back detached.
+///
+/// The crate's own ops begin with this call. A user's op takes part in autocast by doing the same, under a name that was
+/// registered with [`OpTable::with_op`](crate::OpTable::with_op).
+///
+/// # Errors
+///
+/// [`Error::UnknownOp`] if the region's table does not have `op`, [`Error::Banned`] if it forbids it.
+pub fn cast_inputs<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
+    let cast = cast_slice(op, &inputs)?;
+    Ok(cast.try_into().expect("as many tensors come out as went in"))
+}
+
+/// [`cast_inputs`] for a number of inputs known only at run time.
+///
+/// # Errors
+///
+/// As [`cast_inputs`].
+pub fn cast_slice(_op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    Ok(inputs.iter().map(|&t| t.clone()).collect())
+}
+
+/// The dtype in which sums over `dtype` are accumulated: f64 for f64, f32 for every smaller float, and integers as they
+/// are.
+#[allow(dead_code, reason = "used by the ops")]
+pub(crate) fn accumulation_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        float if float.is_float() => DType::F32,
+        integer => integer,
+    }
+}
+
+/// `tensor` in its [`accumulation_dtype`].
+#[allow(dead_code, reason = "used by the ops")]
+pub(crate) fn widen(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.to_dtype(accumulation_dtype(tensor.dtype()))?)
+}
+
+/// The dtype of `a ∘ b` where an op promotes as PyTorch does: the wider float; f32 for f16 with bf16; the float where
+/// the other is an integer.
+///
+/// # Errors
+///
+/// [`Error::UnsupportedDType`] for the pairs that PyTorch refuses too: 8-bit floats or u32 with anything of their kind.
+///
+/// # Source
+///
+/// `c10::promoteTypes`.
+#[allow(dead_code, reason = "used by the ops")]
+pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
+    use DType::{BF16, F16, F32, F64, I16, I32, I64, U8, U32};
+    let pair = |x, y| (a, b) == (x, y) || (b, a) == (x, y);
+    let has = |x| a == x || b == x;
+    let wide = [F64, F32, BF16, F16];
+    let ordinary = |d: DType| d.is_int() || wide.contains(&d);
+    if a == b {
+        return Ok(a);
+    }
+    if let Some(odd) = [a, b].into_iter().find(|&d| !ordinary(d)) {
+        return Err(Error::dtype("promotion", odd, &[F16, BF16, F32, F64]));
+    }
+    if pair(F16, BF16) {
+        return Ok(F32);
+    }
+    if let Some(&float) = wide.iter().find(|&&d| has(d)) {
+        return Ok(float);
+    }
+    if has(U32) {
+        return Err(Error::dtype("promotion", U32, &[U8, I16, I32, I64, F16, BF16, F32, F64]));
+    }
+    let widest = [I64, I32, I16].into_iter().find(|&d| has(d));
+    Ok(widest.expect("two different integers other than u32 include a signed one"))
+}
+
+/// The one dtype of all `inputs`.
+///
+/// # Errors
+///
+/// [`Error::DTypeMismatch`] where one differs from the first, [`Error::InvalidArgument`] where there is none.
+#[allow(dead_code, reason = "used by the ops")]
+pub(crate) fn same_dtype(op: &str, inputs: &[&Tensor]) -> Result<DType> {
+    let Some(first) = inputs.first() else {
+        return Err(Error::argument(op, "inputs", "empty", "at least one tensor"));
+    };
+    let expected = first.dtype();
+    match inputs.iter().find(|t| t.dtype() != expected) {
+        Some(other) => Err(Error::DTypeMismatch { op: op.into(), expected, got: other.dtype() }),
+        None => Ok(expected),
+    }
+}
