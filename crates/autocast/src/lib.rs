@@ -5,6 +5,8 @@ mod error;
 pub mod nn;
 pub mod ops;
 mod prepare;
+mod table;
 
 pub use error::{Error, Result};
 pub use prepare::{cast_inputs, cast_slice};
+pub use table::{CastRule, OpTable};
