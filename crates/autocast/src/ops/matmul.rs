@@ -1,0 +1,294 @@
+//! Matrix products: `matmul` and its relatives. All accumulate in f32 (f64 for f64), and so do the sums in their
+//! gradients.
+
+use candle_core::{D, Tensor};
+
+use super::expand::{broadcast_dims, expand};
+use super::product::product;
+use crate::prepare::{cast_inputs, cast_slice, same_dtype, widen};
+use crate::{Error, Result};
+
+/// The product of two tensors with PyTorch's rules: vectors are taken as a row on the left and a column on the right,
+/// leading dimensions broadcast.
+///
+/// # Shapes
+///
+/// `(.., m, k)` with `(.., k, n)` gives `(.., m, n)`; a vector operand loses its dimension in the result.
+///
+/// # Errors
+///
+/// [`Error::ShapeMismatch`] where these do not fit, [`Error::DTypeMismatch`] where the dtypes differ after the region's
+/// rule was applied. The same holds for every function of this file.
+///
+/// # Source
+///
+/// `torch.matmul`.
+pub fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    const OP: &str = "matmul";
+    let [lhs, rhs] = prepared(OP, [lhs, rhs])?;
+    broadcast_product(OP, &lhs, &rhs)
+}
+
+/// The product of two matrices.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn mm(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    let operands = prepared("mm", [lhs, rhs])?;
+    ranked_product("mm", operands, 2, 2)
+}
+
+/// The products of two stacks of matrices, `(b, m, k)` with `(b, k, n)`.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn bmm(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    let operands = prepared("bmm", [lhs, rhs])?;
+    stacked_product("bmm", operands)
+}
+
+/// The product of a matrix and a vector.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn mv(matrix: &Tensor, vector: &Tensor) -> Result<Tensor> {
+    let operands = prepared("mv", [matrix, vector])?;
+    ranked_product("mv", operands, 2, 1)
+}
+
+/// The inner product of two vectors.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn dot(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    let operands = prepared("dot", [lhs, rhs])?;
+    ranked_product("dot", operands, 1, 1)
+}
+
+/// The outer product of two vectors, `(m)` with `(n)` to `(m, n)`.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn outer(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    let operands = prepared("outer", [lhs, rhs])?;
+    outer_product("outer", operands)
+}
+
+/// The inner products along `dim` of two tensors that broadcast to each other.
+///
+/// # Errors
+///
+/// As [`matmul`]; [`Error::InvalidArgument`] if there is no dimension `dim`.
+pub fn linalg_vecdot(lhs: &Tensor, rhs: &Tensor, dim: usize) -> Result<Tensor> {
+    const OP: &str = "linalg_vecdot";
+    let [lhs, rhs] = prepared(OP, [lhs, rhs])?;
+    let dims = broadcast_dims(OP, lhs.dims(), rhs.dims())?;
+    if dim >= dims.len() {
+        return Err(Error::argument(OP, "dim", dim, format!("a dimension below {}", dims.len())));
+    }
+    let size = dims[dim];
+    let aligned = |t: &Tensor| -> Result<Tensor> { Ok(expand(t, &dims)?.transpose(dim, dims.len() - 1)?) };
+    let mut out = dims.clone();
+    out.swap(dim, dims.len() - 1);
+    out.pop();
+    let count = out.iter().product::<usize>();
+    let rows = aligned(&lhs)?.reshape((count, 1, size))?;
+    let columns = aligned(&rhs)?.reshape((count, size, 1))?;
+    // The dimension that came to stand where `dim` was goes back to the end.
+    let mut order = (0..out.len()).filter(|&i| i != dim).collect::<Vec<_>>();
+    if dim < out.len() {
+        order.push(dim);
+    }
+    Ok(product(&rows, &columns)?.reshape(out)?.permute(order)?)
+}
+
+/// `beta · input + alpha · lhs · rhs` for matrices; `input` broadcasts to the product, and is not read if `beta` is 0.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn addmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+    let [input, lhs, rhs] = prepared("addmm", [input, lhs, rhs])?;
+    blend("addmm", &input, &ranked_product("addmm", [lhs, rhs], 2, 2)?, beta, alpha)
+}
+
+/// `beta · input + alpha · matrix · vector`.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn addmv(input: &Tensor, matrix: &Tensor, vector: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+    let [input, matrix, vector] = prepared("addmv", [input, matrix, vector])?;
+    blend("addmv", &input, &ranked_product("addmv", [matrix, vector], 2, 1)?, beta, alpha)
+}
+
+/// `beta · input + alpha · lhs ⊗ rhs` for vectors `lhs` and `rhs`.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn addr(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+    let [input, lhs, rhs] = prepared("addr", [input, lhs, rhs])?;
+    blend("addr", &input, &outer_product("addr", [lhs, rhs])?, beta, alpha)
+}
+
+/// `beta · input + alpha · Σ lhs[i] · rhs[i]` over stacks of matrices.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn addbmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+    const OP: &str = "addbmm";
+    let [input, lhs, rhs] = prepared(OP, [input, lhs, rhs])?;
+    let (b, m, k, n) = stack_sizes(OP, &lhs, &rhs)?;
+    // One product over (batch, k) sums over the batch without rounding in between.
+    let lhs = lhs.transpose(0, 1)?.reshape((m, b * k))?;
+    let product = product(&lhs, &rhs.reshape((b * k, n))?)?;
+    blend(OP, &input, &product, beta, alpha)
+}
+
+/// `beta · input + alpha · lhs · rhs` for stacks of matrices.
+///
+/// # Errors
+///
+/// As [`matmul`].
+pub fn baddbmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+    let [input, lhs, rhs] = prepared("baddbmm", [input, lhs, rhs])?;
+    blend("baddbmm", &input, &stacked_product("baddbmm", [lhs, rhs])?, beta, alpha)
+}
+
+/// The product of a chain of matrices, from left to right.
+///
+/// # Errors
+///
+/// As [`matmul`]; [`Error::InvalidArgument`] for an empty chain.
+pub fn chain_matmul(matrices: &[&Tensor]) -> Result<Tensor> {
+    const OP: &str = "chain_matmul";
+    let matrices = cast_slice(OP, matrices)?;
+    same_dtype(OP, &matrices.iter().collect::<Vec<_>>())?;
+    let Some((first, rest)) = matrices.split_first() else {
+        return Err(Error::argument(OP, "matrices", "empty", "at least one matrix"));
+    };
+    if first.rank() != 2 {
+        return Err(Error::shape(OP, "matrices", first.dims()));
+    }
+    rest.iter().try_fold(first.clone(), |chain, next| ranked_product(OP, [chain, next.clone()], 2, 2))
+}
+
+fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
+    let inputs = cast_inputs(op, inputs)?;
+    same_dtype(op, &inputs.each_ref())?;
+    Ok(inputs)
+}
+
+/// The product of operands that must have these ranks, each 1 or 2.
+fn ranked_product(op: &str, [lhs, rhs]: [Tensor; 2], lhs_rank: usize, rhs_rank: usize) -> Result<Tensor> {
+    for (operand, rank) in [(&lhs, lhs_rank), (&rhs, rhs_rank)] {
+        if operand.rank() != rank {
+            let kind = if rank == 1 { "a vector" } else { "a matrix" };
+            return Err(Error::shape(op, kind, operand.dims()));
+        }
+    }
+    broadcast_product(op, &lhs, &rhs)
+}
+
+fn stack_sizes(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    match (lhs.dims(), rhs.dims()) {
+        (&[b, m, k], &[rhs_b, rhs_k, n]) if (b, k) == (rhs_b, rhs_k) => Ok((b, m, k, n)),
+        (lhs, rhs) => Err(Error::shape(op, "(b, m, k) and (b, k, n)", (lhs, rhs))),
+    }
+}
+
+fn stacked_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
+    stack_sizes(op, &lhs, &rhs)?;
+    Ok(product(&lhs, &rhs)?)
+}
+
+fn outer_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
+    match (lhs.dims(), rhs.dims()) {
+        ([_], [_]) => Ok(product(&lhs.unsqueeze(1)?, &rhs.unsqueeze(0)?)?),
+        (lhs, rhs) => Err(Error::shape(op, "two vectors", (lhs, rhs))),
+    }
+}
+
+fn broadcast_product(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    let mismatch = || Error::shape(op, "(.., m, k) and (.., k, n)", (lhs.dims(), rhs.dims()));
+    if lhs.rank() == 0 || rhs.rank() == 0 {
+        return Err(mismatch());
+    }
+    let row = if lhs.rank() == 1 { lhs.unsqueeze(0)? } else { lhs.clone() };
+    let column = if rhs.rank() == 1 { rhs.unsqueeze(1)? } else { rhs.clone() };
+    let (m, k) = (row.dim(D::Minus2)?, row.dim(D::Minus1)?);
+    let (rhs_k, n) = (column.dim(D::Minus2)?, column.dim(D::Minus1)?);
+    if k != rhs_k {
+        return Err(mismatch());
+    }
+    let leading = |t: &Tensor| t.dims()[..t.rank() - 2].to_vec();
+    let (row_leading, column_leading) = (leading(&row), leading(&column));
+    let mut dims = broadcast_dims(op, &row_leading, &column_leading).map_err(|_| mismatch())?;
+    let out = if column_leading.is_empty() {
+        // One matrix for all of them: a single product, with no sum over copies in the gradient.
+        let rows = row_leading.iter().product::<usize>() * m;
+        product(&row.reshape((rows, k))?, &column)?
+    } else {
+        let batch = dims.iter().product::<usize>();
+        let spread = |t: &Tensor, own: &[usize], a: usize, b: usize| -> Result<Tensor> {
+            if own == dims {
+                return Ok(t.clone());
+            }
+            let mut full = dims.clone();
+            full.extend([a, b]);
+            Ok(expand(t, &full)?.reshape((batch, a, b))?)
+        };
+        let (row, column) = (spread(&row, &row_leading, m, k)?, spread(&column, &column_leading, k, n)?);
+        product(&stacked(&row, batch)?, &stacked(&column, batch)?)?
+    };
+    if lhs.rank() > 1 {
+        dims.push(m);
+    }
+    if rhs.rank() > 1 {
+        dims.push(n);
+    }
+    Ok(out.reshape(dims)?)
+}
+
+/// `t` as `(batch, a, b)`, without a copy where the layout allows it.
+fn stacked(t: &Tensor, batch: usize) -> Result<Tensor> {
+    if t.rank() == 3 {
+        return Ok(t.clone());
+    }
+    let (a, b) = (t.dim(D::Minus2)?, t.dim(D::Minus1)?);
+    if t.transpose(D::Minus2, D::Minus1)?.is_contiguous() {
+        // A transposed view stays one: products read both orders.
+        let flat = t.transpose(D::Minus2, D::Minus1)?.reshape((batch, b, a))?;
+        return Ok(flat.transpose(1, 2)?);
+    }
+    Ok(t.reshape((batch, a, b))?)
+}
+
+/// `beta · input + alpha · product`, in the accumulation dtype.
+fn blend(op: &str, input: &Tensor, product: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+    if broadcast_dims(op, input.dims(), product.dims()).ok().as_deref() != Some(product.dims()) {
+        let expected = format!("an input that broadcasts to {:?}", product.dims());
+        return Err(Error::shape(op, expected, input.dims()));
+    }
+    let scaled = |t: &Tensor, factor: f64| -> Result<Tensor> {
+        let t = widen(t)?;
+        if factor == 1. { Ok(t) } else { Ok(t.affine(factor, 0.)?) }
+    };
+    let scaled_product = scaled(product, alpha)?;
+    let sum = if beta == 0. || product.elem_count() == 0 {
+        // Not read, so that what it holds (NaN, say) cannot matter; its gradient is zero rather than absent.
+        let input = widen(input)?.broadcast_as(product.dims())?;
+        let never = Tensor::zeros(product.dims(), candle_core::DType::U8, product.device())?;
+        never.where_cond(&input, &scaled_product)?
+    } else {
+        scaled_product.broadcast_add(&scaled(input, beta)?)?
+    };
+    Ok(sum.to_dtype(product.dtype())?)
+}
