@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp3, D, Layout, Shape, Storage,
 use super::attention_mask::Bias;
 pub use super::attention_mask::{AttentionDropout, AttentionMask};
 use super::expand::FLOATS;
+use super::product::{product, product_transposed};
 use crate::prepare::{accumulation_dtype, cast_inputs, same_dtype, widen};
 use crate::{Error, Result};
 
@@ -155,7 +156,7 @@ impl Sizes {
 /// `scale · query · keyᵀ` in the accumulation dtype. The scale goes onto the queries, which are the smaller.
 fn scaled_scores(query: &Tensor, key: &Tensor, scale: f64) -> Result<Tensor> {
     let scaled = widen(query)?.affine(scale, 0.)?.to_dtype(query.dtype())?;
-    widen(&scaled.matmul(&key.t()?)?)
+    widen(&product_transposed(&scaled, key)?)
 }
 
 /// The softmax of untracked `(batch, T, S)` scores under a mask.
@@ -195,7 +196,7 @@ fn composed(
         Some(keep) => probabilities.mul(&keep.to_dtype(probabilities.dtype())?)?,
         None => probabilities,
     };
-    Ok(probabilities.to_dtype(value.dtype())?.matmul(value)?)
+    Ok(product(&probabilities.to_dtype(value.dtype())?, value)?)
 }
 
 /// `probabilities · value` as a function of the query, the key and the value that the probabilities were made from.
@@ -213,14 +214,14 @@ impl Attention {
         match &self.keep {
             None => Ok(self.probabilities.clone()),
             Some(keep) => {
-                let wide = self.probabilities.to_dtype(accumulation_dtype(self.probabilities.dtype()))?;
-                (wide * keep.to_dtype(accumulation_dtype(self.probabilities.dtype()))?)?
-                    .to_dtype(self.probabilities.dtype())
+                let dtype = self.probabilities.dtype();
+                let wide = self.probabilities.to_dtype(accumulation_dtype(dtype))?;
+                (&wide * keep.to_dtype(wide.dtype())?)?.to_dtype(dtype)
             }
         }
     }
 
-    fn product<S: BackendStorage>(
+    fn weigh<S: BackendStorage>(
         weights: &S,
         weights_l: &Layout,
         value: &S,
@@ -248,11 +249,10 @@ impl CustomOp3 for Attention {
         value_l: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let weights = self.weights()?;
-        match weights.storage_and_layout() {
-            (storage, layout) => match &*storage {
-                Storage::Cpu(weights) => Self::product(weights, layout, value, value_l),
-                _ => candle_core::bail!("attention: query and value are on different devices"),
-            },
+        let (storage, layout) = weights.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(weights) => Self::weigh(weights, layout, value, value_l),
+            _ => candle_core::bail!("attention: query and value are on different devices"),
         }
     }
 
@@ -266,11 +266,10 @@ impl CustomOp3 for Attention {
         value_l: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
         let weights = self.weights()?;
-        match weights.storage_and_layout() {
-            (storage, layout) => match &*storage {
-                Storage::Cuda(weights) => Self::product(weights, layout, value, value_l),
-                _ => candle_core::bail!("attention: query and value are on different devices"),
-            },
+        let (storage, layout) = weights.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(weights) => Self::weigh(weights, layout, value, value_l),
+            _ => candle_core::bail!("attention: query and value are on different devices"),
         }
     }
 
@@ -284,18 +283,17 @@ impl CustomOp3 for Attention {
         out: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted = [query.track_op(), key.track_op(), value.track_op()];
+        let (query, key, value) = (query.detach(), key.detach(), value.detach());
+        let (out, grad) = (out.detach(), grad.detach().contiguous()?);
         let dtype = query.dtype();
         let wide = accumulation_dtype(dtype);
-        let grad = grad.contiguous()?;
-        let value_grad = match value.track_op() {
-            true => Some(self.weights()?.t()?.matmul(&grad)?),
-            false => None,
-        };
-        if !query.track_op() && !key.track_op() {
+        let value_grad = wanted[2].then(|| product(&self.weights()?.t()?, &grad)).transpose()?;
+        if !wanted[0] && !wanted[1] {
             return Ok((None, None, value_grad));
         }
         let row_sums = (grad.to_dtype(wide)? * out.to_dtype(wide)?)?.sum_keepdim(D::Minus1)?;
-        let weights_grad = grad.matmul(&value.t()?)?.to_dtype(wide)?;
+        let weights_grad = product_transposed(&grad, &value)?.to_dtype(wide)?;
         let probabilities_grad = match &self.keep {
             Some(keep) => (weights_grad * keep.to_dtype(wide)?)?,
             None => weights_grad,
@@ -304,8 +302,8 @@ impl CustomOp3 for Attention {
             (probabilities_grad.broadcast_sub(&row_sums)? * self.probabilities.to_dtype(wide)?)?;
         let scores_grad = scores_grad.to_dtype(dtype)?;
         let scaled = |product: Tensor| product.to_dtype(wide)?.affine(self.scale, 0.)?.to_dtype(dtype);
-        let query_grad = query.track_op().then(|| scaled(scores_grad.matmul(key)?)).transpose()?;
-        let key_grad = key.track_op().then(|| scaled(scores_grad.t()?.matmul(query)?)).transpose()?;
+        let query_grad = wanted[0].then(|| scaled(product(&scores_grad, &key)?)).transpose()?;
+        let key_grad = wanted[1].then(|| scaled(product(&scores_grad.t()?, &query)?)).transpose()?;
         Ok((query_grad, key_grad, value_grad))
     }
 }
