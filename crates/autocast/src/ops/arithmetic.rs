@@ -1,0 +1,183 @@
+//! Sums, differences, products and quotients with PyTorch's broadcasting and type promotion. The gradient of a broadcast
+//! operand is summed in f32 (f64 for f64).
+
+use candle_core::{DType, Tensor};
+
+use super::record::{record, wide};
+use super::sum_to::sum_to;
+use crate::prepare::{cast_inputs, promote_types};
+use crate::{Error, Result};
+
+/// `a + b`.
+///
+/// # Errors
+///
+/// Shapes that do not broadcast, dtypes that do not promote.
+///
+/// # Source
+///
+/// `torch.add`, and its tutorial on type promotion: a tensor with dimensions decides before one without.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("add", [a, b])?;
+    if alike(&a, &b) {
+        return Ok(a.add(&b)?);
+    }
+    let value = off_graph("add", &a, &b, Tensor::broadcast_add)?;
+    record("add", [&a, &b], value, |grad, _, [a, b]| Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?]))
+}
+
+/// `a - b`.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("sub", [a, b])?;
+    if alike(&a, &b) {
+        return Ok(a.sub(&b)?);
+    }
+    let value = off_graph("sub", &a, &b, Tensor::broadcast_sub)?;
+    record("sub", [&a, &b], value, |grad, _, [a, b]| {
+        Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?.neg()?])
+    })
+}
+
+/// `a · b`, element by element.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("mul", [a, b])?;
+    if alike(&a, &b) {
+        return Ok(a.mul(&b)?);
+    }
+    let value = off_graph("mul", &a, &b, Tensor::broadcast_mul)?;
+    record("mul", [&a, &b], value, |grad, _, [a, b]| {
+        let [wa, wb] = operands(grad, [a, b])?;
+        let da = sum_to(&grad.broadcast_mul(&wb)?, a.dims())?;
+        let db = sum_to(&grad.broadcast_mul(&wa)?, b.dims())?;
+        Ok([da, db])
+    })
+}
+
+/// `a / b`; integers divide to f32.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("div", [a, b])?;
+    let dtype = match result_type(&a, &b)? {
+        float if float.is_float() => float,
+        _ => DType::F32,
+    };
+    check_broadcast("div", &a, &b)?;
+    let [x, y] = [a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?];
+    let value = x.broadcast_div(&y)?;
+    record("div", [&a, &b], value, |grad, _, [a, b]| {
+        let [wa, wb] = operands(grad, [a, b])?;
+        let over = grad.broadcast_div(&wb)?;
+        // Not a/b²: the square overflows long before the quotient does.
+        let db = over.mul(&wa.broadcast_div(&wb)?.broadcast_as(over.shape())?)?.neg()?;
+        Ok([sum_to(&over, a.dims())?, sum_to(&db, b.dims())?])
+    })
+}
+
+/// `x + scalar`, the scalar in f32 (f64 for f64) even where `x` is of 16 bits. An integer `x` becomes f32.
+///
+/// # Errors
+///
+/// A float dtype without arithmetic.
+pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
+    let [x] = cast_inputs("add", [x])?;
+    let (dtype, w) = operand(&x)?;
+    record("add", [&x], w.affine(1., scalar)?.to_dtype(dtype)?, |grad, _, [_]| Ok([grad.clone()]))
+}
+
+/// `x · scalar`, the scalar in f32 (f64 for f64) even where `x` is of 16 bits: 65536 is not a number of f16, but
+/// `x · 65536` may be. An integer `x` becomes f32.
+///
+/// # Errors
+///
+/// A float dtype without arithmetic.
+pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
+    let [x] = cast_inputs("mul", [x])?;
+    let (dtype, w) = operand(&x)?;
+    record("mul", [&x], w.affine(scalar, 0.)?.to_dtype(dtype)?, move |grad, _, [_]| {
+        Ok([grad.affine(scalar, 0.)?])
+    })
+}
+
+/// `x / scalar`, as [`mul_scalar`].
+///
+/// # Errors
+///
+/// A float dtype without arithmetic.
+pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
+    let [x] = cast_inputs("div", [x])?;
+    let (dtype, w) = operand(&x)?;
+    let divide = move |t: &Tensor| -> Result<Tensor> {
+        let scalar = Tensor::full(scalar, (), t.device())?.to_dtype(t.dtype())?;
+        Ok(t.broadcast_div(&scalar)?)
+    };
+    record("div", [&x], divide(&w)?.to_dtype(dtype)?, move |grad, _, [_]| Ok([divide(grad)?]))
+}
+
+/// Whether candle's own op does: nothing to broadcast, promote, or sum over in the backward pass.
+fn alike(a: &Tensor, b: &Tensor) -> bool {
+    a.dtype() == b.dtype() && a.dims() == b.dims()
+}
+
+fn off_graph(
+    op: &str,
+    a: &Tensor,
+    b: &Tensor,
+    compute: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    let dtype = result_type(a, b)?;
+    check_broadcast(op, a, b)?;
+    Ok(compute(&a.detach().to_dtype(dtype)?, &b.detach().to_dtype(dtype)?)?)
+}
+
+/// Both operands in the dtype of the widened gradient.
+fn operands(grad: &Tensor, inputs: [&Tensor; 2]) -> Result<[Tensor; 2]> {
+    let [a, b] = inputs;
+    Ok([a.detach().to_dtype(grad.dtype())?, b.detach().to_dtype(grad.dtype())?])
+}
+
+/// The dtype of `x` with a scalar, and `x` widened.
+fn operand(x: &Tensor) -> Result<(DType, Tensor)> {
+    if x.dtype().is_int() {
+        return Ok((DType::F32, x.to_dtype(DType::F32)?));
+    }
+    let [w] = wide([x])?;
+    Ok((x.dtype(), w))
+}
+
+/// The dtype of an op on `a` and `b`: tensors without dimensions count only where they are of a higher kind (a float
+/// among integers).
+///
+/// # Source
+///
+/// `torch.result_type`.
+pub(super) fn result_type(a: &Tensor, b: &Tensor) -> Result<DType> {
+    let (with, without) = match (a.rank(), b.rank()) {
+        (0, 0) => return promote_types(a.dtype(), b.dtype()),
+        (0, _) => (b, a),
+        (_, 0) => (a, b),
+        _ => return promote_types(a.dtype(), b.dtype()),
+    };
+    match with.dtype().is_int() && without.dtype().is_float() {
+        true => Ok(without.dtype()),
+        false => Ok(with.dtype()),
+    }
+}
+
+/// An error unless the shapes broadcast.
+pub(super) fn check_broadcast(op: &str, a: &Tensor, b: &Tensor) -> Result<Vec<usize>> {
+    match a.shape().broadcast_shape_binary_op(b.shape(), "broadcast") {
+        Ok(shape) => Ok(shape.into_dims()),
+        Err(_) => Err(Error::shape(op, format!("a shape that broadcasts with {:?}", a.dims()), b.dims())),
+    }
+}

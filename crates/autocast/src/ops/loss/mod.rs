@@ -1,0 +1,44 @@
+//! Losses. All arithmetic is in f32 (f64 for f64); the value is rounded once to the dtype of the inputs, which the
+//! tables' rule for losses widens to f32 in a region.
+
+mod cross_entropy;
+mod targets;
+
+pub use cross_entropy::{CrossEntropy, cross_entropy};
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// What becomes of the losses of single elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reduction {
+    /// They are returned.
+    None,
+    /// Their mean: NaN over nothing, as in PyTorch.
+    #[default]
+    Mean,
+    /// Their sum: 0 over nothing.
+    Sum,
+}
+
+impl Reduction {
+    /// Reduces widened element losses.
+    fn apply(self, losses: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::None => losses.clone(),
+            Self::Sum => losses.sum_all()?,
+            Self::Mean => (losses.sum_all()? / losses.elem_count() as f64)?,
+        })
+    }
+
+    /// The gradient of each of the elements of shape `dims`, from that of the reduced loss.
+    fn spread(self, grad: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        let count: usize = dims.iter().product();
+        Ok(match self {
+            Self::None => grad.clone(),
+            Self::Sum => grad.broadcast_as(dims)?,
+            Self::Mean => (grad / count as f64)?.broadcast_as(dims)?,
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! Losses: gradients and agreement of the dtypes.
+
+mod common;
+
+use candle_core::Device;
+use common::{cases_losses, check::check_all};
+
+#[test]
+fn gradients_and_dtypes_agree() {
+    check_all(cases_losses::CASES, &Device::Cpu);
+}
