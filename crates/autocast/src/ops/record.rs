@@ -84,7 +84,8 @@ impl Node {
         let mut out = [const { None }; N];
         for ((slot, grad), input) in out.iter_mut().zip(grads).zip(inputs) {
             if input.track_op() {
-                *slot = Some(grad.to_dtype(input.dtype())?);
+                // Detached, so that a gradient never holds the graph that it was computed from.
+                *slot = Some(grad.detach().to_dtype(input.dtype())?);
             }
         }
         Ok(out)
