@@ -1,1 +1,12 @@
-//! backends: see docs/architecture.md.
+//! CPU and CUDA kernels behind safe functions: slices and device buffers in, results out.
+//!
+//! No tensor, no graph: which tensor goes into which kernel is the caller's business. A kernel lives in
+//! `kernels/<op>/`, whose `mod.rs` states its formula and what it does with rounding, NaN, signed zero and
+//! subnormals, and whose `scalar.rs` is the oracle that every other path is held to.
+
+mod error;
+mod floats;
+pub mod kernels;
+
+pub use error::{Error, Result};
+pub use floats::{Element, Floats, Real, Store};

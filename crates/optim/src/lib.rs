@@ -1,1 +1,25 @@
-//! optim: see docs/architecture.md.
+//! Optimizers whose arithmetic is f32 (f64 for f64 parameters) whatever a parameter is stored in, and schedules.
+//!
+//! Every optimizer is a [`Fused`] with a [`Rule`]: one pass looks at the gradients, one parallel pass unscales, clips,
+//! updates and writes back the copy that the model reads. What a 16-bit parameter cannot hold is kept as [`WriteBack`]
+//! says, by default in an f32 master. When a step is taken is decided elsewhere: by the loop, or by a
+//! [`grad_scaler::GradScaler`].
+
+mod clip;
+mod cpu;
+mod error;
+mod fused;
+mod group;
+mod optimizer;
+mod rule;
+mod saved;
+mod state;
+
+pub use clip::{Clip, clip_grad_norm, clip_grad_value};
+pub use error::{Error, Result};
+pub use fused::Fused;
+pub use grad_scaler::{OptimizerId, Parameter, ScaledOptimizer, StepOutcome, Unscaling};
+pub use group::Group;
+pub use optimizer::{Optimizer, named_parameters};
+pub use rule::{Adam, AdamConfig, AdamW, AdamWConfig, Rule};
+pub use state::WriteBack;

@@ -1,0 +1,5 @@
+//! The kernels, one folder each.
+
+pub mod adamw;
+pub mod fused_step;
+pub mod grad_stats;

@@ -1,0 +1,81 @@
+//! The crate's one error type.
+
+/// What can go wrong in configuring or using a scaler.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting outside its range.
+    #[error("{setting} is {got}; allowed: {allowed}")]
+    InvalidSetting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is allowed, in words.
+        allowed: &'static str,
+        /// What came.
+        got: f64,
+    },
+    /// `unscale_` a second time, which would divide the gradients by the scale twice.
+    #[error("unscale_() was already called on this optimizer since the last update(); call it once per step")]
+    AlreadyUnscaled,
+    /// `unscale_` after `step`, when there is nothing left to do with the gradients.
+    #[error("unscale_() was called after step(); call it between backward() and step()")]
+    UnscaleAfterStep,
+    /// `step` a second time.
+    #[error("step() was already called on this optimizer since the last update(); call update() in between")]
+    AlreadyStepped,
+    /// `update` when no gradient was looked at.
+    #[error("update() found no inf checks recorded; call step() or unscale_() on an optimizer first")]
+    NoInfChecks,
+    /// An optimizer none of whose parameters has a gradient.
+    #[error(
+        "{op}: none of the optimizer's {parameters} parameters has a gradient; is the loss computed from them?"
+    )]
+    NoGradients {
+        /// The call.
+        op: &'static str,
+        /// How many parameters the optimizer has.
+        parameters: usize,
+    },
+    /// bf16 has the exponent range of f32: its gradients neither vanish nor overflow, and PyTorch refuses to scale them.
+    #[error("{op}: {what} is bf16, which needs no loss scaling; use GradScaler::disabled() with bf16")]
+    Bf16 {
+        /// The call.
+        op: &'static str,
+        /// The tensor.
+        what: String,
+    },
+    /// A loss or gradient that is not a float.
+    #[error("{op}: {what} has dtype {got}; expected a floating dtype")]
+    NotAFloat {
+        /// The call.
+        op: &'static str,
+        /// The tensor.
+        what: String,
+        /// Its dtype.
+        got: &'static str,
+    },
+    /// A tensor on a device that this build has no kernels for.
+    #[error("{op}: {what} is on {got}; this build supports {supported}")]
+    UnsupportedDevice {
+        /// The call.
+        op: &'static str,
+        /// The tensor.
+        what: String,
+        /// Where it is.
+        got: String,
+        /// What would have worked.
+        supported: &'static str,
+    },
+    /// An optimizer's own error.
+    #[error("the optimizer failed: {0}")]
+    Optimizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A kernel failed.
+    #[error(transparent)]
+    Backend(#[from] backends::Error),
+}
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,95 @@
+//! The gradients of an optimizer's parameters, looked at and unscaled in the store.
+
+use crate::{Error, Parameter, Result};
+use backends::Floats;
+use backends::kernels::grad_stats::{GradStats, grad_stats};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+
+/// Says whether there are kernels for `device`.
+pub(crate) fn check_device(op: &'static str, what: &str, device: &Device) -> Result<()> {
+    if device.is_cpu() {
+        return Ok(());
+    }
+    Err(Error::UnsupportedDevice {
+        op,
+        what: what.to_string(),
+        got: format!("{:?}", device.location()),
+        supported: "the CPU",
+    })
+}
+
+/// The statistics of every gradient that `parameters` have in the store, with the index of its parameter.
+pub(crate) fn stats(
+    op: &'static str,
+    parameters: &[Parameter],
+    grads: &GradStore,
+    inv_scale: f32,
+) -> Result<Vec<(usize, GradStats)>> {
+    let mut present = Vec::new();
+    for (index, parameter) in parameters.iter().enumerate() {
+        if let Some(grad) = grads.get(&parameter.var) {
+            check_dtype(op, &parameter.name, grad.dtype())?;
+            check_device(op, &parameter.name, grad.device())?;
+            present.push((index, grad.contiguous()?));
+        }
+    }
+    if present.is_empty() {
+        return Err(Error::NoGradients { op, parameters: parameters.len() });
+    }
+    let guards: Vec<_> = present.iter().map(|(_, grad)| grad.storage_and_layout()).collect();
+    let slices: Vec<Floats<'_>> =
+        guards.iter().filter_map(|(storage, layout)| floats(storage, layout.contiguous_offsets()?)).collect();
+    debug_assert_eq!(slices.len(), present.len(), "every gradient is a contiguous float on the CPU");
+    let stats = grad_stats(&slices, inv_scale);
+    Ok(present.iter().map(|(index, _)| *index).zip(stats).collect())
+}
+
+/// The statistics of all gradients together.
+pub(crate) fn inspect(
+    op: &'static str,
+    parameters: &[Parameter],
+    grads: &GradStore,
+    inv_scale: f32,
+) -> Result<GradStats> {
+    let each = stats(op, parameters, grads, inv_scale)?;
+    Ok(each.into_iter().fold(GradStats::default(), |all, (_, one)| all.merge(one)))
+}
+
+/// Multiplies the gradients by `inv_scale`, 16-bit ones widened to f32 first.
+pub(crate) fn unscale(parameters: &[Parameter], grads: &mut GradStore, inv_scale: f32) -> Result<()> {
+    for parameter in parameters {
+        if let Some(grad) = grads.get(&parameter.var) {
+            let unscaled = unscaled(grad, inv_scale)?;
+            grads.insert(&parameter.var, unscaled);
+        }
+    }
+    Ok(())
+}
+
+/// One gradient, widened and unscaled.
+pub(crate) fn unscaled(grad: &Tensor, inv_scale: f32) -> Result<Tensor> {
+    let wide = if grad.dtype() == DType::F64 { grad.clone() } else { grad.to_dtype(DType::F32)? };
+    Ok(wide.affine(f64::from(inv_scale), 0.0)?)
+}
+
+fn check_dtype(op: &'static str, name: &str, dtype: DType) -> Result<()> {
+    let what = || format!("the gradient of '{name}'");
+    match dtype {
+        DType::F16 | DType::F32 | DType::F64 => Ok(()),
+        DType::BF16 => Err(Error::Bf16 { op, what: what() }),
+        other => Err(Error::NotAFloat { op, what: what(), got: other.as_str() }),
+    }
+}
+
+fn floats(storage: &Storage, (start, end): (usize, usize)) -> Option<Floats<'_>> {
+    let Storage::Cpu(storage) = storage else { return None };
+    match storage {
+        CpuStorage::F16(x) => Some(Floats::F16(x)),
+        CpuStorage::BF16(x) => Some(Floats::Bf16(x)),
+        CpuStorage::F32(x) => Some(Floats::F32(x)),
+        CpuStorage::F64(x) => Some(Floats::F64(x)),
+        _ => None,
+    }?
+    .get(start..end)
+}

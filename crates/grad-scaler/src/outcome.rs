@@ -1,0 +1,24 @@
+//! What became of a step.
+
+/// Whether a step changed the parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The parameters moved.
+    Applied,
+    /// A gradient was infinite or NaN: no parameter, moment or step counter changed.
+    Skipped {
+        /// The parameters whose gradients overflowed, where diagnostics are on; empty where they are off.
+        overflowed: Vec<String>,
+    },
+    /// The device is still deciding. [`GradScaler::steps`](crate::GradScaler::steps) knows later. Never on a CPU.
+    Pending,
+}
+
+/// How many steps were taken and how many were not, over all of a scaler's optimizers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Steps that changed the parameters.
+    pub applied: u64,
+    /// Steps that found an infinity or NaN.
+    pub skipped: u64,
+}

@@ -1,0 +1,94 @@
+//! The crate's one error type.
+
+/// What can go wrong in making, stepping, saving or loading an optimizer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting outside its range.
+    #[error("{setting} is {got}; allowed: {allowed}")]
+    InvalidSetting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is allowed, in words.
+        allowed: &'static str,
+        /// What came.
+        got: f64,
+    },
+    /// A parameter that the optimizer cannot update.
+    #[error("parameter '{name}': {problem}")]
+    BadParameter {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
+    /// A gradient that does not belong to its parameter.
+    #[error("gradient of '{name}': expected {expected}, got {got}")]
+    BadGradient {
+        /// The parameter's name.
+        name: String,
+        /// What fits.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// A tensor on a device that this build has no kernels for.
+    #[error("parameter '{name}' is on {got}; this build supports {supported}")]
+    UnsupportedDevice {
+        /// The parameter's name.
+        name: String,
+        /// Where it is.
+        got: String,
+        /// What would have worked.
+        supported: &'static str,
+    },
+    /// A setting that must be chosen before the first step.
+    #[error("{setting} must be set before the first step, and {steps} were taken")]
+    AlreadyStepped {
+        /// The setting's name.
+        setting: &'static str,
+        /// The steps taken.
+        steps: u64,
+    },
+    /// A saved state without an entry that this optimizer needs.
+    #[error("the saved state lacks '{key}'; was it saved from this optimizer over these parameters?")]
+    MissingState {
+        /// The entry.
+        key: String,
+    },
+    /// A saved state with an entry that this optimizer has no place for.
+    #[error("the saved state has '{key}', for which this optimizer has no place")]
+    UnexpectedState {
+        /// The entry.
+        key: String,
+    },
+    /// A saved entry of the wrong dtype or shape.
+    #[error("the saved '{key}' is {got}; expected {expected}")]
+    StateMismatch {
+        /// The entry.
+        key: String,
+        /// What fits.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A kernel failed.
+    #[error(transparent)]
+    Backend(#[from] backends::Error),
+}
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// `Ok` where `holds`.
+pub(crate) fn check(setting: &'static str, allowed: &'static str, got: f64, holds: bool) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::InvalidSetting { setting, allowed, got }) }
+}
+
+/// Learning rates, decays and the like.
+pub(crate) fn check_non_negative(setting: &'static str, got: f64) -> Result<()> {
+    check(setting, "a finite number, 0 or above", got, got.is_finite() && got >= 0.0)
+}

@@ -1,0 +1,94 @@
+//! Adam and AdamW.
+
+use super::{At, Rule};
+use crate::error::{check, check_non_negative};
+use crate::{Fused, Result};
+use backends::Real;
+use backends::kernels::adamw::{self, Decay, Settings};
+use backends::kernels::fused_step;
+
+/// Adam with weight decay apart from the gradient (Loshchilov and Hutter, 2019).
+pub type AdamW = Fused<AdamWConfig>;
+
+/// Adam with weight decay added to the gradient (Kingma and Ba, 2015).
+pub type Adam = Fused<AdamConfig>;
+
+/// The settings of [`AdamW`], with PyTorch's defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    /// The learning rate.
+    pub lr: f64,
+    /// The decay rates of the means of the gradient and of its square.
+    pub betas: (f64, f64),
+    /// Added to the root of the mean square, in f32 whatever the parameter's dtype.
+    pub eps: f64,
+    /// Weights shrink by `lr * weight_decay` at each step.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+/// The settings of [`Adam`], with PyTorch's defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamConfig {
+    /// The learning rate.
+    pub lr: f64,
+    /// The decay rates of the means of the gradient and of its square.
+    pub betas: (f64, f64),
+    /// Added to the root of the mean square, in f32 whatever the parameter's dtype.
+    pub eps: f64,
+    /// `weight_decay * weight` is added to the gradient.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+macro_rules! adam_rule {
+    ($config:ty, $decay:path) => {
+        impl Rule for $config {
+            fn validate(&self) -> Result<()> {
+                check_non_negative("lr", self.lr)?;
+                check_beta("beta1", self.betas.0)?;
+                check_beta("beta2", self.betas.1)?;
+                check_non_negative("eps", self.eps)?;
+                check_non_negative("weight_decay", self.weight_decay)
+            }
+
+            fn lr(&self) -> f64 {
+                self.lr
+            }
+
+            fn set_lr(&mut self, lr: f64) {
+                self.lr = lr;
+            }
+
+            fn weight_decay(&self) -> f64 {
+                self.weight_decay
+            }
+
+            fn moment_names(&self) -> &'static [&'static str] {
+                &["exp_avg", "exp_avg_sq"]
+            }
+
+            fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
+                let At { lr, weight_decay, step } = *at;
+                let Self { betas, eps, .. } = *self;
+                adamw::AdamW::new(&Settings { lr, betas, eps, decay: $decay(weight_decay), step })
+            }
+        }
+    };
+}
+adam_rule!(AdamWConfig, Decay::Decoupled);
+adam_rule!(AdamConfig, Decay::L2);
+
+pub(super) fn check_beta(setting: &'static str, beta: f64) -> Result<()> {
+    check(setting, "0 or above, and below 1", beta, (0.0..1.0).contains(&beta))
+}
