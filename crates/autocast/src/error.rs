@@ -64,6 +64,9 @@ pub enum Error {
         /// What would have been accepted.
         expected: String,
     },
+    /// A precision that the accelerator does not run.
+    #[error(transparent)]
+    UnsupportedPrecision(#[from] precision_types::UnsupportedPrecision),
     /// candle refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

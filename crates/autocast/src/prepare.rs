@@ -3,7 +3,12 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    cache::CastCache,
+    region::{self, Active, GradMode},
+    table::Input,
+};
 
 /// Applies the active region's rule for `op` to `inputs`.
 ///
@@ -26,8 +31,35 @@ pub fn cast_inputs<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Te
 /// # Errors
 ///
 /// As [`cast_inputs`].
-pub fn cast_slice(_op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
-    Ok(inputs.iter().map(|&t| t.clone()).collect())
+pub fn cast_slice(op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let (region, grad_mode) = region::current();
+    let Some(region) = region else {
+        return Ok(inputs.iter().map(|&tensor| recorded(tensor, grad_mode)).collect());
+    };
+    let seen: Vec<Input> =
+        inputs.iter().map(|t| Input { dtype: t.dtype(), on_device: region.covers(t.device()) }).collect();
+    let dtypes = region.table().cast_dtypes(op, region.fast_dtype(), &seen)?;
+    inputs.iter().zip(dtypes).map(|(&tensor, dtype)| cast(tensor, dtype, grad_mode, &region)).collect()
+}
+
+fn cast(tensor: &Tensor, dtype: DType, grad_mode: GradMode, region: &Active) -> Result<Tensor> {
+    if tensor.dtype() == dtype {
+        return Ok(recorded(tensor, grad_mode));
+    }
+    let cast = || Ok(recorded(tensor, grad_mode).to_dtype(dtype)?);
+    if dtype == region.fast_dtype() && CastCache::takes(tensor) {
+        region::with_cache(|cache| cache.get_or_cast(tensor, dtype, grad_mode, region.cache_policy(), cast))
+    } else {
+        cast()
+    }
+}
+
+/// The tensor as an op may use it: without its history where no graph is recorded.
+fn recorded(tensor: &Tensor, grad_mode: GradMode) -> Tensor {
+    match grad_mode {
+        GradMode::Record => tensor.clone(),
+        GradMode::Off => tensor.detach(),
+    }
 }
 
 /// The dtype in which sums over `dtype` are accumulated: f64 for f64, f32 for every smaller float, and integers as they
