@@ -3,6 +3,7 @@
 
 mod backward;
 mod cache;
+mod complex;
 mod error;
 pub mod nn;
 pub mod ops;
@@ -12,6 +13,7 @@ mod table;
 
 pub use backward::{backward, deep_stack};
 pub use cache::{CachePolicy, CacheStats, parameters_changed};
+pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
 pub use prepare::{cast_inputs, cast_slice};
 pub use region::{Autocast, RegionGuard, cache_stats, no_grad};

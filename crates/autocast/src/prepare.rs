@@ -55,7 +55,7 @@ fn cast(tensor: &Tensor, dtype: DType, grad_mode: GradMode, region: &Active) -> 
 }
 
 /// The tensor as an op may use it: without its history where no graph is recorded.
-fn recorded(tensor: &Tensor, grad_mode: GradMode) -> Tensor {
+pub(crate) fn recorded(tensor: &Tensor, grad_mode: GradMode) -> Tensor {
     match grad_mode {
         GradMode::Record => tensor.clone(),
         GradMode::Off => tensor.detach(),
