@@ -92,7 +92,7 @@ impl Precision {
 
     /// Whether the loss has to be scaled before the backward pass.
     ///
-    /// It has to wherever gradients are f16: below 2⁻²⁴ they would be zero. bf16 has f32's range and needs none.
+    /// It has to wherever gradients are f16: those below 2⁻²⁵ would be zero. bf16 has f32's range and needs none.
     pub const fn needs_loss_scaling(self) -> bool {
         matches!(self.compute_dtype(), DType::F16)
     }

@@ -1,45 +1,14 @@
-//! Rounding and ULPs, held to oracles that share no code with them: a search among all the values of a 16-bit or 8-bit
-//! format, which `half` or the textbook formula lists, and Rust's own casts for f32 and f64.
+//! Rounding to nearest and ULPs, held to oracles that share no code with them: a search among all the values of a 16-bit
+//! or 8-bit format, and Rust's own casts for f32 and f64.
+
+mod oracle;
 
 use half::{bf16, f16};
+use oracle::{SMALL, all_bits, any_f64, magnitudes, meaning};
 use precision_types::{
     FloatFormat, bf16_from_f64, f16_from_f64, round_nearest_even, round_stochastic, ulp_distance,
 };
 use proptest::prelude::*;
-
-const SMALL: [FloatFormat; 4] =
-    [FloatFormat::F8E4M3, FloatFormat::F8E5M2, FloatFormat::F16, FloatFormat::Bf16];
-
-/// What a bit pattern means, by another route than the crate's.
-fn meaning(format: FloatFormat, bits: u64) -> f64 {
-    match format {
-        FloatFormat::F16 => f16::from_bits(bits as u16).to_f64(),
-        FloatFormat::Bf16 => bf16::from_bits(bits as u16).to_f64(),
-        // E5M2 is the upper half of an f16.
-        FloatFormat::F8E5M2 => f16::from_bits((bits as u16) << 8).to_f64(),
-        FloatFormat::F8E4M3 => {
-            let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
-            let (exponent, mantissa) = ((bits >> 3 & 0xf) as i32, (bits & 7) as f64);
-            match (exponent, bits & 7) {
-                (15, 7) => f64::NAN,
-                (0, _) => sign * mantissa / 8.0 * 2.0_f64.powi(-6),
-                _ => sign * (1.0 + mantissa / 8.0) * 2.0_f64.powi(exponent - 7),
-            }
-        }
-        FloatFormat::F32 => f32::from_bits(bits as u32).into(),
-        FloatFormat::F64 => f64::from_bits(bits),
-    }
-}
-
-fn all_bits(format: FloatFormat) -> std::ops::Range<u64> {
-    0..1 << format.bits()
-}
-
-/// The non-negative finite values in rising order; the index of each is its bit pattern.
-fn magnitudes(format: FloatFormat) -> Vec<f64> {
-    let values = all_bits(format).map(|bits| meaning(format, bits));
-    values.take_while(|value| value.is_finite()).collect()
-}
 
 /// The bits of the value nearest to `value`, by search. `values` are the format's magnitudes.
 fn nearest_by_search(format: FloatFormat, values: &[f64], value: f64) -> u64 {
@@ -192,72 +161,6 @@ fn ulp_is_the_gap_above_every_value() {
     assert_eq!(FloatFormat::F64.ulp(f64::MIN_POSITIVE / 4.0), f64::from_bits(1));
 }
 
-/// All 2¹⁶ values of a 16-bit random source, on f32s whose position between two bf16s is a multiple of 2⁻¹⁶: their mean
-/// is the f32, exactly.
-#[test]
-fn stochastic_rounding_is_unbiased_over_all_random_bits() {
-    let bases = [0x3f80_0000_u32, 0x4049_0000, 0x0001_0000, 0x0000_0000, 0x7f7e_0000, 0xc2c8_0000];
-    for base in bases {
-        for low in [0_u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
-            let value = f64::from(f32::from_bits(base | low));
-            let [below, above] = [base, base + 0x1_0000].map(|bits| f64::from(f32::from_bits(bits)));
-            let away = (0..=u64::from(u16::MAX))
-                .map(|random| round_stochastic(value, FloatFormat::Bf16, random << 48))
-                .inspect(|rounded| assert!(*rounded == below || *rounded == above, "{value:e} {rounded:e}"))
-                .filter(|&rounded| rounded == above)
-                .count();
-            assert_eq!(away, low as usize, "{value:e}");
-            let mean = below + (above - below) * away as f64 / 65536.0;
-            assert_eq!(mean, value);
-        }
-    }
-}
-
-/// The add-and-truncate that kernels do on an f32's bits is the same function of the same random bits.
-#[test]
-fn stochastic_rounding_is_what_an_integer_kernel_does() {
-    let mut random = 0x9e37_79b9_u32;
-    for bits in (0..=u32::MAX).step_by(65_521) {
-        random = random.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
-        let value = f32::from_bits(bits);
-        if value.is_finite() {
-            let noise = random >> 16;
-            let kernel = f32::from_bits((bits + noise) & 0xffff_0000);
-            let oracle = round_stochastic(value.into(), FloatFormat::Bf16, u64::from(noise) << 48);
-            assert_eq!(f64::from(kernel).to_bits(), oracle.to_bits(), "{bits:#x} + {noise:#x}");
-        }
-    }
-}
-
-#[test]
-fn above_the_largest_value_stochastic_rounding_may_overflow() {
-    let value = FloatFormat::F16.max() + 8.0;
-    assert_eq!(round_stochastic(value, FloatFormat::F16, 0), FloatFormat::F16.max());
-    assert_eq!(round_stochastic(-value, FloatFormat::F16, u64::MAX), f64::NEG_INFINITY);
-    assert!(round_stochastic(449.0, FloatFormat::F8E4M3, u64::MAX).is_nan());
-    assert_eq!(round_stochastic(1e300, FloatFormat::Bf16, 0), f64::INFINITY);
-}
-
-#[test]
-fn far_below_the_smallest_value_stochastic_rounding_keeps_the_odds() {
-    // 2⁻⁶⁰ of the way to the smallest f16: the last 16 of 2⁶⁴ random words.
-    let value = FloatFormat::F16.min_subnormal() * 2.0_f64.powi(-60);
-    let smallest = FloatFormat::F16.min_subnormal();
-    assert_eq!(round_stochastic(value, FloatFormat::F16, u64::MAX - 15), smallest);
-    assert_eq!(round_stochastic(value, FloatFormat::F16, u64::MAX - 16), 0.0);
-    // Nearer to zero than 2⁻⁶⁴ of the way: never.
-    assert_eq!(round_stochastic(f64::MIN_POSITIVE, FloatFormat::F16, u64::MAX).to_bits(), 0);
-}
-
-/// Any bit pattern, with the exponents where small formats live as likely as all the others.
-fn any_f64() -> impl Strategy<Value = f64> {
-    let near = (any::<bool>(), -160..160_i32, 0_u64..1 << 52).prop_map(|(negative, exponent, mantissa)| {
-        let field = (1023 + exponent) as u64;
-        f64::from_bits(u64::from(negative) << 63 | field << 52 | mantissa)
-    });
-    prop_oneof![any::<u64>().prop_map(f64::from_bits), near]
-}
-
 #[test]
 fn nearest_agrees_with_a_search_among_all_values() {
     let values = SMALL.map(|format| (format, magnitudes(format)));
@@ -290,23 +193,6 @@ proptest! {
         prop_assert_eq!(FloatFormat::F32.to_bits(value), u64::from((value as f32).to_bits()));
         prop_assert_eq!(FloatFormat::F64.to_bits(value), value.to_bits());
         prop_assert_eq!(FloatFormat::F64.from_bits(value.to_bits()), value);
-    }
-
-    #[test]
-    fn stochastic_rounding_takes_one_of_the_two_neighbours(value in any_f64(), random_bits: u64) {
-        prop_assume!(!value.is_nan());
-        for format in FloatFormat::ALL {
-            let rounded = round_stochastic(value, format, random_bits);
-            let magnitude = rounded.abs();
-            prop_assert_eq!(rounded.is_sign_negative(), value.is_sign_negative());
-            let ulp = format.ulp(value);
-            if !rounded.is_finite() {
-                prop_assert!(value.abs() > format.max(), "{} {:e}", format, value);
-            } else {
-                prop_assert_eq!(round_nearest_even(rounded, format), rounded);
-                prop_assert!((magnitude - value.abs()).abs() < ulp, "{} {:e}", format, value);
-            }
-        }
     }
 
     #[test]
