@@ -54,7 +54,8 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     }
     let mut dims = ids.dims().to_vec();
     dims.push(width);
-    let flat = ids.flatten_all()?.contiguous()?;
+    // i64, because candle takes the largest u8 and u32 for "no row" and gives zeros.
+    let flat = ids.flatten_all()?.to_dtype(DType::I64)?.contiguous()?;
     let picked = if flat.elem_count() == 0 || width == 0 {
         // No row is used, yet the (zero) gradient stays in the graph.
         weight.narrow(0, 0, 0)?.reshape((0, width))?.reshape(dims.as_slice())?
@@ -94,7 +95,7 @@ impl Op2 for Lookup {
         let grad = match self.padding {
             None => grad,
             Some(row) => {
-                let used = ids.to_dtype(DType::I64)?.ne(row as i64)?.unsqueeze(1)?;
+                let used = ids.ne(row as i64)?.unsqueeze(1)?;
                 used.broadcast_as(grad.shape())?.where_cond(&grad, &grad.zeros_like()?)?
             }
         };

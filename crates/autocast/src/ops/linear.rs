@@ -35,24 +35,29 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<
             (input, weight, Some(bias))
         }
     };
+    affine_map(OP, &input, &weight, bias.as_ref())
+}
+
+/// [`linear`] for `op`, whose inputs have one dtype already.
+pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let &[out_features, in_features] = weight.dims() else {
-        return Err(Error::shape(OP, "a weight of shape (out, in)", weight.dims()));
+        return Err(Error::shape(op, "a weight of shape (out, in)", weight.dims()));
     };
     let Some((&last, leading)) = input.dims().split_last() else {
-        return Err(Error::shape(OP, format!("an input of shape (.., {in_features})"), input.dims()));
+        return Err(Error::shape(op, format!("an input of shape (.., {in_features})"), input.dims()));
     };
     if last != in_features {
-        return Err(Error::shape(OP, format!("an input of shape (.., {in_features})"), input.dims()));
+        return Err(Error::shape(op, format!("an input of shape (.., {in_features})"), input.dims()));
     }
-    if let Some(bias) = &bias
+    if let Some(bias) = bias
         && bias.dims() != [out_features]
     {
-        return Err(Error::shape(OP, format!("a bias of shape ({out_features})"), bias.dims()));
+        return Err(Error::shape(op, format!("a bias of shape ({out_features})"), bias.dims()));
     }
 
     let rows = input.elem_count().checked_div(in_features).unwrap_or_else(|| leading.iter().product());
-    let flat = product_transposed(&input.reshape((rows, in_features))?, &weight)?;
-    let flat = match &bias {
+    let flat = product_transposed(&input.reshape((rows, in_features))?, weight)?;
+    let flat = match bias {
         Some(bias) => add_bias(&flat, bias, 1)?,
         None => flat,
     };

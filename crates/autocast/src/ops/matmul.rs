@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 
 use super::expand::{broadcast_dims, expand};
 use super::product::product;
-use crate::prepare::{cast_inputs, cast_slice, same_dtype, widen};
+use crate::prepare::{cast_inputs, cast_slice, promote_types, same_dtype, widen};
 use crate::{Error, Result};
 
 /// The product of two tensors with PyTorch's rules: vectors are taken as a row on the left and a column on the right,
@@ -69,13 +69,13 @@ pub fn dot(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
     ranked_product("dot", operands, 1, 1)
 }
 
-/// The outer product of two vectors, `(m)` with `(n)` to `(m, n)`.
+/// The outer product of two vectors, `(m)` with `(n)` to `(m, n)`. Mixed dtypes are promoted.
 ///
 /// # Errors
 ///
 /// As [`matmul`].
 pub fn outer(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
-    let operands = prepared("outer", [lhs, rhs])?;
+    let operands = promoted("outer", [lhs, rhs])?;
     outer_product("outer", operands)
 }
 
@@ -127,13 +127,13 @@ pub fn addmv(input: &Tensor, matrix: &Tensor, vector: &Tensor, beta: f64, alpha:
     blend("addmv", &input, &ranked_product("addmv", [matrix, vector], 2, 1)?, beta, alpha)
 }
 
-/// `beta · input + alpha · lhs ⊗ rhs` for vectors `lhs` and `rhs`.
+/// `beta · input + alpha · lhs ⊗ rhs` for vectors `lhs` and `rhs`. Mixed dtypes are promoted.
 ///
 /// # Errors
 ///
 /// As [`matmul`].
 pub fn addr(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    let [input, lhs, rhs] = prepared("addr", [input, lhs, rhs])?;
+    let [input, lhs, rhs] = promoted("addr", [input, lhs, rhs])?;
     blend("addr", &input, &outer_product("addr", [lhs, rhs])?, beta, alpha)
 }
 
@@ -183,6 +183,18 @@ pub fn chain_matmul(matrices: &[&Tensor]) -> Result<Tensor> {
 fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
     let inputs = cast_inputs(op, inputs)?;
     same_dtype(op, &inputs.each_ref())?;
+    Ok(inputs)
+}
+
+/// The inputs in the dtype that they promote to.
+fn promoted<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
+    let mut inputs = cast_inputs(op, inputs)?;
+    let mut dtypes = inputs.iter().map(Tensor::dtype);
+    let first = dtypes.next().ok_or_else(|| Error::argument(op, "inputs", 0, "at least one"))?;
+    let dtype = dtypes.try_fold(first, promote_types)?;
+    for input in &mut inputs {
+        *input = input.to_dtype(dtype)?;
+    }
     Ok(inputs)
 }
 

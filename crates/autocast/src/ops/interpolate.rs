@@ -1,0 +1,80 @@
+//! `interpolate`: images of another size.
+
+use candle_core::Tensor;
+
+use super::expand::FLOATS;
+use super::resample::{Resample, resample};
+use crate::prepare::cast_inputs;
+use crate::{Error, Result};
+
+/// How values between pixels are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterpolateMode {
+    /// The nearest pixel towards the origin.
+    Nearest,
+    /// The line between two pixels, or in two dimensions the bilinear surface between four.
+    Linear {
+        /// Whether the outermost pixels keep their place (else the outer edges of the image do).
+        align_corners: bool,
+    },
+}
+
+/// `input` resized to `size`.
+///
+/// # Shapes
+///
+/// `input` is `(batch, channels, length)` with one size, or `(batch, channels, height, width)` with two.
+///
+/// # Errors
+///
+/// [`Error::ShapeMismatch`] where these do not fit or the input has no pixels, [`Error::InvalidArgument`] for a size of 0,
+/// [`Error::UnsupportedDType`] for integers.
+///
+/// # Source
+///
+/// `torch.nn.functional.interpolate`; nearest as in `UpSample.h`, with its f32 arithmetic.
+pub fn interpolate(input: &Tensor, size: &[usize], mode: InterpolateMode) -> Result<Tensor> {
+    let op = match (mode, size.len()) {
+        (InterpolateMode::Nearest, 1) => "upsample_nearest1d",
+        (InterpolateMode::Nearest, _) => "upsample_nearest2d",
+        (InterpolateMode::Linear { .. }, 1) => "upsample_linear1d",
+        (InterpolateMode::Linear { .. }, _) => "upsample_bilinear2d",
+    };
+    let [input] = cast_inputs(op, [input])?;
+    if !FLOATS.contains(&input.dtype()) {
+        return Err(Error::dtype(op, input.dtype(), &FLOATS));
+    }
+    if !(1..=2).contains(&size.len()) || input.rank() != size.len() + 2 {
+        let expected = format!("an input of {} dimensions for the sizes {size:?}", size.len() + 2);
+        return Err(Error::shape(op, expected, input.dims()));
+    }
+    if size.contains(&0) {
+        return Err(Error::argument(op, "size", format!("{size:?}"), "at least 1 in each dimension"));
+    }
+    if input.dims()[2..].contains(&0) {
+        return Err(Error::shape(op, "an input with pixels", input.dims()));
+    }
+    let maps = input.dims()[2..].iter().zip(size).map(|(&from, &to)| mode.map(from, to)).collect::<Vec<_>>();
+    resample(&input, &maps)
+}
+
+impl InterpolateMode {
+    fn map(self, from: usize, to: usize) -> Resample {
+        match self {
+            Self::Nearest => Resample::new(to, from, |at| {
+                let scale = from as f32 / to as f32;
+                [(((at as f32 * scale) as usize).min(from - 1), 1.)]
+            }),
+            Self::Linear { align_corners } => Resample::new(to, from, |at| {
+                let place = match (align_corners, to) {
+                    (true, 1) => 0.,
+                    (true, _) => at as f64 * (from - 1) as f64 / (to - 1) as f64,
+                    (false, _) => ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.),
+                };
+                let low = (place as usize).min(from - 1);
+                let part = place - low as f64;
+                [(low, 1. - part), ((low + 1).min(from - 1), part)]
+            }),
+        }
+    }
+}

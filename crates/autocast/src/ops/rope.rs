@@ -1,0 +1,97 @@
+//! Rotary position embeddings, differentiable (candle-nn's have no gradient) and computed in f32.
+
+use candle_core::{D, Tensor};
+
+use super::expand::FLOATS;
+use super::record::{record, wide};
+use crate::prepare::{accumulation_dtype, cast_inputs};
+use crate::{Error, Result};
+
+/// Which two entries of the last dimension are rotated together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairs {
+    /// The i-th of the first half with the i-th of the second, as GPT-NeoX and Llama in Hugging Face's layout.
+    Halves,
+    /// Each even entry with the next, as GPT-J and Llama's original layout.
+    Interleaved,
+}
+
+/// `input` with its pairs of entries rotated by the angles whose cosines and sines are given. `cos` and `sin` are
+/// constants: they get no gradient.
+///
+/// # Shapes
+///
+/// `input` is `(.., T, width)`, `cos` and `sin` are `(T, width / 2)`, or have leading dimensions that broadcast to the
+/// input's.
+///
+/// # Errors
+///
+/// [`Error::ShapeMismatch`] where these do not fit, also if the width is odd; [`Error::InvalidArgument`] for a `cos` or
+/// `sin` that a variable leads to; [`Error::UnsupportedDType`] for integers.
+///
+/// # Source
+///
+/// RoFormer, arXiv:2104.09864.
+pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Result<Tensor> {
+    const OP: &str = "rope";
+    let [input] = cast_inputs(OP, [input])?;
+    for t in [&input, cos, sin] {
+        if !FLOATS.contains(&t.dtype()) {
+            return Err(Error::dtype(OP, t.dtype(), &FLOATS));
+        }
+    }
+    for (name, angles) in [("cos", cos), ("sin", sin)] {
+        if angles.track_op() {
+            return Err(Error::argument(
+                OP,
+                name,
+                "tracked by a variable",
+                "a constant (see Tensor::detach)",
+            ));
+        }
+    }
+    let &[.., steps, width] = input.dims() else {
+        return Err(Error::shape(OP, "an input of shape (.., T, width)", input.dims()));
+    };
+    if width % 2 != 0 {
+        return Err(Error::shape(OP, "an even width", input.dims()));
+    }
+    let mut half = input.dims().to_vec();
+    half[input.rank() - 1] = width / 2;
+    let wide_dtype = accumulation_dtype(input.dtype());
+    let angles = |t: &Tensor| -> Result<Tensor> {
+        let fits = t.rank() >= 2 && t.dims().ends_with(&[steps, width / 2]);
+        match t.to_dtype(wide_dtype)?.broadcast_as(half.as_slice()) {
+            Ok(spread) if fits => Ok(spread),
+            _ => Err(Error::shape(OP, format!("cos and sin of shape ({steps}, {})", width / 2), t.dims())),
+        }
+    };
+    let (cos, sin) = (angles(cos)?, angles(sin)?);
+    let [x] = wide([&input])?;
+    let value = pairs.rotate(&x, &cos, &sin)?.to_dtype(input.dtype())?;
+    // The inverse of a rotation is its transpose.
+    record(OP, [&input], value, move |grad, _, _| Ok([pairs.rotate(grad, &cos, &sin.neg()?)?]))
+}
+
+impl RopePairs {
+    fn rotate(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> candle_core::Result<Tensor> {
+        let half = x.dim(D::Minus1)? / 2;
+        let mut dims = x.dims().to_vec();
+        let (a, b) = match self {
+            Self::Halves => (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?),
+            Self::Interleaved => {
+                dims.pop();
+                dims.extend([half, 2]);
+                let pairs = x.reshape(dims.as_slice())?;
+                let last = dims.len() - 1;
+                (pairs.narrow(last, 0, 1)?.squeeze(last)?, pairs.narrow(last, 1, 1)?.squeeze(last)?)
+            }
+        };
+        let first = ((&a * cos)? - (&b * sin)?)?;
+        let second = ((&a * sin)? + (&b * cos)?)?;
+        match self {
+            Self::Halves => Tensor::cat(&[first, second], D::Minus1),
+            Self::Interleaved => Tensor::stack(&[first, second], dims.len() - 1)?.reshape(x.dims()),
+        }
+    }
+}
