@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp3, D, Layout, Shape, Storage,
 
 use super::attention_mask::Bias;
 pub use super::attention_mask::{AttentionDropout, AttentionMask};
-use super::expand::FLOATS;
+use super::float::check_float;
 use super::product::{product, product_transposed};
 use crate::prepare::{accumulation_dtype, cast_inputs, same_dtype, widen};
 use crate::{Error, Result};
@@ -56,9 +56,7 @@ pub fn scaled_dot_product_attention(
 ) -> Result<Tensor> {
     let [query, key, value] = cast_inputs(OP, [query, key, value])?;
     let dtype = same_dtype(OP, &[&query, &key, &value])?;
-    if !dtype.is_float() {
-        return Err(Error::dtype(OP, dtype, &FLOATS));
-    }
+    check_float(OP, &query)?;
     let sizes = Sizes::of(&query, &key, &value)?;
     let scale = options.scale.unwrap_or(1.0 / (sizes.width as f64).sqrt());
     if !scale.is_finite() && sizes.width > 0 {

@@ -4,7 +4,7 @@ use candle_core::{D, DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::expand::FLOATS;
+use super::float::check_float;
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";
@@ -82,9 +82,7 @@ impl AttentionMask {
                 Bias::new(&mask.where_cond(&zeros, &hidden(&zeros)?)?).map(Some)
             }
             Self::Additive(mask) => {
-                if !mask.dtype().is_float() {
-                    return Err(Error::dtype(OP, mask.dtype(), &FLOATS));
-                }
+                check_float(OP, mask)?;
                 check_broadcast(mask, scores)?;
                 if mask.elem_count() == 0 {
                     return Ok(None);

@@ -1,6 +1,6 @@
 //! Broadcasting whose gradient, a sum over the copies, is accumulated in f32 rather than in 16 bits.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::prepare::widen;
 use crate::{Error, Result};
@@ -33,6 +33,3 @@ pub(super) fn broadcast_dims(op: &str, a: &[usize], b: &[usize]) -> Result<Vec<u
         })
         .collect()
 }
-
-/// The floats that ops compute in.
-pub(super) const FLOATS: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::expand::FLOATS;
+use super::float::check_float;
 use super::resample::{Resample, resample};
 use crate::prepare::cast_inputs;
 use crate::{Error, Result};
@@ -41,9 +41,7 @@ pub fn interpolate(input: &Tensor, size: &[usize], mode: InterpolateMode) -> Res
         (InterpolateMode::Linear { .. }, _) => "upsample_bilinear2d",
     };
     let [input] = cast_inputs(op, [input])?;
-    if !FLOATS.contains(&input.dtype()) {
-        return Err(Error::dtype(op, input.dtype(), &FLOATS));
-    }
+    check_float(op, &input)?;
     if !(1..=2).contains(&size.len()) || input.rank() != size.len() + 2 {
         let expected = format!("an input of {} dimensions for the sizes {size:?}", size.len() + 2);
         return Err(Error::shape(op, expected, input.dims()));

@@ -4,8 +4,9 @@
 use candle_core::{D, Tensor};
 
 use super::expand::{broadcast_dims, expand};
+use super::float;
 use super::product::product;
-use crate::prepare::{cast_inputs, cast_slice, promote_types, same_dtype, widen};
+use crate::prepare::{cast_inputs, cast_slice, same_dtype, widen};
 use crate::{Error, Result};
 
 /// The product of two tensors with PyTorch's rules: vectors are taken as a row on the left and a column on the right,
@@ -189,9 +190,7 @@ fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N
 /// The inputs in the dtype that they promote to.
 fn promoted<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
     let mut inputs = cast_inputs(op, inputs)?;
-    let mut dtypes = inputs.iter().map(Tensor::dtype);
-    let first = dtypes.next().ok_or_else(|| Error::argument(op, "inputs", 0, "at least one"))?;
-    let dtype = dtypes.try_fold(first, promote_types)?;
+    let dtype = float::promoted(&inputs.each_ref())?;
     for input in &mut inputs {
         *input = input.to_dtype(dtype)?;
     }

@@ -14,18 +14,18 @@ mod elementwise;
 mod embedding;
 mod expand;
 mod float;
+mod interpolate;
 pub(crate) mod linear;
 mod loss;
 mod matmul;
 pub(crate) mod norm;
-mod product;
-mod record;
-mod softmax;
-mod interpolate;
 mod pool;
 mod prelu;
+mod product;
+mod record;
 mod resample;
 mod rope;
+mod softmax;
 mod sum_to;
 
 pub use activation::{gelu, gelu_tanh};
@@ -42,7 +42,7 @@ pub use matmul::{
     addbmm, addmm, addmv, addr, baddbmm, bmm, chain_matmul, dot, linalg_vecdot, matmul, mm, mv, outer,
 };
 pub use norm::{group_norm, layer_norm, rms_norm};
-pub use softmax::{log_softmax, logsumexp, softmax};
 pub use pool::{PoolOptions, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d};
 pub use prelu::prelu;
 pub use rope::{RopePairs, rope};
+pub use softmax::{log_softmax, logsumexp, softmax};

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::expand::FLOATS;
+use super::float::check_float;
 use super::resample::{Resample, resample};
 use crate::prepare::{cast_inputs, widen};
 use crate::{Error, Result};
@@ -157,9 +157,7 @@ fn maximum<const N: usize>(op: &str, input: &Tensor, options: &PoolOptions<N>) -
 
 fn checked_input<const N: usize>(op: &str, input: &Tensor) -> Result<Tensor> {
     let [input] = cast_inputs(op, [input])?;
-    if !FLOATS.contains(&input.dtype()) {
-        return Err(Error::dtype(op, input.dtype(), &FLOATS));
-    }
+    check_float(op, &input)?;
     if input.rank() != N + 2 || input.dims()[2..].contains(&0) {
         let expected = format!("an input (batch, channels, ..) with {N} more dimensions, none of them empty");
         return Err(Error::shape(op, expected, input.dims()));

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::expand::FLOATS;
+use super::float::check_float;
 use super::record::{record, wide};
 use super::sum_to::sum_to;
 use crate::prepare::{cast_inputs, same_dtype};
@@ -26,9 +26,7 @@ pub fn prelu(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
     const OP: &str = "prelu";
     let [input, weight] = cast_inputs(OP, [input, weight])?;
     let dtype = same_dtype(OP, &[&input, &weight])?;
-    if !FLOATS.contains(&dtype) {
-        return Err(Error::dtype(OP, dtype, &FLOATS));
-    }
+    check_float(OP, &input)?;
     let slopes = weight.elem_count();
     let channels = input.dims().get(1).copied();
     if weight.rank() > 1 || (slopes != 1 && channels != Some(slopes)) {

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor};
 
-use super::expand::FLOATS;
+use super::float::check_float;
 use super::record::{record, wide};
 use crate::prepare::{accumulation_dtype, cast_inputs};
 use crate::{Error, Result};
@@ -36,9 +36,7 @@ pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Res
     const OP: &str = "rope";
     let [input] = cast_inputs(OP, [input])?;
     for t in [&input, cos, sin] {
-        if !FLOATS.contains(&t.dtype()) {
-            return Err(Error::dtype(OP, t.dtype(), &FLOATS));
-        }
+        check_float(OP, t)?;
     }
     for (name, angles) in [("cos", cos), ("sin", sin)] {
         if angles.track_op() {
