@@ -74,12 +74,12 @@ impl<const GATES: usize> Cell<GATES> {
     }
 
     /// What the input contributes to the gates.
-    fn from_input(&self, op: &str, input: &Tensor) -> Result<Tensor> {
+    fn input_part(&self, op: &str, input: &Tensor) -> Result<Tensor> {
         affine_map(op, input, &self.w_ih, self.b_ih.as_ref())
     }
 
     /// What the state contributes to the gates.
-    fn from_state(&self, op: &str, state: &Tensor) -> Result<Tensor> {
+    fn state_part(&self, op: &str, state: &Tensor) -> Result<Tensor> {
         affine_map(op, state, &self.w_hh, self.b_hh.as_ref())
     }
 
@@ -168,7 +168,7 @@ impl Lstm {
     /// One step from the contribution of the input.
     fn advance(cell: &Cell<4>, from_input: &Tensor, state: &LSTMState) -> Result<LSTMState> {
         let dtype = state.h.dtype();
-        let from_state = cell.from_state(Self::OP, &state.h)?;
+        let from_state = cell.state_part(Self::OP, &state.h)?;
         let [input, forget, candidate, output] =
             cell.gates(&widen(from_input)?.add(&widen(&from_state)?)?)?;
         let kept = sigmoid(&forget)?.mul(&widen(&state.c)?)?;
@@ -192,7 +192,7 @@ impl RNN for Lstm {
         let batch = input.dims2()?.0;
         cell.check_state(Self::OP, batch, &h)?;
         cell.check_state(Self::OP, batch, &c)?;
-        Ok(Self::advance(&cell, &cell.from_input(Self::OP, &input)?, &LSTMState { h, c })?)
+        Ok(Self::advance(&cell, &cell.input_part(Self::OP, &input)?, &LSTMState { h, c })?)
     }
 
     fn seq_init(&self, input: &Tensor, state: &LSTMState) -> candle_core::Result<Vec<LSTMState>> {
@@ -203,7 +203,7 @@ impl RNN for Lstm {
         let mut state = LSTMState { h, c };
         let mut states = Vec::new();
         // One product for all steps of the input; only the state's has to wait.
-        for from_input in steps(&cell.from_input(Self::OP, &input)?)? {
+        for from_input in steps(&cell.input_part(Self::OP, &input)?)? {
             state = Self::advance(&cell, &from_input, &state)?;
             states.push(state.clone());
         }
@@ -257,7 +257,7 @@ impl Gru {
     /// One step from the contribution of the input.
     fn advance(cell: &Cell<3>, from_input: &Tensor, h: &Tensor) -> Result<GRUState> {
         let [reset_x, update_x, new_x] = cell.gates(from_input)?;
-        let [reset_h, update_h, new_h] = cell.gates(&cell.from_state(Self::OP, h)?)?;
+        let [reset_h, update_h, new_h] = cell.gates(&cell.state_part(Self::OP, h)?)?;
         let reset = sigmoid(&reset_x.add(&reset_h)?)?;
         let update = sigmoid(&update_x.add(&update_h)?)?;
         let new = new_x.add(&reset.mul(&new_h)?)?.tanh()?;
@@ -277,7 +277,7 @@ impl RNN for Gru {
     fn step(&self, input: &Tensor, state: &GRUState) -> candle_core::Result<GRUState> {
         let (cell, input, [h]) = self.cell.prepared(Self::OP, input, [&state.h])?;
         cell.check_state(Self::OP, input.dims2()?.0, &h)?;
-        Ok(Self::advance(&cell, &cell.from_input(Self::OP, &input)?, &h)?)
+        Ok(Self::advance(&cell, &cell.input_part(Self::OP, &input)?, &h)?)
     }
 
     fn seq_init(&self, input: &Tensor, state: &GRUState) -> candle_core::Result<Vec<GRUState>> {
@@ -285,7 +285,7 @@ impl RNN for Gru {
         cell.check_state(Self::OP, input.dims3()?.0, &h)?;
         let mut state = GRUState { h };
         let mut states = Vec::new();
-        for from_input in steps(&cell.from_input(Self::OP, &input)?)? {
+        for from_input in steps(&cell.input_part(Self::OP, &input)?)? {
             state = Self::advance(&cell, &from_input, &state.h)?;
             states.push(state.clone());
         }
