@@ -5,6 +5,9 @@
 //! On the CPU a hit also compares a fingerprint of the parameter's bits, which reads a third of the bytes that the cast
 //! would move. On a GPU that would wait for the device, so there whoever writes to a parameter inside a region must call
 //! [`parameters_changed`]; between outermost regions nothing is kept anyway.
+//!
+//! The gradients of several uses add up in the cast's dtype before they reach the parameter, as in PyTorch. Where hundreds
+//! of 16-bit terms would meet (a long recurrence), [`CachePolicy::Off`] adds them in f32.
 
 use std::collections::{HashMap, VecDeque};
 

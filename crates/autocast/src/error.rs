@@ -75,7 +75,6 @@ pub enum Error {
 /// A result with the crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[allow(dead_code, reason = "constructors for the ops")]
 impl Error {
     /// A shape that does not fit `op`.
     pub(crate) fn shape(op: &str, expected: impl Into<String>, got: impl std::fmt::Debug) -> Self {

@@ -1,5 +1,33 @@
-//! autocast: which dtype each op runs in, as data; regions, the cast cache, and differentiable ops and layers. It
-//! leaves the update of parameters to an optimizer.
+//! Autocast for candle: inside a region, each op runs in the dtype that PyTorch would choose for it.
+//!
+//! - [`OpTable`] says which dtype that is, as data that can be read and changed.
+//! - [`Autocast`] is the region, entered by guard or closure; [`no_grad`] runs ops without recording a graph.
+//! - [`ops`] are differentiable functions that follow the region, [`nn`] layers made of them, and [`cast_inputs`] lets an op
+//!   of your own take part.
+//! - [`backward`] differentiates graphs of any depth, and [`ComplexTensor`] is complex64 or complex128.
+//!
+//! The crate leaves the loss's scale and the update of parameters to others.
+//!
+//! ```
+//! use autocast::{Autocast, backward, ops};
+//! use candle_core::{DType, Device, Tensor, Var};
+//! use precision_types::Accelerator;
+//!
+//! let weight = Var::randn(0f32, 1f32, (4, 3), &Device::Cpu)?;
+//! let x = Tensor::randn(0f32, 1f32, (2, 3), &Device::Cpu)?;
+//!
+//! let autocast = Autocast::new(Accelerator::Cpu, DType::BF16)?;
+//! let loss = autocast.run(|| -> autocast::Result<Tensor> {
+//!     let y = ops::linear(&x, &weight, None)?;
+//!     assert_eq!(y.dtype(), DType::BF16);
+//!     Ok(y.to_dtype(DType::F32)?.sqr()?.mean_all()?)
+//! })?;
+//!
+//! // The parameter is f32, and so is its gradient.
+//! let grads = backward(loss)?;
+//! assert_eq!(grads.get(&weight).map(|grad| grad.dtype()), Some(DType::F32));
+//! # Ok::<(), autocast::Error>(())
+//! ```
 
 mod backward;
 mod cache;

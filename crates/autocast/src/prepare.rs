@@ -64,7 +64,6 @@ pub(crate) fn recorded(tensor: &Tensor, grad_mode: GradMode) -> Tensor {
 
 /// The dtype in which sums over `dtype` are accumulated: f64 for f64, f32 for every smaller float, and integers as they
 /// are.
-#[allow(dead_code, reason = "used by the ops")]
 pub(crate) fn accumulation_dtype(dtype: DType) -> DType {
     match dtype {
         DType::F64 => DType::F64,
@@ -74,7 +73,6 @@ pub(crate) fn accumulation_dtype(dtype: DType) -> DType {
 }
 
 /// `tensor` in its [`accumulation_dtype`].
-#[allow(dead_code, reason = "used by the ops")]
 pub(crate) fn widen(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.to_dtype(accumulation_dtype(tensor.dtype()))?)
 }
@@ -89,7 +87,6 @@ pub(crate) fn widen(tensor: &Tensor) -> Result<Tensor> {
 /// # Source
 ///
 /// `c10::promoteTypes`.
-#[allow(dead_code, reason = "used by the ops")]
 pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
     use DType::{BF16, F16, F32, F64, I16, I32, I64, U8, U32};
     let pair = |x, y| (a, b) == (x, y) || (b, a) == (x, y);
@@ -120,7 +117,6 @@ pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
 /// # Errors
 ///
 /// [`Error::DTypeMismatch`] where one differs from the first, [`Error::InvalidArgument`] where there is none.
-#[allow(dead_code, reason = "used by the ops")]
 pub(crate) fn same_dtype(op: &str, inputs: &[&Tensor]) -> Result<DType> {
     let Some(first) = inputs.first() else {
         return Err(Error::argument(op, "inputs", "empty", "at least one tensor"));

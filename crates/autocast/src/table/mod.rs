@@ -4,6 +4,7 @@ mod cpu;
 mod gpu;
 mod ops;
 mod signature;
+mod suggest;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -159,21 +160,8 @@ impl OpTable {
         }
         match op.strip_suffix('_').and_then(listed) {
             Some(base) => Ok(Entry { rule: CastRule::Passthrough, signature: base.signature.in_place() }),
-            None => Err(Error::UnknownOp { op: op.into(), close: self.close_to(op) }),
+            None => Err(Error::UnknownOp { op: op.into(), close: suggest::close_to(op, self.ops()) }),
         }
-    }
-
-    /// Up to three known names that a typing error could have turned into `op`.
-    fn close_to(&self, op: &str) -> Vec<String> {
-        let limit = 1 + op.len() / 4;
-        let mut close: Vec<_> = self
-            .ops()
-            .into_iter()
-            .map(|name| (edit_distance(op, name), name))
-            .filter(|&(distance, name)| distance <= limit || (op.len() > 3 && name.contains(op)))
-            .collect();
-        close.sort_unstable();
-        close.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
     }
 }
 
@@ -252,22 +240,6 @@ fn build(
     Arc::new(entries)
 }
 
-/// Levenshtein's distance.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -289,15 +261,6 @@ mod tests {
         }
         for name in cpu::SIGNATURES.iter().flat_map(|(_, names)| names.split_whitespace()) {
             assert!(known.contains(name), "{name} has a signature and is not in OPS");
-        }
-    }
-
-    #[test]
-    fn edit_distance_counts_insertions_deletions_and_substitutions() {
-        for (a, b, distance) in
-            [("", "abc", 3), ("linear", "linaer", 2), ("gelu", "gleu", 2), ("relu", "relu", 0)]
-        {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
     }
 }
