@@ -1,1 +1,64 @@
-//! trainer: see docs/architecture.md.
+//! Training at any precision by changing one string: the facade over `autocast`, `grad-scaler` and `optim`.
+//!
+//! A [`Trainer`] composes them as the precision asks; a [`TrainingModule`] is what you write. There is no arithmetic on
+//! tensors here: what each op computes in is `autocast`'s, how the loss is scaled `grad-scaler`'s, and how parameters
+//! change `optim`'s.
+//!
+//! ```
+//! # fn main() -> trainer::Result<()> {
+//! use autocast::{nn, ops};
+//! use candle_core::{Device, Module, Tensor};
+//! use optim::{AdamW, AdamWConfig};
+//! use trainer::{Optimization, Parameters, Trainer, TrainingModule};
+//!
+//! #[derive(Default)]
+//! struct Line(Option<nn::Linear>);
+//!
+//! impl TrainingModule for Line {
+//!     type Batch = (Tensor, Tensor);
+//!
+//!     fn configure_model(&mut self, vb: candle_nn::VarBuilder) -> trainer::Result<()> {
+//!         self.0 = Some(nn::linear(1, 1, vb)?);
+//!         Ok(())
+//!     }
+//!
+//!     fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
+//!         let line = self.0.as_ref().expect("configured before the first step");
+//!         let error = ops::sub(&line.forward(x)?, y)?;
+//!         Ok(ops::mul(&error, &error)?.mean_all()?)
+//!     }
+//!
+//!     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
+//!         Ok(Optimization::new(AdamW::new(parameters.to_named(), AdamWConfig { lr: 0.1, ..Default::default() })?))
+//!     }
+//! }
+//!
+//! let x = Tensor::new(&[[0f32], [1.], [2.]], &Device::Cpu)?;
+//! let y = Tensor::new(&[[1f32], [3.], [5.]], &Device::Cpu)?;
+//! let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_steps(50).build()?;
+//! let fit = trainer.fit(&mut Line::default(), std::iter::repeat((x, y)))?;
+//! assert!(fit.losses[49] < fit.losses[0]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod accelerator;
+mod batch;
+mod builder;
+mod error;
+mod fit;
+mod module;
+mod parameters;
+mod trainer;
+mod update;
+
+pub use precision_types::{Accelerator, IntoPrecision, Precision, SupportMatrix};
+
+pub use accelerator::{AcceleratorChoice, IntoAcceleratorChoice};
+pub use batch::Batch;
+pub use builder::{Notice, OnUnsupported, TrainerBuilder};
+pub use error::{Error, Result};
+pub use fit::{Fit, Step};
+pub use module::{Optimization, TrainingModule};
+pub use parameters::Parameters;
+pub use trainer::Trainer;

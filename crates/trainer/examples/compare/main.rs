@@ -1,0 +1,102 @@
+//! Trains one small GPT from the same weights at every precision that this machine supports, and shows what each one
+//! costs and gives: a table here, curves in `report.html`, every number in `report.json`.
+//!
+//! `cargo run --release --example compare -- --help` lists the options.
+
+mod addition;
+mod chart;
+mod gpt;
+mod memory;
+mod options;
+mod progress;
+mod report;
+mod results;
+mod run;
+mod task;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use trainer::Trainer;
+
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::report::Setting;
+use crate::results::Results;
+use crate::task::Task;
+
+type BoxError = Box<dyn std::error::Error>;
+
+/// The exit code for input that cannot be used.
+const BAD_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(help) if !help.use_stderr() => return print_help(&help),
+        Err(error) => return fail(BAD_INPUT, &error.to_string().trim_start_matches("error: ")),
+    };
+    let (trainers, task) = match check(&options) {
+        Ok(checked) => checked,
+        Err(error) => return fail(BAD_INPUT, &error),
+    };
+    match compare(&options, &trainers, &task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn print_help(help: &clap::Error) -> ExitCode {
+    print!("{help}");
+    ExitCode::SUCCESS
+}
+
+/// One line: what was wrong and what to do.
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {}", error.to_string().lines().next().unwrap_or("unknown"));
+    ExitCode::from(code)
+}
+
+/// Everything that can be wrong with the options, found before the first run.
+fn check(options: &Options) -> Result<(Vec<Trainer>, Task), BoxError> {
+    let trainers = options.trainers()?;
+    let task = Task::new(options.data.as_deref(), options.seed)?;
+    std::fs::create_dir_all(&options.out).map_err(|error| {
+        format!("cannot create {}: {error}; give --out another folder", options.out.display())
+    })?;
+    Ok((trainers, task))
+}
+
+fn compare(options: &Options, trainers: &[Trainer], task: &Task) -> Result<(), BoxError> {
+    let model = run::model(task);
+    let setting = Setting {
+        task: task.describe(),
+        model: format!("A GPT of {} layers of width {}", model.layers, model.width),
+        accelerator: trainers.first().map(|trainer| trainer.accelerator().to_string()).unwrap_or_default(),
+        steps: options.steps,
+        seed: options.seed,
+        planned_runs: trainers.len(),
+    };
+    println!(
+        "{}, on {}, {} steps on the {}",
+        setting.model, setting.task, setting.steps, setting.accelerator
+    );
+
+    let mut results = Results::default();
+    for trainer in trainers {
+        let progress = Progress::new(trainer.precision().to_string(), options.steps);
+        let run = run::run(trainer, task, &progress)?;
+        progress.finish();
+        println!(
+            "{:<10}  {:7.2} ms/step  loss {:.4} -> {:.4}",
+            run.precision, run.ms_per_step, run.first_loss, run.last_loss
+        );
+        results.runs.push(run);
+        report::write(&options.out, &results, &setting)?;
+    }
+
+    println!("\n{}", results.to_table());
+    println!("report: {}", options.out.join("report.html").display());
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What a user of `Trainer` relies on, on models small enough to check by eye.
+
+use autocast::{nn, ops};
+use candle_core::{DType, Device, Module, Tensor};
+use candle_nn::VarBuilder;
+use optim::{AdamW, AdamWConfig};
+use trainer::{Error, OnUnsupported, Optimization, Parameters, Precision, Trainer, TrainingModule};
+
+/// `y = w x + b`, and a parameter that the loss may leave out.
+#[derive(Default)]
+struct Line {
+    layer: Option<nn::Linear>,
+    unused: Option<Tensor>,
+    use_unused: bool,
+    loss_shape_is_wrong: bool,
+}
+
+impl TrainingModule for Line {
+    type Batch = (Tensor, Tensor);
+
+    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
+        self.layer = Some(nn::linear(2, 1, vb.pp("layer"))?);
+        self.unused = Some(vb.get(1, "unused")?);
+        Ok(())
+    }
+
+    fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
+        let prediction = self.layer.as_ref().unwrap().forward(x)?;
+        if self.loss_shape_is_wrong {
+            return Ok(prediction);
+        }
+        let error = ops::sub(&prediction, y)?;
+        let loss = ops::mul(&error, &error)?.mean_all()?;
+        if !self.use_unused {
+            return Ok(loss);
+        }
+        Ok(ops::add(&loss, &self.unused.as_ref().unwrap().squeeze(0)?)?)
+    }
+
+    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
+        Ok(Optimization::new(AdamW::new(
+            parameters.to_named(),
+            AdamWConfig { lr: 0.1, ..Default::default() },
+        )?))
+    }
+}
+
+fn batches() -> impl Iterator<Item = (Tensor, Tensor)> {
+    let x = Tensor::new(&[[1f32, 2.], [3., -1.]], &Device::Cpu).unwrap();
+    let y = Tensor::new(&[[1f32], [0.5]], &Device::Cpu).unwrap();
+    std::iter::repeat((x, y))
+}
+
+fn trainer(precision: &str) -> Trainer {
+    Trainer::builder().precision(precision).accelerator("cpu").max_steps(5).build().unwrap()
+}
+
+#[test]
+fn every_precision_of_a_cpu_stores_what_it_says_and_learns() {
+    for (precision, dtype) in [
+        ("32-true", DType::F32),
+        ("64-true", DType::F64),
+        ("bf16-mixed", DType::F32),
+        ("bf16-true", DType::BF16),
+        ("16-true", DType::F16),
+    ] {
+        let mut line = Line { use_unused: true, ..Default::default() };
+        let fit = trainer(precision).fit(&mut line, batches()).unwrap();
+        assert!(fit.parameters.iter().all(|(_, var)| var.dtype() == dtype), "{precision}");
+        assert!(fit.losses[4] < fit.losses[0], "{precision}: {:?}", fit.losses);
+    }
+}
+
+#[test]
+fn a_mixed_precision_multiplies_in_the_fast_dtype() {
+    let mut line = Line { loss_shape_is_wrong: true, ..Default::default() };
+    let trainer = trainer("bf16-mixed");
+    // The fit fails for the loss's shape, after the model was configured.
+    trainer.fit(&mut line, batches()).unwrap_err();
+    let batch = trainer.prepare(batches().next().unwrap()).unwrap();
+    assert_eq!(trainer.predict(|| line.training_step(&batch)).unwrap().dtype(), DType::BF16);
+}
+
+#[test]
+fn a_parameter_without_a_gradient_is_named() {
+    let error = trainer("32-true").fit(&mut Line::default(), batches()).unwrap_err();
+    assert!(matches!(&error, Error::MissingGradient { names } if names == &["unused"]), "{error}");
+    assert!(error.to_string().contains("unused"));
+}
+
+#[test]
+fn a_loss_that_is_not_one_number_is_refused() {
+    let mut line = Line { loss_shape_is_wrong: true, ..Default::default() };
+    let error = trainer("32-true").fit(&mut line, batches()).unwrap_err();
+    assert!(matches!(&error, Error::LossShape { shape } if shape == &[2, 1]), "{error}");
+}
+
+#[test]
+fn training_ends_with_the_data_or_with_max_steps() {
+    let mut line = Line { use_unused: true, ..Default::default() };
+    assert_eq!(trainer("32-true").fit(&mut line, batches()).unwrap().losses.len(), 5);
+    assert_eq!(trainer("32-true").fit(&mut line, batches().take(3)).unwrap().losses.len(), 3);
+    let mut last = Vec::new();
+    let fit = trainer("32-true").fit_with(&mut line, batches().take(3), |step| {
+        last.push(step.is_last());
+        Ok(())
+    });
+    fit.unwrap();
+    assert_eq!(last, [false, false, true]);
+}
+
+#[test]
+fn the_same_seed_trains_to_the_same_bits() {
+    let fit = || {
+        let mut line = Line { use_unused: true, ..Default::default() };
+        trainer("bf16-mixed").fit(&mut line, batches()).unwrap().losses
+    };
+    assert_eq!(fit(), fit());
+}
+
+#[test]
+fn a_saved_model_loads_as_initial_values() {
+    let mut line = Line { use_unused: true, ..Default::default() };
+    let fit = trainer("32-true").fit(&mut line, batches()).unwrap();
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("line.safetensors");
+    fit.parameters.save(&file).unwrap();
+    let values = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let again = Trainer::builder().accelerator("cpu").max_steps(1).initial_values(values).build().unwrap();
+    let next = again.fit(&mut line, batches()).unwrap().losses[0];
+    assert!(next < fit.losses[4], "{next} follows {:?}", fit.losses);
+}
+
+#[test]
+fn initial_values_that_nobody_asks_for_are_named() {
+    let values = [("layer.wieght".to_string(), Tensor::zeros((1, 2), DType::F32, &Device::Cpu).unwrap())];
+    let trainer = Trainer::builder().accelerator("cpu").initial_values(values.into()).build().unwrap();
+    let error = trainer.fit(&mut Line::default(), batches()).unwrap_err();
+    assert!(error.to_string().contains("layer.wieght"), "{error}");
+}
+
+#[test]
+fn the_builder_takes_strings_numbers_and_precisions() {
+    let build = |builder: trainer::TrainerBuilder| builder.accelerator("cpu").build().unwrap();
+    assert_eq!(build(Trainer::builder().precision("bf16-mixed")).precision(), Precision::Bf16Mixed);
+    assert_eq!(build(Trainer::builder().precision(64)).precision(), Precision::F64True);
+    assert_eq!(build(Trainer::builder().precision(Precision::F16True)).precision(), Precision::F16True);
+    assert_eq!(build(Trainer::builder()).precision(), Precision::F32True);
+    let notice = build(Trainer::builder().precision("bf16")).notice().unwrap().to_string();
+    assert!(notice.contains("bf16-mixed"), "{notice}");
+}
+
+#[test]
+fn an_unsupported_precision_falls_back_only_when_asked() {
+    let builder = || Trainer::builder().precision("16-mixed").accelerator("cpu");
+    let error = builder().build().unwrap_err();
+    assert!(error.to_string().contains("bf16-mixed"), "{error}");
+    let trainer = builder().on_unsupported(OnUnsupported::Fallback).build().unwrap();
+    assert_eq!(trainer.precision(), Precision::Bf16Mixed);
+    assert!(trainer.notice().unwrap().to_string().contains("16-mixed"));
+}
