@@ -113,7 +113,7 @@ impl ScalerConfig {
     ///
     /// [`Error::InvalidSetting`] for 0.
     pub fn with_hysteresis(self, hysteresis: u32, refill: Refill) -> Result<Self> {
-        check("hysteresis", "1 or more overflows", f64::from(hysteresis), hysteresis > 0)?;
+        check_count("hysteresis", hysteresis)?;
         Ok(Self { hysteresis, refill, ..self })
     }
 
@@ -183,4 +183,8 @@ fn check(setting: &'static str, allowed: &'static str, got: f64, holds: bool) ->
 pub(crate) fn check_scale(setting: &'static str, scale: f64) -> Result<()> {
     let kept = scale as f32;
     check(setting, "positive and finite as f32", scale, kept.is_finite() && kept > 0.0)
+}
+
+pub(crate) fn check_count(setting: &'static str, count: u32) -> Result<()> {
+    check(setting, "1 or more", f64::from(count), count > 0)
 }

@@ -66,6 +66,35 @@ pub enum Error {
         /// What would have worked.
         supported: &'static str,
     },
+    /// A state of a disabled scaler, loaded into an enabled one.
+    #[error(
+        "the state is empty: it was saved from a disabled scaler; start an enabled one from its config instead"
+    )]
+    EmptyState,
+    /// A state without an entry that a scaler needs.
+    #[error("the scaler's state lacks '{key}'; load one that GradScaler::state_dict made")]
+    MissingKey {
+        /// The entry.
+        key: &'static str,
+    },
+    /// A state with an entry that a scaler does not know.
+    #[error(
+        "the scaler's state has '{key}', which no scaler writes; load one that GradScaler::state_dict made"
+    )]
+    UnexpectedKey {
+        /// The entry.
+        key: String,
+    },
+    /// A state with a value of the wrong type.
+    #[error("the scaler's state has {got:?} under '{key}'; expected {expected}")]
+    IllTypedValue {
+        /// The entry.
+        key: &'static str,
+        /// What belongs there.
+        expected: &'static str,
+        /// What was there.
+        got: crate::StateValue,
+    },
     /// An optimizer's own error.
     #[error("the optimizer failed: {0}")]
     Optimizer(#[source] Box<dyn std::error::Error + Send + Sync>),

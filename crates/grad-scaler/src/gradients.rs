@@ -45,17 +45,6 @@ pub(crate) fn stats(
     Ok(present.iter().map(|(index, _)| *index).zip(stats).collect())
 }
 
-/// The statistics of all gradients together.
-pub(crate) fn inspect(
-    op: &'static str,
-    parameters: &[Parameter],
-    grads: &GradStore,
-    inv_scale: f32,
-) -> Result<GradStats> {
-    let each = stats(op, parameters, grads, inv_scale)?;
-    Ok(each.into_iter().fold(GradStats::default(), |all, (_, one)| all.merge(one)))
-}
-
 /// Multiplies the gradients by `inv_scale`, 16-bit ones widened to f32 first.
 pub(crate) fn unscale(parameters: &[Parameter], grads: &mut GradStore, inv_scale: f32) -> Result<()> {
     for parameter in parameters {

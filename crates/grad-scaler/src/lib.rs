@@ -6,11 +6,38 @@
 //! Works with this workspace's `optim`, whose fused step takes the scale out itself, and through [`Scaled`] with any
 //! `candle_nn::Optimizer`. How parameters are updated is the optimizer's business.
 //!
+//! A training loop by hand, with an optimizer of candle-nn:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use candle_core::{DType, Device, Tensor, Var};
+//! use candle_nn::SGD;
+//! use grad_scaler::{GradScaler, Scaled, ScalerConfig, StepOutcome};
+//!
+//! let weight = Var::ones(4, DType::F16, &Device::Cpu)?;
+//! let mut optimizer = Scaled::<SGD>::new([("weight", weight.clone())], 0.1)?;
+//! let mut scaler = GradScaler::new(ScalerConfig::recommended(), &Device::Cpu)?;
+//!
+//! let data = Tensor::new(&[1e-3f32, 2e-3, 3e-3, 4e-3], &Device::Cpu)?;
+//! for _ in 0..3 {
+//!     let loss = (weight.to_dtype(DType::F32)? * &data)?.sum_all()?;
+//!     let grads = scaler.scale(&loss)?.backward()?;
+//!     if let StepOutcome::Skipped { .. } = scaler.step(&mut optimizer, &grads)? {
+//!         eprintln!("skipped at scale {}", scaler.get_scale());
+//!     }
+//!     scaler.update()?;
+//! }
+//! assert_eq!(scaler.steps().applied, 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Source
 //!
 //! Micikevicius et al., *Mixed Precision Training* (2018); `torch/amp/grad_scaler.py`.
 
 mod config;
+mod diagnostics;
 mod error;
 mod gradients;
 mod optimizer;
@@ -18,11 +45,14 @@ mod outcome;
 mod scaled;
 mod scaler;
 mod state;
+mod state_dict;
 
 pub use config::{Refill, ScalerConfig};
+pub use diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry, Underflow, Warning};
 pub use error::{Error, Result};
 pub use optimizer::{OptimizerId, Parameter, ScaledOptimizer, Unscaling};
 pub use outcome::{StepCounts, StepOutcome};
 pub use scaled::Scaled;
 pub use scaler::GradScaler;
 pub use state::ScaleState;
+pub use state_dict::{StateDict, StateValue};

@@ -1,7 +1,10 @@
 //! `GradScaler`: the state machine applied to losses, gradients and optimizers.
 
-use crate::optimizer::{ScaledOptimizer, Unscaling};
-use crate::{Error, OptimizerId, Result, ScaleState, ScalerConfig, StepCounts, StepOutcome, gradients};
+use crate::diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry};
+use crate::optimizer::{OptimizerId, ScaledOptimizer, Unscaling};
+use crate::state_dict::{self, StateDict};
+use crate::{Error, Result, ScaleState, ScalerConfig, StepCounts, StepOutcome, gradients};
+use backends::kernels::grad_stats::GradStats;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
@@ -22,13 +25,22 @@ struct Enabled {
     state: ScaleState,
     optimizers: HashMap<OptimizerId, PerOptimizer>,
     steps: StepCounts,
+    diagnostics: Option<Diagnostics>,
 }
 
 /// How far an optimizer has come since the last update, and what its gradients held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct PerOptimizer {
     stage: Stage,
-    found_inf: bool,
+    found: Found,
+}
+
+/// What a look at an optimizer's gradients brought.
+#[derive(Clone, Debug)]
+struct Found {
+    inf: bool,
+    /// The parameters behind it, where diagnostics are on.
+    overflowed: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +58,23 @@ impl GradScaler {
     pub fn new(config: ScalerConfig, device: &Device) -> Result<Self> {
         gradients::check_device("GradScaler::new", "the scale", device)?;
         let state = ScaleState::new(&config);
-        let enabled = Enabled { config, state, optimizers: HashMap::new(), steps: StepCounts::default() };
+        let enabled = Enabled {
+            config,
+            state,
+            optimizers: HashMap::new(),
+            steps: StepCounts::default(),
+            diagnostics: None,
+        };
         Ok(Self { enabled: Some(enabled) })
+    }
+
+    /// Remembers what helps when a run goes bad. Skipped steps then name the parameters that overflowed.
+    #[must_use]
+    pub fn with_diagnostics(mut self, config: DiagnosticsConfig) -> Self {
+        if let Some(on) = &mut self.enabled {
+            on.diagnostics = Some(Diagnostics::new(config));
+        }
+        self
     }
 
     /// A scaler that does nothing: the scale is 1, every step is taken, the state is empty. For code that runs at any
@@ -115,10 +142,9 @@ impl GradScaler {
             Some(Stage::Unscaled) => return Err(Error::AlreadyUnscaled),
             Some(Stage::Stepped) => return Err(Error::UnscaleAfterStep),
         }
-        let inv_scale = on.state.inv_scale();
-        let found_inf = gradients::inspect("unscale_", optimizer.parameters(), grads, inv_scale)?.found_inf();
-        gradients::unscale(optimizer.parameters(), grads, inv_scale)?;
-        on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Unscaled, found_inf });
+        let (found, _) = on.inspect("unscale_", optimizer, grads)?;
+        gradients::unscale(optimizer.parameters(), grads, on.state.inv_scale())?;
+        on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Unscaled, found });
         Ok(())
     }
 
@@ -139,26 +165,24 @@ impl GradScaler {
             optimizer.step_unscaling(grads, &Unscaling::none())?;
             return Ok(StepOutcome::Applied);
         };
-        let (found_inf, unscaling) = match on.optimizers.get(&optimizer.id()) {
+        let (found, unscaling) = match on.optimizers.get(&optimizer.id()) {
             Some(PerOptimizer { stage: Stage::Stepped, .. }) => return Err(Error::AlreadyStepped),
-            Some(PerOptimizer { stage: Stage::Unscaled, found_inf }) => (*found_inf, Unscaling::none()),
+            Some(PerOptimizer { stage: Stage::Unscaled, found }) => (found.clone(), Unscaling::none()),
             None => {
-                let inv_scale = on.state.inv_scale();
-                let stats = gradients::inspect("step", optimizer.parameters(), grads, inv_scale)?;
-                (stats.found_inf(), Unscaling::new(inv_scale, stats.sum_squares))
+                let (found, stats) = on.inspect("step", optimizer, grads)?;
+                (found, Unscaling::new(on.state.inv_scale(), stats.sum_squares))
             }
         };
-        if !found_inf {
-            optimizer.step_unscaling(grads, &unscaling)?;
-        }
-        on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Stepped, found_inf });
-        if found_inf {
+        let outcome = if found.inf {
             on.steps.skipped += 1;
-            Ok(StepOutcome::Skipped { overflowed: Vec::new() })
+            StepOutcome::Skipped { overflowed: found.overflowed.clone() }
         } else {
+            optimizer.step_unscaling(grads, &unscaling)?;
             on.steps.applied += 1;
-            Ok(StepOutcome::Applied)
-        }
+            StepOutcome::Applied
+        };
+        on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Stepped, found });
+        Ok(outcome)
     }
 
     /// Moves the scale according to what was found since the last update: one optimizer that found an infinity is
@@ -172,8 +196,33 @@ impl GradScaler {
         if on.optimizers.is_empty() {
             return Err(Error::NoInfChecks);
         }
-        let found_inf = on.optimizers.values().any(|optimizer| optimizer.found_inf);
+        let found_inf = on.optimizers.drain().any(|(_, optimizer)| optimizer.found.inf);
+        if let Some(diagnostics) = &mut on.diagnostics {
+            diagnostics.update(HistoryEntry { scale: on.state.scale, found_inf }, &on.config);
+        }
         on.state = on.state.update(found_inf, &on.config);
+        Ok(())
+    }
+
+    /// What was remembered, where [`with_diagnostics`](Self::with_diagnostics) asked for it.
+    pub fn diagnostics(&self) -> Option<&Diagnostics> {
+        self.enabled.as_ref()?.diagnostics.as_ref()
+    }
+
+    /// Settings and state, to be saved between an [`update`](Self::update) and the next step. Empty where disabled.
+    pub fn state_dict(&self) -> StateDict {
+        self.enabled.as_ref().map_or_else(StateDict::new, |on| state_dict::save(&on.config, &on.state))
+    }
+
+    /// Restores settings and state; a disabled scaler ignores them. Nothing changes where it returns an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyState`], [`Error::MissingKey`], [`Error::UnexpectedKey`], [`Error::IllTypedValue`], and
+    /// [`Error::InvalidSetting`] for a value that no config or state can have.
+    pub fn load_state_dict(&mut self, saved: &StateDict) -> Result<()> {
+        let Some(on) = &mut self.enabled else { return Ok(()) };
+        (on.config, on.state) = state_dict::load(saved)?;
         on.optimizers.clear();
         Ok(())
     }
@@ -182,5 +231,16 @@ impl GradScaler {
 impl Enabled {
     fn stage(&self, id: OptimizerId) -> Option<Stage> {
         self.optimizers.get(&id).map(|optimizer| optimizer.stage)
+    }
+
+    fn inspect<O>(&mut self, op: &'static str, optimizer: &O, grads: &GradStore) -> Result<(Found, GradStats)>
+    where
+        O: ScaledOptimizer + ?Sized,
+    {
+        let parameters = optimizer.parameters();
+        let stats = gradients::stats(op, parameters, grads, self.state.inv_scale())?;
+        let overflowed = self.diagnostics.as_mut().map(|d| d.record(parameters, &stats)).unwrap_or_default();
+        let total = stats.into_iter().fold(GradStats::default(), |all, (_, one)| all.merge(one));
+        Ok((Found { inf: total.found_inf(), overflowed }, total))
     }
 }

@@ -13,6 +13,7 @@ mod group;
 mod optimizer;
 mod rule;
 mod saved;
+pub mod schedule;
 mod state;
 
 pub use clip::{Clip, clip_grad_norm, clip_grad_value};
@@ -21,5 +22,6 @@ pub use fused::Fused;
 pub use grad_scaler::{OptimizerId, Parameter, ScaledOptimizer, StepOutcome, Unscaling};
 pub use group::Group;
 pub use optimizer::{Optimizer, named_parameters};
-pub use rule::{Adam, AdamConfig, AdamW, AdamWConfig, Rule};
+pub use rule::{Adam, AdamConfig, AdamW, AdamWConfig, At, Lion, LionConfig, Momentum, Rule, Sgd, SgdConfig};
+pub use schedule::Schedule;
 pub use state::WriteBack;

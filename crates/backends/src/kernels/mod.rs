@@ -3,3 +3,5 @@
 pub mod adamw;
 pub mod fused_step;
 pub mod grad_stats;
+pub mod lion;
+pub mod sgd;

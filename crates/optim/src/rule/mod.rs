@@ -1,8 +1,12 @@
 //! The update rules: what distinguishes one optimizer from another.
 
 mod adam;
+mod lion;
+mod sgd;
 
 pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
+pub use lion::{Lion, LionConfig};
+pub use sgd::{Momentum, Sgd, SgdConfig};
 
 use crate::Result;
 use backends::Real;

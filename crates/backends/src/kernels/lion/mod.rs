@@ -1,0 +1,69 @@
+//! Lion: every weight moves by the learning rate, in the direction of a sign.
+//!
+//! ```text
+//! w  = w * (1 - lr * weight_decay)
+//! w  = w - lr * sign(beta1 * m + (1 - beta1) * g)
+//! m  = beta2 * m + (1 - beta2) * g
+//! ```
+//!
+//! `sign(±0)` is 0 and `sign(NaN)` is NaN. Each operation is rounded on its own.
+//!
+//! # Source
+//!
+//! Chen et al., *Symbolic Discovery of Optimization Algorithms* (2023), algorithm 2.
+
+mod scalar;
+
+use super::fused_step::Rule;
+use crate::Real;
+
+pub use scalar::update_element;
+
+/// The settings of one step of one parameter group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// The learning rate.
+    pub lr: f64,
+    /// How much of the mean goes into the direction, and how much of it is kept.
+    pub betas: (f64, f64),
+    /// Weights shrink by `lr * weight_decay`.
+    pub weight_decay: f64,
+}
+
+/// The rule of one step, its constants rounded to the arithmetic's type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lion<A> {
+    lr: A,
+    keep: A,
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+}
+
+impl<A: Real> Lion<A> {
+    /// Prepares a step.
+    pub fn new(settings: &Settings) -> Self {
+        let Settings { lr, betas: (beta1, beta2), weight_decay } = *settings;
+        Self {
+            lr: A::from_f64(lr),
+            keep: A::from_f64(1.0 - lr * weight_decay),
+            beta1: A::from_f64(beta1),
+            one_minus_beta1: A::from_f64(1.0 - beta1),
+            beta2: A::from_f64(beta2),
+            one_minus_beta2: A::from_f64(1.0 - beta2),
+        }
+    }
+}
+
+impl<A: Real> Rule<A> for Lion<A> {
+    fn moments(&self) -> usize {
+        1
+    }
+
+    fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], _second: &mut [A]) {
+        for ((w, g), m) in weights.iter_mut().zip(grads).zip(first) {
+            (*w, *m) = update_element(self, *w, *g, *m);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A scaler's settings and state as a flat map, under PyTorch's key names where PyTorch has one.
+
+use crate::{Error, Refill, Result, ScaleState, ScalerConfig};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+
+/// One value of a [`StateDict`]. Serializes as itself: a number, a word, `true`, or `null`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StateValue {
+    /// A yes or no.
+    Bool(bool),
+    /// A count.
+    Int(i64),
+    /// A scale or factor.
+    Float(f64),
+    /// A choice by name.
+    Text(String),
+    /// A setting that is off.
+    Null,
+}
+
+/// What [`GradScaler::state_dict`](crate::GradScaler::state_dict) gives; empty for a disabled scaler.
+///
+/// PyTorch's keys: `scale`, `growth_factor`, `backoff_factor`, `growth_interval`, `_growth_tracker`. Ours: `init_scale`,
+/// `min_scale`, `max_scale`, `hysteresis`, `hysteresis_refill`, `_hysteresis_left`, `static`.
+pub type StateDict = BTreeMap<String, StateValue>;
+
+const ON_GROWTH: &str = "on_growth";
+const ON_CLEAN_STEP: &str = "on_clean_step";
+
+pub(crate) fn save(config: &ScalerConfig, state: &ScaleState) -> StateDict {
+    let optional = |scale: Option<f64>| scale.map_or(StateValue::Null, StateValue::Float);
+    let refill = match config.refill() {
+        Refill::OnGrowth => ON_GROWTH,
+        Refill::OnCleanStep => ON_CLEAN_STEP,
+    };
+    let entries = [
+        ("scale", StateValue::Float(f64::from(state.scale))),
+        ("growth_factor", StateValue::Float(config.growth_factor())),
+        ("backoff_factor", StateValue::Float(config.backoff_factor())),
+        ("growth_interval", StateValue::Int(i64::from(config.growth_interval()))),
+        ("_growth_tracker", StateValue::Int(i64::from(state.growth_tracker))),
+        ("init_scale", StateValue::Float(config.init_scale())),
+        ("min_scale", optional(config.min_scale())),
+        ("max_scale", optional(config.max_scale())),
+        ("hysteresis", StateValue::Int(i64::from(config.hysteresis()))),
+        ("hysteresis_refill", StateValue::Text(refill.to_string())),
+        ("_hysteresis_left", StateValue::Int(i64::from(state.hysteresis_left))),
+        ("static", StateValue::Bool(config.is_static())),
+    ];
+    entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+}
+
+pub(crate) fn load(saved: &StateDict) -> Result<(ScalerConfig, ScaleState)> {
+    if saved.is_empty() {
+        return Err(Error::EmptyState);
+    }
+    let mut reader = Reader { saved, read: HashSet::new() };
+    let config = reader.config()?;
+    let state = reader.state(&config)?;
+    if let Some(key) = saved.keys().find(|key| !reader.read.contains(key.as_str())) {
+        return Err(Error::UnexpectedKey { key: key.clone() });
+    }
+    Ok((config, state))
+}
+
+struct Reader<'a> {
+    saved: &'a StateDict,
+    read: HashSet<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    /// Goes through the constructors, so that a saved setting is checked as a new one is.
+    fn config(&mut self) -> Result<ScalerConfig> {
+        let init_scale = self.float("init_scale")?;
+        let interval = self.count("growth_interval", "a count from 1 to 2147483647")?;
+        let (growth, backoff) = (self.float("growth_factor")?, self.float("backoff_factor")?);
+        let mut config = ScalerConfig::new(init_scale, growth, backoff, interval)?;
+        if let Some(floor) = self.optional_float("min_scale")? {
+            config = config.with_min_scale(floor)?;
+        }
+        if let Some(ceiling) = self.optional_float("max_scale")? {
+            config = config.with_max_scale(ceiling)?;
+        }
+        let refill = match self.get("hysteresis_refill")? {
+            StateValue::Text(text) if text == ON_GROWTH => Refill::OnGrowth,
+            StateValue::Text(text) if text == ON_CLEAN_STEP => Refill::OnCleanStep,
+            other => return Err(ill_typed("hysteresis_refill", "\"on_growth\" or \"on_clean_step\"", other)),
+        };
+        config = config.with_hysteresis(self.count("hysteresis", "a count of 1 or more")?, refill)?;
+        match self.get("static")? {
+            StateValue::Bool(true) => config.with_static_scale(init_scale),
+            StateValue::Bool(false) => Ok(config),
+            other => Err(ill_typed("static", "true or false", other)),
+        }
+    }
+
+    fn state(&mut self, config: &ScalerConfig) -> Result<ScaleState> {
+        let scale = self.float("scale")?;
+        crate::config::check_scale("scale", scale)?;
+        let allowed = "a count below growth_interval";
+        let tracker = self.count("_growth_tracker", allowed)?;
+        if tracker >= config.growth_interval() {
+            return Err(Error::InvalidSetting { setting: "_growth_tracker", allowed, got: tracker.into() });
+        }
+        let allowed = "a count up to hysteresis";
+        let hysteresis_left = self.count("_hysteresis_left", allowed)?;
+        if hysteresis_left > config.hysteresis() {
+            let setting = "_hysteresis_left";
+            return Err(Error::InvalidSetting { setting, allowed, got: hysteresis_left.into() });
+        }
+        Ok(ScaleState { scale: scale as f32, growth_tracker: tracker as i32, hysteresis_left })
+    }
+
+    fn get(&mut self, key: &'static str) -> Result<&'a StateValue> {
+        self.read.insert(key);
+        self.saved.get(key).ok_or(Error::MissingKey { key })
+    }
+
+    fn float(&mut self, key: &'static str) -> Result<f64> {
+        self.optional_float(key)?.ok_or_else(|| ill_typed(key, "a number", &StateValue::Null))
+    }
+
+    fn optional_float(&mut self, key: &'static str) -> Result<Option<f64>> {
+        match self.get(key)? {
+            StateValue::Float(value) => Ok(Some(*value)),
+            // A writer of JSON may leave the point out of 65536.0.
+            StateValue::Int(value) => Ok(Some(*value as f64)),
+            StateValue::Null => Ok(None),
+            other => Err(ill_typed(key, "a number", other)),
+        }
+    }
+
+    fn count(&mut self, key: &'static str, expected: &'static str) -> Result<u32> {
+        let value = self.get(key)?;
+        let StateValue::Int(count) = value else { return Err(ill_typed(key, expected, value)) };
+        u32::try_from(*count).map_err(|_| ill_typed(key, expected, value))
+    }
+}
+
+fn ill_typed(key: &'static str, expected: &'static str, got: &StateValue) -> Error {
+    Error::IllTypedValue { key, expected, got: got.clone() }
+}
