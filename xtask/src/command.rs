@@ -11,9 +11,10 @@ pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// A command from words separated by spaces, in `directory`: leading `NAME=value` words are its environment.
+/// A command from words separated by spaces, in `directory`. As in a shell, leading `NAME=value` words are its
+/// environment and single quotes around a word keep what is in it (which here has no space).
 pub(crate) fn parse(line: &str, directory: &Path) -> Command {
-    let mut words = line.split_whitespace().peekable();
+    let mut words = line.split_whitespace().map(|word| word.trim_matches('\'')).peekable();
     let mut environment = Vec::new();
     while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
         environment.push((name, value));
@@ -48,7 +49,7 @@ mod tests {
 
     #[test]
     fn leading_assignments_become_the_environment() {
-        let command = parse("A=1 B=-Dx tool --flag C=2", Path::new("/"));
+        let command = parse("A=1 B=-Dx tool '--flag' C=2", Path::new("/"));
         assert_eq!(command.get_program(), "tool");
         assert_eq!(command.get_args().collect::<Vec<_>>(), ["--flag", "C=2"]);
         let environment: Vec<_> = command.get_envs().collect();
