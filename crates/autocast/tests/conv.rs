@@ -1,6 +1,7 @@
 //! Convolutions and transposed convolutions: values, gradients, shapes and errors.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod common;
 mod gradient;
 
 use autocast::ops::{
@@ -57,6 +58,11 @@ fn assert_near(got: &[f64], want: &[f64]) {
 
 fn inner(a: &Tensor, b: &Tensor) -> f64 {
     to_f64(a).iter().zip(to_f64(b)).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn gradients_and_dtypes_agree() {
+    common::check::check_all(common::cases_conv::CASES, &Device::Cpu);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod common;
 mod gradient;
 
 use autocast::{Error, ops};
@@ -10,81 +11,8 @@ use gradient::{check_gradients, check_linear, to_f64, value_and_gradients, value
 use proptest::prelude::*;
 
 #[test]
-fn products_have_right_gradients_in_every_dtype() {
-    let v = |dims: &[usize], seed| values(dims, seed);
-    // Roundings: of the product, of the sum with the bias or input, and of the gradient that passes between them.
-    check_linear(
-        "linear",
-        3.,
-        &|t| ops::linear(&t[0], &t[1], Some(&t[2])),
-        &[v(&[2, 3, 4], 1), v(&[5, 4], 2), v(&[5], 3)],
-    );
-    check_linear("linear, vector", 3., &|t| ops::linear(&t[0], &t[1], None), &[v(&[4], 1), v(&[5, 4], 2)]);
-    check_linear("matmul 2x2", 2., &|t| ops::matmul(&t[0], &t[1]), &[v(&[3, 4], 1), v(&[4, 2], 2)]);
-    check_linear("matmul 1x1", 2., &|t| ops::matmul(&t[0], &t[1]), &[v(&[4], 1), v(&[4], 2)]);
-    check_linear("matmul 1x3", 2., &|t| ops::matmul(&t[0], &t[1]), &[v(&[4], 1), v(&[2, 4, 3], 2)]);
-    check_linear("matmul 3x1", 2., &|t| ops::matmul(&t[0], &t[1]), &[v(&[2, 3, 4], 1), v(&[4], 2)]);
-    check_linear("matmul 3x2", 2., &|t| ops::matmul(&t[0], &t[1]), &[v(&[2, 3, 4], 1), v(&[4, 2], 2)]);
-    check_linear("matmul 2x3", 2., &|t| ops::matmul(&t[0], &t[1]), &[v(&[3, 4], 1), v(&[2, 4, 2], 2)]);
-    check_linear(
-        "matmul broadcast",
-        2.,
-        &|t| ops::matmul(&t[0], &t[1]),
-        &[v(&[2, 1, 3, 4], 1), v(&[5, 4, 2], 2)],
-    );
-    check_linear("mm", 2., &|t| ops::mm(&t[0], &t[1]), &[v(&[3, 4], 1), v(&[4, 2], 2)]);
-    check_linear("bmm", 2., &|t| ops::bmm(&t[0], &t[1]), &[v(&[2, 3, 4], 1), v(&[2, 4, 2], 2)]);
-    check_linear("mv", 2., &|t| ops::mv(&t[0], &t[1]), &[v(&[3, 4], 1), v(&[4], 2)]);
-    check_linear("dot", 2., &|t| ops::dot(&t[0], &t[1]), &[v(&[4], 1), v(&[4], 2)]);
-    check_linear("outer", 2., &|t| ops::outer(&t[0], &t[1]), &[v(&[4], 1), v(&[3], 2)]);
-    check_linear("vecdot", 2., &|t| ops::linalg_vecdot(&t[0], &t[1], 1), &[v(&[2, 4], 1), v(&[1, 4], 2)]);
-    check_linear(
-        "chain",
-        4.,
-        &|t| ops::chain_matmul(&[&t[0], &t[1], &t[2]]),
-        &[v(&[2, 3], 1), v(&[3, 4], 2), v(&[4, 2], 3)],
-    );
-}
-
-#[test]
-fn scaled_sums_have_right_gradients_in_every_dtype() {
-    let v = |dims: &[usize], seed| values(dims, seed);
-    check_linear(
-        "addmm",
-        4.,
-        &|t| ops::addmm(&t[0], &t[1], &t[2], 0.5, 2.),
-        &[v(&[2], 0), v(&[3, 4], 1), v(&[4, 2], 2)],
-    );
-    check_linear(
-        "addmm, beta 0",
-        4.,
-        &|t| ops::addmm(&t[0], &t[1], &t[2], 0., 2.),
-        &[v(&[2], 0), v(&[3, 4], 1), v(&[4, 2], 2)],
-    );
-    check_linear(
-        "addmv",
-        4.,
-        &|t| ops::addmv(&t[0], &t[1], &t[2], 1., 1.),
-        &[v(&[3], 0), v(&[3, 4], 1), v(&[4], 2)],
-    );
-    check_linear(
-        "addr",
-        4.,
-        &|t| ops::addr(&t[0], &t[1], &t[2], 1., 3.),
-        &[v(&[3, 4], 0), v(&[3], 1), v(&[4], 2)],
-    );
-    check_linear(
-        "addbmm",
-        4.,
-        &|t| ops::addbmm(&t[0], &t[1], &t[2], 1., 3.),
-        &[v(&[3, 2], 0), v(&[2, 3, 4], 1), v(&[2, 4, 2], 2)],
-    );
-    check_linear(
-        "baddbmm",
-        4.,
-        &|t| ops::baddbmm(&t[0], &t[1], &t[2], 1., 3.),
-        &[v(&[1, 2], 0), v(&[2, 3, 4], 1), v(&[2, 4, 2], 2)],
-    );
+fn gradients_and_dtypes_agree() {
+    common::check::check_all(common::cases_products::CASES, &Device::Cpu);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use candle_core::{D, Tensor};
 use super::expand::{broadcast_dims, expand};
 use super::float;
 use super::product::product;
-use crate::prepare::{cast_inputs, cast_slice, same_dtype, widen};
+use crate::prepare::{cast_inputs, cast_slice, same_dtype};
 use crate::{Error, Result};
 
 /// The product of two tensors with PyTorch's rules: vectors are taken as a row on the left and a column on the right,
@@ -108,61 +108,6 @@ pub fn linalg_vecdot(lhs: &Tensor, rhs: &Tensor, dim: usize) -> Result<Tensor> {
     Ok(product(&rows, &columns)?.reshape(out)?.permute(order)?)
 }
 
-/// `beta · input + alpha · lhs · rhs` for matrices; `input` broadcasts to the product, and is not read if `beta` is 0.
-///
-/// # Errors
-///
-/// As [`matmul`].
-pub fn addmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    let [input, lhs, rhs] = prepared("addmm", [input, lhs, rhs])?;
-    blend("addmm", &input, &ranked_product("addmm", [lhs, rhs], 2, 2)?, beta, alpha)
-}
-
-/// `beta · input + alpha · matrix · vector`.
-///
-/// # Errors
-///
-/// As [`matmul`].
-pub fn addmv(input: &Tensor, matrix: &Tensor, vector: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    let [input, matrix, vector] = prepared("addmv", [input, matrix, vector])?;
-    blend("addmv", &input, &ranked_product("addmv", [matrix, vector], 2, 1)?, beta, alpha)
-}
-
-/// `beta · input + alpha · lhs ⊗ rhs` for vectors `lhs` and `rhs`. Mixed dtypes are promoted.
-///
-/// # Errors
-///
-/// As [`matmul`].
-pub fn addr(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    let [input, lhs, rhs] = promoted("addr", [input, lhs, rhs])?;
-    blend("addr", &input, &outer_product("addr", [lhs, rhs])?, beta, alpha)
-}
-
-/// `beta · input + alpha · Σ lhs[i] · rhs[i]` over stacks of matrices.
-///
-/// # Errors
-///
-/// As [`matmul`].
-pub fn addbmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    const OP: &str = "addbmm";
-    let [input, lhs, rhs] = prepared(OP, [input, lhs, rhs])?;
-    let (b, m, k, n) = stack_sizes(OP, &lhs, &rhs)?;
-    // One product over (batch, k) sums over the batch without rounding in between.
-    let lhs = lhs.transpose(0, 1)?.reshape((m, b * k))?;
-    let product = product(&lhs, &rhs.reshape((b * k, n))?)?;
-    blend(OP, &input, &product, beta, alpha)
-}
-
-/// `beta · input + alpha · lhs · rhs` for stacks of matrices.
-///
-/// # Errors
-///
-/// As [`matmul`].
-pub fn baddbmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    let [input, lhs, rhs] = prepared("baddbmm", [input, lhs, rhs])?;
-    blend("baddbmm", &input, &stacked_product("baddbmm", [lhs, rhs])?, beta, alpha)
-}
-
 /// The product of a chain of matrices, from left to right.
 ///
 /// # Errors
@@ -181,14 +126,14 @@ pub fn chain_matmul(matrices: &[&Tensor]) -> Result<Tensor> {
     rest.iter().try_fold(first.clone(), |chain, next| ranked_product(OP, [chain, next.clone()], 2, 2))
 }
 
-fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
+pub(super) fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
     let inputs = cast_inputs(op, inputs)?;
     same_dtype(op, &inputs.each_ref())?;
     Ok(inputs)
 }
 
 /// The inputs in the dtype that they promote to.
-fn promoted<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
+pub(super) fn promoted<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
     let mut inputs = cast_inputs(op, inputs)?;
     let dtype = float::promoted(&inputs.each_ref())?;
     for input in &mut inputs {
@@ -198,7 +143,12 @@ fn promoted<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N
 }
 
 /// The product of operands that must have these ranks, each 1 or 2.
-fn ranked_product(op: &str, [lhs, rhs]: [Tensor; 2], lhs_rank: usize, rhs_rank: usize) -> Result<Tensor> {
+pub(super) fn ranked_product(
+    op: &str,
+    [lhs, rhs]: [Tensor; 2],
+    lhs_rank: usize,
+    rhs_rank: usize,
+) -> Result<Tensor> {
     for (operand, rank) in [(&lhs, lhs_rank), (&rhs, rhs_rank)] {
         if operand.rank() != rank {
             let kind = if rank == 1 { "a vector" } else { "a matrix" };
@@ -208,19 +158,19 @@ fn ranked_product(op: &str, [lhs, rhs]: [Tensor; 2], lhs_rank: usize, rhs_rank: 
     broadcast_product(op, &lhs, &rhs)
 }
 
-fn stack_sizes(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<(usize, usize, usize, usize)> {
+pub(super) fn stack_sizes(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<(usize, usize, usize, usize)> {
     match (lhs.dims(), rhs.dims()) {
         (&[b, m, k], &[rhs_b, rhs_k, n]) if (b, k) == (rhs_b, rhs_k) => Ok((b, m, k, n)),
         (lhs, rhs) => Err(Error::shape(op, "(b, m, k) and (b, k, n)", (lhs, rhs))),
     }
 }
 
-fn stacked_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
+pub(super) fn stacked_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
     stack_sizes(op, &lhs, &rhs)?;
     Ok(product(&lhs, &rhs)?)
 }
 
-fn outer_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
+pub(super) fn outer_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
     match (lhs.dims(), rhs.dims()) {
         ([_], [_]) => Ok(product(&lhs.unsqueeze(1)?, &rhs.unsqueeze(0)?)?),
         (lhs, rhs) => Err(Error::shape(op, "two vectors", (lhs, rhs))),
@@ -280,26 +230,4 @@ fn stacked(t: &Tensor, batch: usize) -> Result<Tensor> {
         return Ok(flat.transpose(1, 2)?);
     }
     Ok(t.reshape((batch, a, b))?)
-}
-
-/// `beta · input + alpha · product`, in the accumulation dtype.
-fn blend(op: &str, input: &Tensor, product: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
-    if broadcast_dims(op, input.dims(), product.dims()).ok().as_deref() != Some(product.dims()) {
-        let expected = format!("an input that broadcasts to {:?}", product.dims());
-        return Err(Error::shape(op, expected, input.dims()));
-    }
-    let scaled = |t: &Tensor, factor: f64| -> Result<Tensor> {
-        let t = widen(t)?;
-        if factor == 1. { Ok(t) } else { Ok(t.affine(factor, 0.)?) }
-    };
-    let scaled_product = scaled(product, alpha)?;
-    let sum = if beta == 0. || product.elem_count() == 0 {
-        // Not read, so that what it holds (NaN, say) cannot matter; its gradient is zero rather than absent.
-        let input = widen(input)?.broadcast_as(product.dims())?;
-        let never = Tensor::zeros(product.dims(), candle_core::DType::U8, product.device())?;
-        never.where_cond(&input, &scaled_product)?
-    } else {
-        scaled_product.broadcast_add(&scaled(input, beta)?)?
-    };
-    Ok(sum.to_dtype(product.dtype())?)
 }

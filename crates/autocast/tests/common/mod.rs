@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "this is all test code")]
 
 pub mod cases_arithmetic;
+pub mod cases_attention;
+pub mod cases_conv;
 pub mod cases_losses;
 pub mod cases_norms;
+pub mod cases_products;
 pub mod check;
 pub mod samples;
 

@@ -126,7 +126,8 @@ pub(crate) fn check_linear(name: &str, roundings: f64, f: Function, inputs: &[Te
     }
 }
 
-/// Holds values and gradients in every smaller float to those in f64 within `factor · u · max(1, largest magnitude)`.
+/// Holds values and gradients in every smaller float to those in f64 within `factor · u · max(1, largest magnitude)`,
+/// with 2⁻¹⁹ of it for sums in f32.
 pub(crate) fn check_close(name: &str, factor: f64, f: Function, inputs: &[Tensor]) {
     check_gradients(name, f, inputs);
     for dtype in [DType::F32, DType::F16, DType::BF16] {
@@ -140,7 +141,7 @@ pub(crate) fn check_close(name: &str, factor: f64, f: Function, inputs: &[Tensor
         for (which, (got, want)) in pairs.enumerate() {
             let want = to_f64(want);
             let largest = want.iter().fold(1f64, |m, v| m.max(v.abs()));
-            let bound = factor * unit_roundoff(dtype) * largest;
+            let bound = (factor * unit_roundoff(dtype) + 2f64.powi(-19)) * largest;
             for (got, want) in to_f64(got).iter().zip(&want) {
                 assert!(
                     (got - want).abs() <= bound,

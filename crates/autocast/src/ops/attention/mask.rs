@@ -4,7 +4,7 @@ use candle_core::{D, DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::float::check_float;
+use crate::ops::float::check_float;
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";

@@ -1,0 +1,116 @@
+//! The node of attention in candle's graph. Of the (T × S) matrices only the probabilities are kept for the backward pass.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, D, Layout, Shape, Storage, Tensor};
+
+use crate::ops::product::{product, product_transposed};
+use crate::prepare::accumulation_dtype;
+
+/// `probabilities · value` as a function of the query, the key and the value that the probabilities were made from.
+pub(super) struct Attention {
+    /// `(batch, T, S)`, untracked, before dropout, in the dtype of the products.
+    pub(super) probabilities: Tensor,
+    /// `(batch, T, S)` in f32: 0 where dropped, `1 / (1 - p)` where kept.
+    pub(super) keep: Option<Tensor>,
+    pub(super) scale: f64,
+}
+
+impl Attention {
+    /// The probabilities after dropout.
+    fn weights(&self) -> candle_core::Result<Tensor> {
+        match &self.keep {
+            None => Ok(self.probabilities.clone()),
+            Some(keep) => {
+                let dtype = self.probabilities.dtype();
+                let wide = self.probabilities.to_dtype(accumulation_dtype(dtype))?;
+                (&wide * keep.to_dtype(wide.dtype())?)?.to_dtype(dtype)
+            }
+        }
+    }
+
+    fn weigh<S: BackendStorage>(
+        weights: &S,
+        weights_l: &Layout,
+        value: &S,
+        value_l: &Layout,
+    ) -> candle_core::Result<(S, Shape)> {
+        let (batch, queries, keys) = weights_l.shape().dims3()?;
+        let (_, _, out) = value_l.shape().dims3()?;
+        let product = weights.matmul(value, (batch, queries, out, keys), weights_l, value_l)?;
+        Ok((product, (batch, queries, out).into()))
+    }
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _query: &CpuStorage,
+        _query_l: &Layout,
+        _key: &CpuStorage,
+        _key_l: &Layout,
+        value: &CpuStorage,
+        value_l: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let weights = self.weights()?;
+        let (storage, layout) = weights.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(weights) => Self::weigh(weights, layout, value, value_l),
+            _ => candle_core::bail!("attention: query and value are on different devices"),
+        }
+    }
+
+    fn cuda_fwd(
+        &self,
+        _query: &CudaStorage,
+        _query_l: &Layout,
+        _key: &CudaStorage,
+        _key_l: &Layout,
+        value: &CudaStorage,
+        value_l: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        let weights = self.weights()?;
+        let (storage, layout) = weights.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(weights) => Self::weigh(weights, layout, value, value_l),
+            _ => candle_core::bail!("attention: query and value are on different devices"),
+        }
+    }
+
+    /// With `P` the probabilities and `dP` their gradient, the scores' gradient is `P ∘ (dP - rowsum(P ∘ dP))`, and that
+    /// row sum equals `rowsum(grad ∘ out)`, which is the smaller product, with dropout too.
+    fn bwd(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted = [query.track_op(), key.track_op(), value.track_op()];
+        let (query, key, value) = (query.detach(), key.detach(), value.detach());
+        let (out, grad) = (out.detach(), grad.detach().contiguous()?);
+        let dtype = query.dtype();
+        let wide = accumulation_dtype(dtype);
+        let value_grad = wanted[2].then(|| product(&self.weights()?.t()?, &grad)).transpose()?;
+        if !wanted[0] && !wanted[1] {
+            return Ok((None, None, value_grad));
+        }
+        let row_sums = (grad.to_dtype(wide)? * out.to_dtype(wide)?)?.sum_keepdim(D::Minus1)?;
+        let weights_grad = product_transposed(&grad, &value)?.to_dtype(wide)?;
+        let probabilities_grad = match &self.keep {
+            Some(keep) => (weights_grad * keep.to_dtype(wide)?)?,
+            None => weights_grad,
+        };
+        let scores_grad =
+            (probabilities_grad.broadcast_sub(&row_sums)? * self.probabilities.to_dtype(wide)?)?;
+        let scores_grad = scores_grad.to_dtype(dtype)?;
+        let scaled = |product: Tensor| product.to_dtype(wide)?.affine(self.scale, 0.)?.to_dtype(dtype);
+        let query_grad = wanted[0].then(|| scaled(product(&scores_grad, &key)?)).transpose()?;
+        let key_grad = wanted[1].then(|| scaled(product(&scores_grad.t()?, &query)?)).transpose()?;
+        Ok((query_grad, key_grad, value_grad))
+    }
+}
