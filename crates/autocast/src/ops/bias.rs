@@ -4,7 +4,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{Layout, Result, Shape, Tensor};
 
-use super::custom::{Op2, Wanted, apply2};
+use super::custom::{Op, View, apply2};
 use super::product::product;
 use crate::prepare::accumulation_dtype;
 
@@ -24,34 +24,31 @@ struct AddBias {
     dim: usize,
 }
 
-impl Op2 for AddBias {
+impl Op<2> for AddBias {
     const NAME: &'static str = "add-bias";
 
-    fn forward<S: BackendStorage>(
-        &self,
-        x: &S,
-        x_l: &Layout,
-        bias: &S,
-        bias_l: &Layout,
-    ) -> Result<(S, Shape)> {
-        if x_l.shape().elem_count() == 0 {
-            return Ok((x.try_clone(x_l)?, x_l.shape().clone()));
+    fn forward<S: BackendStorage>(&self, [x, bias]: [View<S>; 2]) -> Result<(S, Shape)> {
+        if x.1.shape().elem_count() == 0 {
+            return Ok((x.0.try_clone(x.1)?, x.1.shape().clone()));
         }
-        let len = bias_l.shape().elem_count();
-        let dims = along(len, self.dim, x_l.dims().len());
-        let spread = Layout::contiguous_with_offset(dims, bias_l.start_offset()).broadcast_as(x_l.shape())?;
-        let sum = x.binary_impl::<candle_core::op::Add>(bias, x_l, &spread)?;
-        Ok((sum, x_l.shape().clone()))
+        Ok((storage_add_bias(x, bias, self.dim)?, x.1.shape().clone()))
     }
 
-    fn backward(&self, _: &Tensor, _: &Tensor, grad: &Tensor, wanted: Wanted) -> Result<[Option<Tensor>; 2]> {
-        let bias_grad = wanted.1.then(|| sum_to_vector(grad, self.dim)).transpose()?;
-        Ok([wanted.0.then(|| grad.clone()), bias_grad])
+    fn backward(&self, _: [&Tensor; 2], grad: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
+        let bias_grad = wanted[1].then(|| sum_to_vector(grad, self.dim)).transpose()?;
+        Ok([wanted[0].then(|| grad.clone()), bias_grad])
     }
 }
 
+/// The sum of `x`, which is not empty, and a contiguous bias along its dimension `dim`.
+pub(super) fn storage_add_bias<S: BackendStorage>(x: View<S>, bias: View<S>, dim: usize) -> Result<S> {
+    let dims = along(bias.1.shape().elem_count(), dim, x.1.dims().len());
+    let spread = Layout::contiguous_with_offset(dims, bias.1.start_offset()).broadcast_as(x.1.shape())?;
+    x.0.binary_impl::<candle_core::op::Add>(bias.0, x.1, &spread)
+}
+
 /// The sum of the contiguous `x` over every dimension but `dim`, in `x`'s dtype, accumulated in a wider one.
-fn sum_to_vector(x: &Tensor, dim: usize) -> Result<Tensor> {
+pub(super) fn sum_to_vector(x: &Tensor, dim: usize) -> Result<Tensor> {
     let dims = x.dims();
     if x.elem_count() == 0 {
         return Tensor::zeros(dims[dim], x.dtype(), x.device());

@@ -1,34 +1,52 @@
 //! Ops with a backward of our own. candle differentiates by walking its own ops; where that is wrong, wasteful, or
-//! sums in 16 bits, an op is written here as one call on candle's storage (the same code on every device) and a
-//! backward composed from tensor ops. What each op computes is in the file of the op.
+//! sums in 16 bits, an op is written here as calls on candle's storage (the same code on every device, and no copy of the
+//! value, which [`record`](super::record) needs) and a backward composed from tensor ops. What each op computes is in the
+//! file of the op.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-/// A differentiable function of two tensors.
-pub(crate) trait Op2: Send + Sync + 'static {
+/// A storage and its layout.
+pub(crate) type View<'a, S> = (&'a S, &'a Layout);
+
+/// A differentiable function of `N` tensors, two or three.
+pub(crate) trait Op<const N: usize>: Send + Sync + 'static {
     /// The name in candle's error messages.
     const NAME: &'static str;
 
     /// The value, from storages of one device.
-    fn forward<S: BackendStorage>(&self, a: &S, a_l: &Layout, b: &S, b_l: &Layout) -> Result<(S, Shape)>;
+    fn forward<S: BackendStorage>(&self, inputs: [View<S>; N]) -> Result<(S, Shape)>;
 
-    /// The gradients of `a` and `b` from the contiguous gradient of the value, `None` where none is wanted. All tensors
+    /// The gradients of the inputs from the contiguous gradient of the value, `None` where it is not `wanted`. All tensors
     /// come detached, so that gradients do not hold the graph.
-    fn backward(&self, a: &Tensor, b: &Tensor, grad: &Tensor, wanted: Wanted) -> Result<[Option<Tensor>; 2]>;
+    fn backward(&self, inputs: [&Tensor; N], grad: &Tensor, wanted: [bool; N])
+    -> Result<[Option<Tensor>; N]>;
 }
-
-/// Which of the two arguments lead to a variable.
-pub(crate) struct Wanted(pub(crate) bool, pub(crate) bool);
 
 /// Applies `op` and records it for the backward pass.
-pub(crate) fn apply2<T: Op2>(op: T, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    a.apply_op2(b, Adapter(op))
+pub(crate) fn apply2<T: Op<2>>(op: T, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.apply_op2(b, Node(op))
 }
 
-struct Adapter<T>(T);
+/// [`apply2`] for three tensors.
+pub(crate) fn apply3<T: Op<3>>(op: T, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<Tensor> {
+    a.apply_op3(b, c, Node(op))
+}
 
-impl<T: Op2> CustomOp2 for Adapter<T> {
+struct Node<T>(T);
+
+impl<T> Node<T> {
+    fn gradients<const N: usize>(&self, inputs: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]>
+    where
+        T: Op<N>,
+    {
+        let wanted = inputs.map(Tensor::track_op);
+        let detached = inputs.map(Tensor::detach);
+        self.0.backward(detached.each_ref(), &grad.detach().contiguous()?, wanted)
+    }
+}
+
+impl<T: Op<2>> CustomOp2 for Node<T> {
     fn name(&self) -> &'static str {
         T::NAME
     }
@@ -40,7 +58,7 @@ impl<T: Op2> CustomOp2 for Adapter<T> {
         b: &CpuStorage,
         b_l: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.0.forward(a, a_l, b, b_l)
+        self.0.forward([(a, a_l), (b, b_l)])
     }
 
     fn cuda_fwd(
@@ -50,7 +68,7 @@ impl<T: Op2> CustomOp2 for Adapter<T> {
         b: &CudaStorage,
         b_l: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        self.0.forward(a, a_l, b, b_l)
+        self.0.forward([(a, a_l), (b, b_l)])
     }
 
     fn bwd(
@@ -60,9 +78,49 @@ impl<T: Op2> CustomOp2 for Adapter<T> {
         _value: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let wanted = Wanted(a.track_op(), b.track_op());
-        let [a_grad, b_grad] =
-            self.0.backward(&a.detach(), &b.detach(), &grad.detach().contiguous()?, wanted)?;
-        Ok((a_grad, b_grad))
+        let [a, b] = self.gradients([a, b], grad)?;
+        Ok((a, b))
+    }
+}
+
+impl<T: Op<3>> CustomOp3 for Node<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_l: &Layout,
+        b: &CpuStorage,
+        b_l: &Layout,
+        c: &CpuStorage,
+        c_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.0.forward([(a, a_l), (b, b_l), (c, c_l)])
+    }
+
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_l: &Layout,
+        b: &CudaStorage,
+        b_l: &Layout,
+        c: &CudaStorage,
+        c_l: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.0.forward([(a, a_l), (b, b_l), (c, c_l)])
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        _value: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [a, b, c] = self.gradients([a, b, c], grad)?;
+        Ok((a, b, c))
     }
 }

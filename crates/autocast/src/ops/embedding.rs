@@ -1,9 +1,9 @@
 //! `embedding`: rows of a table by index.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{DType, Layout, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
-use super::custom::{Op2, Wanted, apply2};
+use super::custom::{Op, View, apply2};
 use crate::prepare::{accumulation_dtype, cast_inputs};
 use crate::{Error, Result};
 
@@ -69,15 +69,12 @@ struct Lookup {
     padding: Option<usize>,
 }
 
-impl Op2 for Lookup {
+impl Op<2> for Lookup {
     const NAME: &'static str = "embedding";
 
     fn forward<S: BackendStorage>(
         &self,
-        weight: &S,
-        weight_l: &Layout,
-        ids: &S,
-        ids_l: &Layout,
+        [(weight, weight_l), (ids, ids_l)]: [View<S>; 2],
     ) -> candle_core::Result<(S, Shape)> {
         let shape = (ids_l.dims()[0], weight_l.dims()[1]);
         Ok((weight.index_select(ids, weight_l, ids_l, 0)?, shape.into()))
@@ -85,10 +82,9 @@ impl Op2 for Lookup {
 
     fn backward(
         &self,
-        weight: &Tensor,
-        ids: &Tensor,
+        [weight, ids]: [&Tensor; 2],
         grad: &Tensor,
-        _: Wanted,
+        _: [bool; 2],
     ) -> candle_core::Result<[Option<Tensor>; 2]> {
         let wide = accumulation_dtype(grad.dtype());
         let grad = grad.to_dtype(wide)?;

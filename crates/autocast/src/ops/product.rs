@@ -6,7 +6,7 @@
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{D, DType, DeviceLocation, Layout, Result, Shape, Tensor};
 
-use super::custom::{Op2, Wanted, apply2};
+use super::custom::{Op, View, apply2};
 
 /// `a · b` for matrices `(m, k)`, `(k, n)` or stacks of them `(b, m, k)`, `(b, k, n)`, whose sizes fit.
 pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -35,7 +35,7 @@ fn multiply(a: &Tensor, b: &Tensor, rhs: Rhs) -> Result<Tensor> {
 }
 
 /// `t`, copied unless each of its matrices is stored without gaps, by rows or by columns.
-fn readable(t: &Tensor) -> Result<Tensor> {
+pub(super) fn readable(t: &Tensor) -> Result<Tensor> {
     let (rows, columns) = (t.dim(D::Minus2)?, t.dim(D::Minus1)?);
     match *t.stride() {
         [.., row, 1] if row == columns => Ok(t.clone()),
@@ -48,41 +48,51 @@ struct Product {
     rhs: Rhs,
 }
 
-impl Op2 for Product {
+impl Op<2> for Product {
     const NAME: &'static str = "matrix product";
 
-    fn forward<S: BackendStorage>(&self, a: &S, a_l: &Layout, b: &S, b_l: &Layout) -> Result<(S, Shape)> {
-        let last = a_l.dims().len() - 1;
-        let b_l = match self.rhs {
-            Rhs::AsIs => b_l.clone(),
-            Rhs::Transposed => b_l.transpose(last - 1, last)?,
-        };
-        let (m, k, n) = (a_l.dims()[last - 1], a_l.dims()[last], b_l.dims()[last]);
-        let batch = a_l.dims()[..last - 1].iter().product();
-        let mut dims = a_l.dims().to_vec();
-        dims[last] = n;
-        let sizes = (batch, m, n, k);
-        let product = if a.dtype() == DType::F16 && matches!(a.device().location(), DeviceLocation::Cpu) {
-            let ((a, a_l), (b, b_l)) = (to_f32(a, a_l)?, to_f32(b, &b_l)?);
-            a.matmul(&b, sizes, &a_l, &b_l)?.to_dtype(&Layout::contiguous(dims.as_slice()), DType::F16)?
-        } else {
-            a.matmul(b, sizes, a_l, &b_l)?
-        };
-        Ok((product, dims.into()))
+    fn forward<S: BackendStorage>(&self, [(a, a_l), (b, b_l)]: [View<S>; 2]) -> Result<(S, Shape)> {
+        let last = b_l.dims().len() - 1;
+        match self.rhs {
+            Rhs::AsIs => storage_product((a, a_l), (b, b_l)),
+            Rhs::Transposed => storage_product((a, a_l), (b, &b_l.transpose(last - 1, last)?)),
+        }
     }
 
-    fn backward(&self, a: &Tensor, b: &Tensor, grad: &Tensor, wanted: Wanted) -> Result<[Option<Tensor>; 2]> {
+    fn backward(
+        &self,
+        [a, b]: [&Tensor; 2],
+        grad: &Tensor,
+        wanted: [bool; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
         match self.rhs {
             Rhs::AsIs => Ok([
-                wanted.0.then(|| product_transposed(grad, b)).transpose()?,
-                wanted.1.then(|| product(&a.t()?, grad)).transpose()?,
+                wanted[0].then(|| product_transposed(grad, b)).transpose()?,
+                wanted[1].then(|| product(&a.t()?, grad)).transpose()?,
             ]),
             Rhs::Transposed => Ok([
-                wanted.0.then(|| product(grad, b)).transpose()?,
-                wanted.1.then(|| product(&grad.t()?, a)).transpose()?,
+                wanted[0].then(|| product(grad, b)).transpose()?,
+                wanted[1].then(|| product(&grad.t()?, a)).transpose()?,
             ]),
         }
     }
+}
+
+/// The product of matrices or stacks of them in layouts that candle reads, none of them empty.
+pub(super) fn storage_product<S: BackendStorage>((a, a_l): View<S>, (b, b_l): View<S>) -> Result<(S, Shape)> {
+    let last = a_l.dims().len() - 1;
+    let (m, k, n) = (a_l.dims()[last - 1], a_l.dims()[last], b_l.dims()[last]);
+    let batch = a_l.dims()[..last - 1].iter().product();
+    let mut dims = a_l.dims().to_vec();
+    dims[last] = n;
+    let sizes = (batch, m, n, k);
+    let product = if a.dtype() == DType::F16 && matches!(a.device().location(), DeviceLocation::Cpu) {
+        let ((a, a_l), (b, b_l)) = (to_f32(a, a_l)?, to_f32(b, b_l)?);
+        a.matmul(&b, sizes, &a_l, &b_l)?.to_dtype(&Layout::contiguous(dims.as_slice()), DType::F16)?
+    } else {
+        a.matmul(b, sizes, a_l, b_l)?
+    };
+    Ok((product, dims.into()))
 }
 
 /// A storage in f32 and its layout, which stays by columns if it was.
