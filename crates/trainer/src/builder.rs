@@ -57,7 +57,7 @@ pub struct TrainerBuilder {
     max_steps: usize,
     seed: u64,
     on_unsupported: OnUnsupported,
-    loss_scaling: ScalerConfig,
+    loss_scaling: Option<ScalerConfig>,
     initial_values: HashMap<String, Tensor>,
 }
 
@@ -69,7 +69,7 @@ impl Default for TrainerBuilder {
             max_steps: 1_000,
             seed: 0,
             on_unsupported: OnUnsupported::Error,
-            loss_scaling: ScalerConfig::recommended(),
+            loss_scaling: None,
             initial_values: HashMap::new(),
         }
     }
@@ -108,8 +108,11 @@ impl TrainerBuilder {
     }
 
     /// How the loss is scaled at the precisions that need it, `16-mixed` and `16-true`. The others ignore it.
+    ///
+    /// The default is [`ScalerConfig::recommended`], at `16-true` from 2^15: the gradient of an f16 loss is the scale
+    /// itself, and 2^16 is more than f16 holds.
     pub fn loss_scaling(mut self, config: ScalerConfig) -> Self {
-        self.loss_scaling = config;
+        self.loss_scaling = Some(config);
         self
     }
 
@@ -153,8 +156,18 @@ impl TrainerBuilder {
             notice,
             max_steps: self.max_steps,
             seed: self.seed,
-            loss_scaling: self.loss_scaling,
+            loss_scaling: self.loss_scaling.map_or_else(|| default_loss_scaling(precision), Ok)?,
             initial_values: self.initial_values,
         })
     }
+}
+
+fn default_loss_scaling(precision: Precision) -> grad_scaler::Result<ScalerConfig> {
+    let config = ScalerConfig::recommended();
+    if precision != Precision::F16True {
+        return Ok(config);
+    }
+    let (growth, backoff) = (config.growth_factor(), config.backoff_factor());
+    ScalerConfig::new(32_768., growth, backoff, config.growth_interval())?
+        .with_min_scale(config.min_scale().unwrap_or(1.))
 }

@@ -65,9 +65,11 @@ fn every_precision_of_a_cpu_stores_what_it_says_and_learns() {
         ("16-true", DType::F16),
     ] {
         let mut line = Line { use_unused: true, ..Default::default() };
-        let fit = trainer(precision).fit(&mut line, batches()).unwrap();
+        // 16-true may skip some steps until its loss scale fits.
+        let trainer = Trainer::builder().precision(precision).accelerator("cpu").max_steps(20).build().unwrap();
+        let fit = trainer.fit(&mut line, batches()).unwrap();
         assert!(fit.parameters.iter().all(|(_, var)| var.dtype() == dtype), "{precision}");
-        assert!(fit.losses[4] < fit.losses[0], "{precision}: {:?}", fit.losses);
+        assert!(fit.losses[19] < fit.losses[0], "{precision}: {:?}", fit.losses);
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const STEPS_PER_READING: usize = 10;
 
 /// The model that every run trains.
 pub(crate) fn model(task: &Task) -> GptConfig {
-    GptConfig { vocabulary: task.vocabulary(), context: task.context(), width: 128, heads: 4, layers: 2 }
+    GptConfig { vocabulary: task.vocabulary(), context: task.context(), width: 64, heads: 4, layers: 2 }
 }
 
 /// Trains one model with `trainer` and evaluates it.
