@@ -192,8 +192,9 @@ pub trait Store<A: Real>: Element + PartialEq {
     /// When the lengths differ.
     fn store(src: &[A], dst: &mut [Self]);
 
-    /// Rounds `value` up or down with a probability that makes the mean of the results `value`, deciding by
-    /// `random`. NaN stays NaN, an infinity stays itself, and a finite value stays finite.
+    /// Rounds `value` up or down with a probability that makes the mean of the results `value`: `random`, of which a
+    /// type uses the bits that it needs, is added below the last bit that is kept, and carries. NaN stays NaN, an
+    /// infinity stays itself, and a finite value stays finite.
     fn round_stochastic(value: A, random: u32) -> Self;
 
     /// Whether the two hold the same bits, so that a NaN is equal to itself.
@@ -262,7 +263,7 @@ impl Store<f32> for f16 {
             // Subnormals are whole multiples of 2^-24: 2^24 scales exactly, and 24 random bits decide the rest.
             let units = magnitude * 16_777_216.0;
             let floor = units.floor();
-            let up = (random >> 8) as f32 / 16_777_216.0 < units - floor;
+            let up = units - floor >= 1.0 - (random >> 8) as f32 / 16_777_216.0;
             (floor + if up { 1.0 } else { 0.0 }) / 16_777_216.0
         };
         Self::from_f32(rounded.copysign(value))

@@ -64,6 +64,11 @@ impl ScaleState {
         Self { scale, growth_tracker: 0, hysteresis_left: refilled }
     }
 
+    /// Overflows that are left before the scale backs off; 0 when every further one does.
+    pub fn hysteresis_left(self) -> u32 {
+        self.hysteresis_left
+    }
+
     /// What takes the scale out of a gradient: `1 / scale`, computed in f64 and rounded to f32.
     pub fn inv_scale(self) -> f32 {
         (1.0 / f64::from(self.scale)) as f32

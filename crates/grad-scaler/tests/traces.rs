@@ -1,5 +1,7 @@
 //! The state machine against sequences recorded from PyTorch's `_amp_update_scale_`, to the bit.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use grad_scaler::{ScaleState, ScalerConfig};
 use serde_json::Value;
 

@@ -4,6 +4,8 @@
 //! history. Numbers may be 4 ULP apart, at the largest magnitude that went into them: PyTorch's vectorised loops contract
 //! some products and sums into one rounding and ours round each, which shows where a sum cancels.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use optim::{

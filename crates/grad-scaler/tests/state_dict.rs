@@ -1,0 +1,122 @@
+//! Saved scalers: every setting comes back, and what is no saved scaler is refused by key.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use candle_core::Device;
+use grad_scaler::{Error, GradScaler, Refill, ScaleState, ScalerConfig, StateDict, StateValue};
+use proptest::prelude::*;
+
+fn scaler(config: ScalerConfig) -> GradScaler {
+    GradScaler::new(config, &Device::Cpu).unwrap()
+}
+
+fn rich() -> ScalerConfig {
+    let config = ScalerConfig::new(1000.0, 3.0, 0.25, 7).unwrap();
+    let config = config.with_min_scale(0.5).unwrap().with_max_scale(1e9).unwrap();
+    config.with_hysteresis(3, Refill::OnCleanStep).unwrap()
+}
+
+#[test]
+fn pytorchs_keys_are_there() {
+    let saved = scaler(ScalerConfig::default()).state_dict();
+    let float = StateValue::Float;
+    assert_eq!(saved["scale"], float(65536.0));
+    assert_eq!(saved["growth_factor"], float(2.0));
+    assert_eq!(saved["backoff_factor"], float(0.5));
+    assert_eq!(saved["growth_interval"], StateValue::Int(2000));
+    assert_eq!(saved["_growth_tracker"], StateValue::Int(0));
+}
+
+#[test]
+fn every_setting_survives_a_file() {
+    let fixed = ScalerConfig::default().with_static_scale(256.0).unwrap();
+    for config in [ScalerConfig::default(), ScalerConfig::recommended(), rich(), fixed] {
+        let json = serde_json::to_string(&scaler(config.clone()).state_dict()).unwrap();
+        let saved: StateDict = serde_json::from_str(&json).unwrap();
+        let mut other = scaler(ScalerConfig::new(2.0, 5.0, 0.125, 3).unwrap());
+        other.load_state_dict(&saved).unwrap();
+        assert_eq!(other.config(), Some(&config), "{json}");
+        assert_eq!(other.state(), Some(ScaleState::new(&config)));
+    }
+}
+
+fn refused(saved: &StateDict) -> Error {
+    let mut scaler = scaler(ScalerConfig::default());
+    let before = (scaler.config().cloned(), scaler.state());
+    let error = scaler.load_state_dict(saved).unwrap_err();
+    assert_eq!((scaler.config().cloned(), scaler.state()), before, "a refused state changed the scaler");
+    error
+}
+
+#[test]
+fn missing_extra_and_ill_typed_keys_are_refused_by_name() {
+    let saved = scaler(rich()).state_dict();
+    for key in saved.keys() {
+        let mut without = saved.clone();
+        without.remove(key);
+        assert!(matches!(refused(&without), Error::MissingKey { key: k } if k == key), "{key}");
+
+        let wrong =
+            if key == "hysteresis_refill" { StateValue::Int(1) } else { StateValue::Text("?".into()) };
+        let mut ill = saved.clone();
+        ill.insert(key.clone(), wrong);
+        assert!(matches!(refused(&ill), Error::IllTypedValue { key: k, .. } if k == key), "{key}");
+    }
+    let mut more = saved.clone();
+    more.insert("extra".into(), StateValue::Int(1));
+    assert!(matches!(refused(&more), Error::UnexpectedKey { key } if key == "extra"));
+    assert!(matches!(refused(&StateDict::new()), Error::EmptyState));
+}
+
+#[test]
+fn values_out_of_range_are_refused_by_name() {
+    let bad = [
+        ("scale", StateValue::Float(0.0)),
+        ("scale", StateValue::Float(-1.0)),
+        ("scale", StateValue::Float(f64::NAN)),
+        ("growth_factor", StateValue::Float(1.0)),
+        ("backoff_factor", StateValue::Float(1.0)),
+        ("growth_interval", StateValue::Int(0)),
+        ("_growth_tracker", StateValue::Int(7)),
+        ("_hysteresis_left", StateValue::Int(4)),
+    ];
+    for (key, value) in bad {
+        let mut saved = scaler(rich()).state_dict();
+        saved.insert(key.into(), value);
+        assert!(matches!(refused(&saved), Error::InvalidSetting { setting, .. } if setting == key), "{key}");
+    }
+    let mut saved = scaler(rich()).state_dict();
+    saved.insert("growth_interval".into(), StateValue::Int(-1));
+    assert!(matches!(refused(&saved), Error::IllTypedValue { key: "growth_interval", .. }));
+}
+
+#[test]
+fn a_disabled_scaler_ignores_what_it_is_given() {
+    let mut scaler = GradScaler::disabled();
+    scaler.load_state_dict(&StateDict::new()).unwrap();
+    assert!(!scaler.is_enabled());
+}
+
+proptest! {
+    /// At any point of any run, a scaler that was saved and loaded goes on as the one that was not.
+    #[test]
+    fn a_loaded_state_goes_on_as_the_saved_one(
+        before in proptest::collection::vec(any::<bool>(), 0..40),
+        after in proptest::collection::vec(any::<bool>(), 0..40),
+    ) {
+        let config = rich();
+        let run = |state: ScaleState, overflows: &[bool]| {
+            overflows.iter().fold(state, |state, &overflow| state.update(overflow, &config))
+        };
+        // The tracker and hysteresis of a saved state are reached by updates, as a scaler's are.
+        let reached = run(ScaleState::new(&config), &before);
+        let mut saved = scaler(config.clone()).state_dict();
+        saved.insert("scale".into(), StateValue::Float(f64::from(reached.scale)));
+        saved.insert("_growth_tracker".into(), StateValue::Int(i64::from(reached.growth_tracker)));
+        saved.insert("_hysteresis_left".into(), StateValue::Int(i64::from(reached.hysteresis_left())));
+        let mut loaded = scaler(ScalerConfig::default());
+        loaded.load_state_dict(&saved).unwrap();
+        prop_assert_eq!(loaded.state(), Some(reached));
+        prop_assert_eq!(run(loaded.state().unwrap(), &after), run(reached, &after));
+    }
+}
