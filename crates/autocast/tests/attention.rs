@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
-mod gradient;
 
 use autocast::ops::{AttentionDropout, AttentionMask, AttentionOptions, scaled_dot_product_attention};
 use autocast::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
-use gradient::{check_close, check_gradients, to_f64, value_and_gradients, values};
+use common::functions::{check_close, check_gradients, to_f64, value_and_gradients, values};
 use proptest::prelude::*;
 
 /// The formula, in f64 and by candle's ops.

@@ -2,14 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
-mod gradient;
 
 use autocast::ops::{
     self, ConvOptions, ConvTransposeOptions, conv_transpose1d, conv_transpose2d, conv1d, conv2d,
 };
 use autocast::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use gradient::{check_gradients, check_linear, to_f64, values};
+use common::functions::{check_gradients, check_linear, to_f64, values};
 use proptest::prelude::*;
 
 /// The sum of the definition. `input` and `weight` have two spatial dimensions.

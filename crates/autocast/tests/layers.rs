@@ -2,14 +2,14 @@
 //! right values and gradients.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-mod gradient;
+mod common;
 
 use autocast::nn::{self, MultiHeadAttentionConfig, RNN};
 use autocast::ops::{self, AttentionMask, AttentionOptions};
 use autocast::{Error, Result};
 use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use gradient::{check_close, check_gradients, to_f64, values};
+use common::functions::{check_close, check_gradients, to_f64, values};
 
 /// Builds candle-nn's layer on fresh parameters, saves them, loads them into ours, and gives both builders' results.
 fn both<A, B>(
@@ -223,7 +223,9 @@ fn multi_head_attention_is_its_heads_side_by_side() {
     }
     // One tensor for all three takes one product, with the same result as three.
     let same = layer.forward(&t[1]).unwrap();
-    let three = layer.attend(&t[1], &t[1].detach(), &t[1].detach(), &AttentionOptions::default()).unwrap();
+    let three = layer
+        .attend(&t[1], &t[1].copy().unwrap(), &t[1].copy().unwrap(), &AttentionOptions::default())
+        .unwrap();
     assert_same(&three, &same);
 }
 

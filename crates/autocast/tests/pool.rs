@@ -1,12 +1,12 @@
 //! Pooling, interpolation, `prelu` and `rope`: values, gradients and errors.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-mod gradient;
+mod common;
 
 use autocast::ops::{self, InterpolateMode, PoolOptions, RopePairs};
 use autocast::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use gradient::{check_close, check_gradients, check_linear, to_f64, value_and_gradients, values};
+use common::functions::{check_close, check_gradients, check_linear, to_f64, value_and_gradients, values};
 use proptest::prelude::*;
 
 fn line(data: &[f64]) -> Tensor {

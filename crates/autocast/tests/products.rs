@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
-mod gradient;
 
 use autocast::{Error, ops};
 use candle_core::{DType, Device, Tensor, Var};
-use gradient::{check_gradients, check_linear, to_f64, value_and_gradients, values};
+use common::functions::{check_gradients, check_linear, to_f64, value_and_gradients, values};
 use proptest::prelude::*;
 
 #[test]
@@ -123,9 +122,17 @@ fn bias_and_embedding_gradients_count_to_4096_in_16_bits() {
         let grads = out.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
         assert_eq!(to_f64(grads.get(&table).unwrap()), [0., 0., 0., 4096., 4096., 4096.], "{dtype:?}");
 
+        let shared = Var::zeros((1, 2), dtype, dev).unwrap();
+        let stack = Tensor::ones((4096, 2, 1), dtype, dev).unwrap();
+        let out = ops::matmul(shared.as_tensor(), &stack).unwrap();
+        let grads = out.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        assert_eq!(to_f64(grads.get(&shared).unwrap()), [4096.; 2], "{dtype:?}");
+
         let ones = Tensor::ones((1, 4096), dtype, dev).unwrap();
         let dot = ops::matmul(&ones, &ones.t().unwrap()).unwrap();
         assert_eq!(to_f64(&dot), [4096.], "{dtype:?}");
+        let sum = ops::einsum("ij->", &[&ones]).unwrap();
+        assert_eq!(to_f64(&sum), [4096.], "{dtype:?}");
     }
 }
 

@@ -9,6 +9,7 @@ pub mod cases_losses;
 pub mod cases_norms;
 pub mod cases_products;
 pub mod check;
+pub mod functions;
 pub mod samples;
 
 use autocast::Result;

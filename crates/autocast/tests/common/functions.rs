@@ -1,33 +1,22 @@
-//! Checks for differentiable ops: against central differences in f64, and of 16- and 32-bit results against f64 ones.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! The checks of [`super::check`] for functions that hold on to something (options, a shape that proptest drew), and a
+//! bound per element for those that are linear in each input.
 
 use autocast::Result;
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::samples::Samples;
+pub use super::samples::numbers as to_f64;
+
 /// A function of tensors under test.
-pub(crate) type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+pub type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
-/// Values in (-1, 1) without pattern, the same for the same seed.
-pub(crate) fn values(dims: &[usize], seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
-    let count = dims.iter().product::<usize>();
-    let data = (0..count)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.
-        })
-        .collect::<Vec<f64>>();
-    Tensor::from_vec(data, dims, &Device::Cpu).unwrap()
-}
-
-pub(crate) fn to_f64(t: &Tensor) -> Vec<f64> {
-    t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+/// Values in (-1, 1), the same for the same seed.
+pub fn values(dims: &[usize], seed: u64) -> Tensor {
+    Samples::new(seed, &Device::Cpu).uniform(dims, -1., 1.)
 }
 
 /// The output, and the gradient of `Σ weights ∘ output` for each input.
-pub(crate) fn value_and_gradients(f: Function, inputs: &[Tensor], weights: &Tensor) -> (Tensor, Vec<Tensor>) {
+pub fn value_and_gradients(f: Function, inputs: &[Tensor], weights: &Tensor) -> (Tensor, Vec<Tensor>) {
     let vars = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect::<Vec<_>>();
     let tensors = vars.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
     let out = f(&tensors).unwrap();
@@ -49,12 +38,12 @@ pub(crate) fn value_and_gradients(f: Function, inputs: &[Tensor], weights: &Tens
 }
 
 /// Weights for the outputs, so that errors cannot cancel.
-pub(crate) fn output_weights(f: Function, inputs: &[Tensor]) -> Tensor {
+pub fn output_weights(f: Function, inputs: &[Tensor]) -> Tensor {
     values(f(inputs).unwrap().dims(), 77)
 }
 
 /// Holds the gradient of every input to central differences.
-pub(crate) fn check_gradients(name: &str, f: Function, inputs: &[Tensor]) {
+pub fn check_gradients(name: &str, f: Function, inputs: &[Tensor]) {
     let weights = output_weights(f, inputs);
     let (_, grads) = value_and_gradients(f, inputs, &weights);
     let loss = |inputs: &[Tensor]| -> f64 {
@@ -81,7 +70,7 @@ pub(crate) fn check_gradients(name: &str, f: Function, inputs: &[Tensor]) {
 }
 
 /// The unit roundoff of a dtype.
-pub(crate) fn unit_roundoff(dtype: DType) -> f64 {
+pub fn unit_roundoff(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 2f64.powi(-11),
         DType::BF16 => 2f64.powi(-8),
@@ -93,7 +82,7 @@ pub(crate) fn unit_roundoff(dtype: DType) -> f64 {
 /// Holds values and gradients in `dtype` to those in f64 for a function that is linear in each input. The bound per
 /// element is `roundings · u · Σ|terms|`, the sum of magnitudes being the function of the magnitudes; 2⁻²⁰ of it is
 /// added for sums in f32, and f16's underflow.
-pub(crate) fn check_linear_in(dtype: DType, roundings: f64, name: &str, f: Function, inputs: &[Tensor]) {
+pub fn check_linear_in(dtype: DType, roundings: f64, name: &str, f: Function, inputs: &[Tensor]) {
     let rounded = inputs.iter().map(|t| t.to_dtype(dtype).unwrap()).collect::<Vec<_>>();
     let exact = rounded.iter().map(|t| t.to_dtype(DType::F64).unwrap()).collect::<Vec<_>>();
     let sizes = exact.iter().map(|t| t.abs().unwrap()).collect::<Vec<_>>();
@@ -119,7 +108,7 @@ pub(crate) fn check_linear_in(dtype: DType, roundings: f64, name: &str, f: Funct
 }
 
 /// [`check_gradients`], and [`check_linear_in`] for every smaller float.
-pub(crate) fn check_linear(name: &str, roundings: f64, f: Function, inputs: &[Tensor]) {
+pub fn check_linear(name: &str, roundings: f64, f: Function, inputs: &[Tensor]) {
     check_gradients(name, f, inputs);
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         check_linear_in(dtype, roundings, name, f, inputs);
@@ -128,7 +117,7 @@ pub(crate) fn check_linear(name: &str, roundings: f64, f: Function, inputs: &[Te
 
 /// Holds values and gradients in every smaller float to those in f64 within `factor · u · max(1, largest magnitude)`,
 /// with 2⁻¹⁹ of it for sums in f32.
-pub(crate) fn check_close(name: &str, factor: f64, f: Function, inputs: &[Tensor]) {
+pub fn check_close(name: &str, factor: f64, f: Function, inputs: &[Tensor]) {
     check_gradients(name, f, inputs);
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let rounded = inputs.iter().map(|t| t.to_dtype(dtype).unwrap()).collect::<Vec<_>>();
