@@ -1,6 +1,7 @@
 //! Norms and softmax.
 
 use autocast::ops;
+use candle_core::Tensor;
 
 use super::OpCase;
 
@@ -38,5 +39,24 @@ pub const CASES: &[OpCase] = &[
         "group_norm",
         |s| vec![s.uniform(&[2, 4, 3], -2., 2.), s.uniform(&[4], 0.5, 1.5), s.uniform(&[4], -1., 1.)],
         |x| ops::group_norm(&x[0], 2, Some(&x[1]), Some(&x[2]), 1e-5),
+    ),
+    OpCase::new(
+        "batch_norm",
+        |s| vec![s.uniform(&[3, 2, 4], -2., 2.), s.uniform(&[2], 0.5, 1.5), s.uniform(&[2], -1., 1.)],
+        |x| Ok(ops::batch_norm_train(&x[0], Some(&x[1]), Some(&x[2]), 1e-5)?.output),
+    ),
+    OpCase::new(
+        "batch_norm of rows, plain",
+        |s| vec![s.uniform(&[5, 3], -2., 2.)],
+        |x| Ok(ops::batch_norm_train(&x[0], None, None, 1e-5)?.output),
+    ),
+    OpCase::new(
+        "batch_norm in evaluation",
+        |s| vec![s.uniform(&[3, 2, 4], -2., 2.), s.uniform(&[2], 0.5, 1.5), s.uniform(&[2], -1., 1.)],
+        |x| {
+            let statistic = |values: [f64; 2]| Tensor::new(&values, x[0].device());
+            let (mean, var) = (statistic([0.2, -0.1])?, statistic([0.5, 2.])?);
+            ops::batch_norm_eval(&x[0], &mean, &var, Some(&x[1]), Some(&x[2]), 1e-5)
+        },
     ),
 ];

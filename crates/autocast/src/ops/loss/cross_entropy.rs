@@ -135,14 +135,15 @@ fn shifted_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
 }
 
 /// What the gradient of a reduced loss is multiplied by to give a row's.
-enum PerRow {
+pub(super) enum PerRow {
     /// The gradient has an entry for each row.
     Own,
     /// The gradient is one number, to be multiplied by this one.
     Shared(Tensor),
 }
 
-fn reduce_rows(
+/// The reduced loss, in the shape of the targets where each is kept.
+pub(super) fn reduce_rows(
     losses: &Tensor,
     weights: &Tensor,
     reduction: Reduction,
@@ -161,7 +162,8 @@ fn reduce_rows(
     })
 }
 
-fn row_gradient(grad: &Tensor, per_row: &PerRow, rows: usize) -> Result<Tensor> {
+/// The gradient of each row's loss, `(rows, 1)`.
+pub(super) fn row_gradient(grad: &Tensor, per_row: &PerRow, rows: usize) -> Result<Tensor> {
     Ok(match per_row {
         PerRow::Own => grad.reshape((rows, 1))?,
         PerRow::Shared(share) => (grad * share)?.reshape((1, 1))?.broadcast_as((rows, 1))?.contiguous()?,

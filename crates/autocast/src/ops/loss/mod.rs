@@ -1,10 +1,16 @@
 //! Losses. All arithmetic is in f32 (f64 for f64); the value is rounded once to the dtype of the inputs, which the
 //! tables' rule for losses widens to f32 in a region.
 
+mod binary;
 mod cross_entropy;
+mod elementwise;
+mod nll;
 mod targets;
 
+pub use binary::{BinaryCrossEntropy, binary_cross_entropy, binary_cross_entropy_with_logits};
 pub use cross_entropy::{CrossEntropy, cross_entropy};
+pub use elementwise::{KlTarget, huber_loss, kl_div, l1_loss, mse_loss, smooth_l1_loss};
+pub use nll::nll_loss;
 
 use candle_core::Tensor;
 

@@ -1,0 +1,215 @@
+//! BatchNorm, by candle-nn's names. Its running statistics stay f32 and are no parameters: they are buffers, read from
+//! and written next to the weights.
+
+use candle_core::{ModuleT, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+use crate::ops::batch_norm::train;
+use crate::ops::norm::Centre;
+use crate::prepare::accumulation_dtype as wide;
+use crate::{Error, Result, ops};
+
+/// The options of [`batch_norm()`]; an `eps` alone converts into it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormConfig {
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether values are centred while training.
+    pub remove_mean: bool,
+    /// Whether there are a weight and a bias.
+    pub affine: bool,
+    /// The weight of a new batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl Default for BatchNormConfig {
+    fn default() -> Self {
+        Self { eps: 1e-5, remove_mean: true, affine: true, momentum: 0.1 }
+    }
+}
+
+impl From<f64> for BatchNormConfig {
+    fn from(eps: f64) -> Self {
+        Self { eps, ..Self::default() }
+    }
+}
+
+/// Normalises each channel: over the batch while training, with running statistics in evaluation.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    running_mean: Var,
+    running_var: Var,
+    weight_and_bias: Option<(Tensor, Tensor)>,
+    centre: Centre,
+    eps: f64,
+    momentum: f64,
+}
+
+impl BatchNorm {
+    /// A batch norm of these statistics and parameters, one per channel, with momentum 0.1.
+    ///
+    /// # Errors
+    ///
+    /// Tensors of another length, an `eps` below 0.
+    pub fn new(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: f64,
+    ) -> Result<Self> {
+        let parameters = Some((weight, bias));
+        Self::from_parts(num_features, [running_mean, running_var], parameters, eps.into())
+    }
+
+    /// A batch norm that neither scales nor shifts.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn new_no_bias(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        eps: f64,
+    ) -> Result<Self> {
+        Self::from_parts(num_features, [running_mean, running_var], None, eps.into())
+    }
+
+    /// [`new`](Self::new) with a momentum.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and a momentum outside `0..=1`.
+    pub fn new_with_momentum(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: f64,
+        momentum: f64,
+    ) -> Result<Self> {
+        let config = BatchNormConfig { eps, momentum, ..Default::default() };
+        Self::from_parts(num_features, [running_mean, running_var], Some((weight, bias)), config)
+    }
+
+    fn from_parts(
+        num_features: usize,
+        statistics: [Tensor; 2],
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        config: BatchNormConfig,
+    ) -> Result<Self> {
+        let parameters = weight_and_bias.iter().flat_map(|(weight, bias)| [weight, bias]);
+        if let Some(odd) = statistics.iter().chain(parameters).find(|t| t.dims() != [num_features]) {
+            let expected = format!("statistics and parameters of shape [{num_features}]");
+            return Err(Error::shape("batch_norm", expected, odd.dims()));
+        }
+        if config.eps.is_nan() || config.eps < 0. {
+            return Err(Error::argument("batch_norm", "eps", config.eps, "0 or more"));
+        }
+        if !(0. ..=1.).contains(&config.momentum) {
+            return Err(Error::argument("batch_norm", "momentum", config.momentum, "0 to 1"));
+        }
+        // A variable stays itself, so that a model that is saved is saved with its statistics.
+        let [running_mean, running_var] = statistics.map(|t| Var::from_tensor(&t.to_dtype(wide(t.dtype()))?));
+        let (running_mean, running_var) = (running_mean?, running_var?);
+        let centre = if config.remove_mean { Centre::Mean } else { Centre::Zero };
+        let BatchNormConfig { eps, momentum, .. } = config;
+        Ok(Self { running_mean, running_var, weight_and_bias, centre, eps, momentum })
+    }
+
+    /// The mean that evaluation subtracts.
+    pub fn running_mean(&self) -> &Tensor {
+        self.running_mean.as_tensor()
+    }
+
+    /// The variance that evaluation divides by the root of.
+    pub fn running_var(&self) -> &Tensor {
+        self.running_var.as_tensor()
+    }
+
+    /// What normalised values are multiplied by, and what is added then.
+    pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
+        self.weight_and_bias.as_ref().map(|(weight, bias)| (weight, bias))
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// The weight of a new batch in the running statistics.
+    pub fn momentum(&self) -> f64 {
+        self.momentum
+    }
+
+    /// Normalises with the statistics of this batch, and moves the running ones towards them.
+    ///
+    /// # Errors
+    ///
+    /// As [`ops::batch_norm_train`].
+    pub fn forward_train(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x)?;
+        let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
+        let batch = train(x, self.centre, weight, bias, self.eps)?;
+        let mean = (self.centre == Centre::Mean).then_some((&self.running_mean, &batch.mean));
+        for (running, new) in mean.into_iter().chain([(&self.running_var, &batch.var)]) {
+            let old = running.as_detached_tensor();
+            let new = new.to_dtype(old.dtype())?;
+            running.set(&((old * (1. - self.momentum))? + (new * self.momentum)?)?)?;
+        }
+        Ok(batch.output)
+    }
+
+    /// Normalises with the running statistics.
+    ///
+    /// # Errors
+    ///
+    /// As [`ops::batch_norm_eval`].
+    pub fn forward_eval(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
+        ops::batch_norm_eval(x, self.running_mean(), self.running_var(), weight, bias, self.eps)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let channels = self.running_mean.dims();
+        match x.dims() {
+            [_, c, ..] if [*c] == channels => Ok(()),
+            dims => Err(Error::shape("batch_norm", format!("(N, {}, …)", channels[0]), dims)),
+        }
+    }
+}
+
+impl ModuleT for BatchNorm {
+    fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+        Ok(if train { self.forward_train(x)? } else { self.forward_eval(x)? })
+    }
+}
+
+/// A [`BatchNorm`] with the buffers `running_mean` and `running_var` and, where the config is affine, the parameters
+/// `weight` and `bias`.
+///
+/// # Errors
+///
+/// As [`BatchNorm::new`], and whatever the `VarBuilder` refuses.
+pub fn batch_norm<C: Into<BatchNormConfig>>(
+    num_features: usize,
+    config: C,
+    vb: VarBuilder,
+) -> Result<BatchNorm> {
+    let config = config.into();
+    // Also among 16-bit parameters: a tenth of the difference to a new batch soon vanishes beside a 16-bit statistic.
+    let statistic = |name, init| vb.get_with_hints_dtype(num_features, name, init, wide(vb.dtype()));
+    let running_mean = statistic("running_mean", Init::Const(0.))?;
+    let running_var = statistic("running_var", Init::Const(1.))?;
+    let weight_and_bias = match config.affine {
+        true => {
+            let weight = vb.get_with_hints(num_features, "weight", Init::Const(1.))?;
+            Some((weight, vb.get_with_hints(num_features, "bias", Init::Const(0.))?))
+        }
+        false => None,
+    };
+    BatchNorm::from_parts(num_features, [running_mean, running_var], weight_and_bias, config)
+}

@@ -1,0 +1,59 @@
+//! dropout, from a seed: the same seed gives the same mask on every device, because the mask is drawn on the host.
+
+use candle_core::Tensor;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::float::float_inputs;
+use super::record::{record, wide};
+use crate::{Error, Result};
+
+/// Which mask [`dropout`] draws.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropoutSeed {
+    /// The seed of a sequence of masks.
+    pub seed: u64,
+    /// Which mask of the sequence.
+    pub step: u64,
+}
+
+impl From<u64> for DropoutSeed {
+    /// The first mask of the sequence of `seed`.
+    fn from(seed: u64) -> Self {
+        Self { seed, step: 0 }
+    }
+}
+
+/// Sets each element to 0 with probability `p` and divides the rest by `1 − p`.
+///
+/// # Errors
+///
+/// A `p` outside `0..=1`, a dtype that is not f16, bf16, f32 or f64.
+///
+/// # Source
+///
+/// Hinton et al., 2012; `torch.nn.functional.dropout`.
+pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tensor> {
+    if !(0. ..=1.).contains(&p) {
+        return Err(Error::argument("dropout", "p", p, "a probability, 0 to 1"));
+    }
+    let [x] = float_inputs("dropout", [x])?;
+    if p == 0. {
+        return Ok(x);
+    }
+    let kept = mask(x.elem_count(), p, seed.into());
+    let kept = Tensor::from_vec(kept, x.shape(), x.device())?;
+    let scale = if p == 1. { 0. } else { 1. / (1. - p) };
+    // A choice and not a product, which would make NaN of a dropped infinity.
+    let apply = move |x: &Tensor| -> Result<Tensor> { Ok(kept.where_cond(&(x * scale)?, &x.zeros_like()?)?) };
+    let value = apply(&wide([&x])?[0].contiguous()?)?.to_dtype(x.dtype())?;
+    record("dropout", [&x], value, move |grad, _, [_]| Ok([apply(grad)?]))
+}
+
+/// 1 for each element that is kept.
+fn mask(count: usize, p: f64, seed: DropoutSeed) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed.seed);
+    rng.set_stream(seed.step);
+    let threshold = (p * 2f64.powi(32)) as u64;
+    (0..count).map(|_| u8::from(u64::from(rng.next_u32()) >= threshold)).collect()
+}

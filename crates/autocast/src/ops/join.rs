@@ -1,0 +1,83 @@
+//! Joining tensors: cat, stack and where_cond, with type promotion.
+
+use candle_core::shape::Dim;
+use candle_core::{DType, Tensor};
+
+use super::arithmetic::{check_broadcast, result_type};
+use super::float::promoted;
+use super::record::record;
+use super::sum_to::sum_to;
+use crate::prepare::cast_slice;
+use crate::{Error, Result};
+
+/// The tensors one after another along an existing dimension.
+///
+/// # Errors
+///
+/// No tensor, shapes that differ elsewhere, dtypes that do not promote.
+pub fn cat(tensors: &[&Tensor], dim: impl Dim) -> Result<Tensor> {
+    let tensors = alike("cat", tensors)?;
+    let first = &tensors[0];
+    let dim = dim.to_index(first.shape(), "cat")?;
+    let others = |t: &Tensor| [&t.dims()[..dim], &t.dims()[dim + 1..]].concat();
+    for tensor in &tensors {
+        if tensor.rank() != first.rank() || others(tensor) != others(first) {
+            let expected = format!("{:?} except in dimension {dim}", first.dims());
+            return Err(Error::shape("cat", expected, tensor.dims()));
+        }
+    }
+    Ok(Tensor::cat(&tensors, dim)?)
+}
+
+/// The tensors, all of one shape, along a new dimension.
+///
+/// # Errors
+///
+/// No tensor, shapes that differ, dtypes that do not promote.
+pub fn stack(tensors: &[&Tensor], dim: impl Dim) -> Result<Tensor> {
+    let tensors = alike("stack", tensors)?;
+    let first = &tensors[0];
+    if let Some(odd) = tensors.iter().find(|t| t.dims() != first.dims()) {
+        return Err(Error::shape("stack", format!("{:?}", first.dims()), odd.dims()));
+    }
+    let dim = dim.to_index_plus_one(first.shape(), "stack")?;
+    Ok(Tensor::stack(&tensors, dim)?)
+}
+
+/// The tensors in the dtype that they promote to.
+fn alike(op: &str, tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
+    if tensors.is_empty() {
+        return Err(Error::argument(op, "tensors", "an empty list", "at least one tensor"));
+    }
+    let tensors = cast_slice(op, tensors)?;
+    let dtype = promoted(&tensors.iter().collect::<Vec<_>>())?;
+    Ok(tensors.iter().map(|t| t.to_dtype(dtype)).collect::<candle_core::Result<_>>()?)
+}
+
+/// `a` where `condition` is not 0, `b` elsewhere. All three broadcast.
+///
+/// # Errors
+///
+/// A condition that is not of integers, shapes that do not broadcast, dtypes that do not promote.
+///
+/// # Source
+///
+/// `torch.where`.
+pub fn where_cond(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    const OP: &str = "where";
+    if ![DType::U8, DType::U32, DType::I64].contains(&condition.dtype()) {
+        return Err(Error::dtype(OP, condition.dtype(), &[DType::U8, DType::U32, DType::I64]));
+    }
+    let [a, b] = crate::prepare::cast_inputs(OP, [a, b])?;
+    let dtype = result_type(&a, &b)?;
+    let dims = check_broadcast(OP, condition, &a.broadcast_as(check_broadcast(OP, &a, &b)?)?)?;
+    let spread = |t: &Tensor| t.detach().broadcast_as(&*dims)?.contiguous();
+    let condition = spread(condition)?;
+    let value = condition.where_cond(&spread(&a.to_dtype(dtype)?)?, &spread(&b.to_dtype(dtype)?)?)?;
+    record(OP, [&a, &b], value, move |grad, _, [a, b]| {
+        let zero = grad.zeros_like()?;
+        let da = condition.where_cond(grad, &zero)?;
+        let db = condition.where_cond(&zero, grad)?;
+        Ok([sum_to(&da, a.dims())?, sum_to(&db, b.dims())?])
+    })
+}

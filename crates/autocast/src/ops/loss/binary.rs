@@ -1,0 +1,132 @@
+//! Binary cross-entropy, from logits and from probabilities.
+
+use candle_core::{Device, Tensor};
+
+use super::Reduction;
+use super::elementwise::of_pair;
+use super::targets::check_constant;
+use crate::ops::log_exp::{log1p, positive_part, sigmoid, softplus};
+use crate::{Error, Result};
+
+/// The options of [`binary_cross_entropy_with_logits`].
+#[derive(Clone, Debug, Default)]
+pub struct BinaryCrossEntropy {
+    /// A constant that each element's loss is multiplied by; it broadcasts to the input.
+    pub weight: Option<Tensor>,
+    /// A constant that the loss of positive targets is multiplied by; it broadcasts to the input.
+    pub pos_weight: Option<Tensor>,
+    /// What becomes of the losses of single elements.
+    pub reduction: Reduction,
+}
+
+/// `−(t · log σ(x) + (1 − t) · log σ(−x))` for logits x and targets t, finite for every finite logit.
+///
+/// # Errors
+///
+/// Shapes that differ, dtypes that do not promote or are not floats, weights that do not broadcast or are part of a
+/// graph.
+///
+/// # Source
+///
+/// `torch.nn.functional.binary_cross_entropy_with_logits`: the value is `(1 − t)·x + (1 + (p − 1)·t)·softplus(−x)`, where
+/// the positive weight p is 1 unless given.
+pub fn binary_cross_entropy_with_logits(
+    logits: &Tensor,
+    targets: &Tensor,
+    options: &BinaryCrossEntropy,
+) -> Result<Tensor> {
+    const OP: &str = "binary_cross_entropy_with_logits";
+    let weight = constant(OP, "weight", options.weight.as_ref(), logits)?;
+    let positive = constant(OP, "pos_weight", options.pos_weight.as_ref(), logits)?;
+    let (weight_too, positive_too) = (weight.clone(), positive.clone());
+    let value = move |x: &Tensor, t: &Tensor| {
+        let losses = match &positive_too {
+            // max(x, 0) − x·t + log(1 + exp(−|x|))
+            None => ((positive_part(x)? - (x * t)?)? + log1p(&x.abs()?.neg()?.exp()?)?)?,
+            Some(p) => {
+                let factor = ((p.to_dtype(x.dtype())?.broadcast_as(x.shape())? - 1.)? * t)?;
+                ((t.affine(-1., 1.)? * x)? + ((factor + 1.)? * softplus(&x.neg()?)?)?)?
+            }
+        };
+        weighted(losses, weight_too.as_ref())
+    };
+    of_pair(OP, [logits, targets], options.reduction, value, move |x, t| {
+        let (dx, dt) = match &positive {
+            None => ((sigmoid(x)? - t)?, x.neg()?),
+            Some(p) => {
+                let p = p.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?;
+                let dx = (t.affine(-1., 1.)? * sigmoid(x)?)? - ((&p * t)? * sigmoid(&x.neg()?)?)?;
+                (dx?, (((p - 1.)? * softplus(&x.neg()?)?)? - x)?)
+            }
+        };
+        Ok([weighted(dx, weight.as_ref())?, weighted(dt, weight.as_ref())?])
+    })
+}
+
+/// `−(t · log x + (1 − t) · log(1 − x))` for probabilities x and targets t, each logarithm at least −100. A GPU region
+/// bans it: its gradient does not fit 16 bits.
+///
+/// # Errors
+///
+/// In a region whose table bans it; shapes that differ; dtypes that do not promote or are not floats; a weight that
+/// does not broadcast or is part of a graph; on a CPU, an input outside `0..=1`.
+///
+/// # Source
+///
+/// `torch.nn.functional.binary_cross_entropy`.
+pub fn binary_cross_entropy(
+    probabilities: &Tensor,
+    targets: &Tensor,
+    weight: Option<&Tensor>,
+    reduction: Reduction,
+) -> Result<Tensor> {
+    const OP: &str = "binary_cross_entropy";
+    let weight = constant(OP, "weight", weight, probabilities)?;
+    if let Device::Cpu = probabilities.device() {
+        let outside = |&p: &f64| !(0. ..=1.).contains(&p) && !p.is_nan();
+        let values = probabilities.detach().flatten_all()?.to_dtype(candle_core::DType::F64)?;
+        if let Some(bad) = values.to_vec1::<f64>()?.iter().find(|p| outside(p)) {
+            return Err(Error::argument(OP, "input", bad, "probabilities, 0 to 1"));
+        }
+    }
+    let weight_too = weight.clone();
+    let value = move |x: &Tensor, t: &Tensor| {
+        let certain = (t * at_least_minus_100(x.log()?)?)?;
+        let losses = (certain + (t.affine(-1., 1.)? * at_least_minus_100(log1p(&x.neg()?)?)?)?)?.neg()?;
+        weighted(losses, weight_too.as_ref())
+    };
+    of_pair(OP, [probabilities, targets], reduction, value, move |x, t| {
+        let spread = (x * x.affine(-1., 1.)?)?;
+        let tiny = (spread.zeros_like()? + 1e-12)?;
+        let dx = ((x - t)? / spread.lt(&tiny)?.where_cond(&tiny, &spread)?)?;
+        let dt = (at_least_minus_100(log1p(&x.neg()?)?)? - at_least_minus_100(x.log()?)?)?;
+        Ok([weighted(dx, weight.as_ref())?, weighted(dt, weight.as_ref())?])
+    })
+}
+
+fn at_least_minus_100(x: Tensor) -> candle_core::Result<Tensor> {
+    x.lt(-100.)?.where_cond(&(x.zeros_like()? - 100.)?, &x)
+}
+
+fn weighted(losses: Tensor, weight: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    match weight {
+        Some(weight) => losses.broadcast_mul(&weight.to_dtype(losses.dtype())?),
+        None => Ok(losses),
+    }
+}
+
+/// `weight`, if it is a constant that broadcasts to `input`.
+fn constant(
+    op: &'static str,
+    argument: &str,
+    weight: Option<&Tensor>,
+    input: &Tensor,
+) -> Result<Option<Tensor>> {
+    let Some(weight) = weight else { return Ok(None) };
+    check_constant(op, argument, weight)?;
+    if weight.broadcast_as(input.shape()).is_err() {
+        let expected = format!("a {argument} that broadcasts to {:?}", input.dims());
+        return Err(Error::shape(op, expected, weight.dims()));
+    }
+    Ok(Some(weight.clone()))
+}

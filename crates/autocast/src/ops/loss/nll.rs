@@ -1,0 +1,50 @@
+//! The negative log-likelihood of log-probabilities that somebody else computed.
+
+use candle_core::Tensor;
+
+use super::Reduction;
+use super::cross_entropy::{reduce_rows, row_gradient};
+use super::targets::{Targets, check_class_weight, rows};
+use crate::ops::float::float_inputs;
+use crate::ops::record::{record, wide};
+use crate::{Error, Result};
+
+/// `−weight[t] · input[t]` for class indices t.
+///
+/// # Shapes
+///
+/// As [`cross_entropy`](super::cross_entropy) with class indices.
+///
+/// # Errors
+///
+/// As [`cross_entropy`](super::cross_entropy).
+///
+/// # Source
+///
+/// `torch.nn.functional.nll_loss`; the default of `ignore_index` is −100.
+pub fn nll_loss(
+    log_probabilities: &Tensor,
+    targets: &Tensor,
+    weight: Option<&Tensor>,
+    ignore_index: i64,
+    reduction: Reduction,
+) -> Result<Tensor> {
+    const OP: &str = "nll_loss";
+    let [input] = float_inputs(OP, [log_probabilities])?;
+    let (x, target_dims) = rows(OP, &input)?;
+    if targets.dims() != target_dims {
+        return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
+    }
+    let (count, classes) = x.dims2()?;
+    check_class_weight(OP, weight, classes)?;
+    let [w] = wide([&x])?;
+    let targets = Targets::new(OP, targets, classes, ignore_index, weight, w.dtype())?;
+    let losses = (w.gather(&targets.index, 1)? * &targets.weight)?.neg()?;
+    let (value, per_row) = reduce_rows(&losses, &targets.weight, reduction, &target_dims)?;
+    record(OP, [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
+        let own = (row_gradient(grad, &per_row, count)? * &targets.weight)?;
+        let dx = Tensor::zeros(x.shape(), grad.dtype(), grad.device())?;
+        dx.scatter_add_set(&targets.index, &own.neg()?, 1)?;
+        Ok([dx])
+    })
+}
