@@ -25,7 +25,9 @@ fn bce_at_saturated_logits_is_finite_and_its_gradient_right() {
             assert!(numbers(&loss).iter().all(|l| l.is_finite()), "{dtype:?}: {loss}");
             let grads = loss.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
             let want = [0., 0., 0.5, 1., 1.].map(|sigmoid| sigmoid - target);
-            assert_eq!(numbers(grads.get(&x).unwrap()), want, "{dtype:?}");
+            let got = numbers(grads.get(&x).unwrap());
+            // In f64, exp(-100) is not 0 yet.
+            assert!(std::iter::zip(&got, want).all(|(g, w)| (g - w).abs() < 1e-43), "{dtype:?}: {got:?}");
         }
     }
 }
@@ -102,7 +104,7 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
         ("detach", ops::cross_entropy(&x, &ok, &weight)),
         ("class weights of shape [3]", ops::cross_entropy(&x, &ok, &short)),
         ("target is 9", ops::nll_loss(&x, &targets(&[9, 0]), None, -100, Reduction::Mean)),
-        ("u8", ops::nll_loss(&x, &x, None, -100, Reduction::Mean)),
+        ("u8", ops::nll_loss(&x, &x.get_on_dim(1, 0).unwrap(), None, -100, Reduction::Mean)),
         ("mse_loss", ops::mse_loss(&x, &x.get(0).unwrap(), Reduction::Mean)),
         ("beta", ops::smooth_l1_loss(&x, &x, -1., Reduction::Mean)),
         ("delta", ops::huber_loss(&x, &x, 0., Reduction::Mean)),

@@ -114,7 +114,7 @@ fn softmax_of_infinities_is_pytorchs() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     /// Any shape and layout, empty rows and single elements among them: rows of softmax sum to 1, rows of layer_norm to
     /// 0, and inputs get gradients of their shape.

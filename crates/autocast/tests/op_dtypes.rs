@@ -1,8 +1,8 @@
-//! In a region, products, convolutions, pools and attention come out in the dtype that the table says, for every mix of
+//! In a region, ops come out in the dtype that the table says, for every mix of
 //! input dtypes, and are refused where the table refuses.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use autocast::ops::{self, AttentionOptions, InterpolateMode, PoolOptions};
+use autocast::ops::{self, AttentionOptions, InterpolateMode, KlTarget, PoolOptions, Reduction};
 use autocast::{Autocast, OpTable, Result, nn};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{RNN, VarBuilder};
@@ -53,6 +53,86 @@ const OPS: &[(&str, &[&[usize]], Run)] = &[
         ops::interpolate(&x[0], &[6, 2], InterpolateMode::Linear { align_corners: true })
     }),
     ("embedding", &[&[3, 2]], |x| ops::embedding(&Tensor::new(&[2u32, 0], &Device::Cpu)?, &x[0])),
+    ("softmax", &[&[2, 3]], |x| ops::softmax(&x[0], 1)),
+    ("log_softmax", &[&[2, 3]], |x| ops::log_softmax(&x[0], 1)),
+    ("logsumexp", &[&[2, 3]], |x| ops::logsumexp(&x[0], 1)),
+    ("rms_norm", &[&[2, 3]], |x| ops::rms_norm(&x[0], &[3], None, 1e-5)),
+    ("layer_norm", &[&[2, 3]], |x| ops::layer_norm(&x[0], &[3], None, None, 1e-5)),
+    ("group_norm", &[&[2, 3]], |x| ops::group_norm(&x[0], 3, None, None, 1e-5)),
+    ("batch_norm", &[&[2, 3]], |x| Ok(ops::batch_norm_train(&x[0], None, None, 1e-5)?.output)),
+    ("elu", &[&[2, 3]], |x| ops::elu(&x[0], 1.)),
+    ("leaky_relu", &[&[2, 3]], |x| ops::leaky_relu(&x[0], 0.1)),
+    ("hardtanh", &[&[2, 3]], |x| ops::hardtanh(&x[0], 0., 1.)),
+    ("clamp", &[&[2, 3]], |x| ops::clamp(&x[0], 0., 1.)),
+    ("dropout", &[&[2, 3]], |x| ops::dropout(&x[0], 0.5, 1)),
+    ("pow", &[&[2, 3]], |x| ops::powf(&x[0], 2.)),
+    ("sum", &[&[2, 3]], |x| ops::sum(&x[0], 1)),
+    ("mean", &[&[2, 3]], |x| ops::mean(&x[0], 1)),
+    ("var", &[&[2, 3]], |x| ops::var(&x[0], 1, 1)),
+    ("linalg_vector_norm", &[&[2, 3]], |x| ops::norm(&x[0], 1)),
+    ("prod", &[&[2, 3]], |x| ops::prod(&x[0], 1)),
+    ("cumsum", &[&[2, 3]], |x| ops::cumsum(&x[0], 1)),
+    ("amax", &[&[2, 3]], |x| ops::amax(&x[0], 1)),
+    ("amin", &[&[2, 3]], |x| ops::amin(&x[0], 1)),
+    ("add", &[&[2, 3]], |x| ops::add_scalar(&x[0], 1.)),
+    ("mul", &[&[2, 3]], |x| ops::mul_scalar(&x[0], 2.)),
+    ("div", &[&[2, 3]], |x| ops::div_scalar(&x[0], 2.)),
+    ("gelu", &[&[2, 3]], |x| ops::gelu(&x[0])),
+    ("relu", &[&[2, 3]], |x| ops::relu(&x[0])),
+    ("silu", &[&[2, 3]], |x| ops::silu(&x[0])),
+    ("sigmoid", &[&[2, 3]], |x| ops::sigmoid(&x[0])),
+    ("tanh", &[&[2, 3]], |x| ops::tanh(&x[0])),
+    ("softplus", &[&[2, 3]], |x| ops::softplus(&x[0])),
+    ("hardsigmoid", &[&[2, 3]], |x| ops::hardsigmoid(&x[0])),
+    ("hardswish", &[&[2, 3]], |x| ops::hardswish(&x[0])),
+    ("mish", &[&[2, 3]], |x| ops::mish(&x[0])),
+    ("exp", &[&[2, 3]], |x| ops::exp(&x[0])),
+    ("expm1", &[&[2, 3]], |x| ops::expm1(&x[0])),
+    ("log", &[&[2, 3]], |x| ops::log(&x[0])),
+    ("log2", &[&[2, 3]], |x| ops::log2(&x[0])),
+    ("log10", &[&[2, 3]], |x| ops::log10(&x[0])),
+    ("log1p", &[&[2, 3]], |x| ops::log1p(&x[0])),
+    ("sqrt", &[&[2, 3]], |x| ops::sqrt(&x[0])),
+    ("rsqrt", &[&[2, 3]], |x| ops::rsqrt(&x[0])),
+    ("reciprocal", &[&[2, 3]], |x| ops::reciprocal(&x[0])),
+    ("square", &[&[2, 3]], |x| ops::square(&x[0])),
+    ("abs", &[&[2, 3]], |x| ops::abs(&x[0])),
+    ("neg", &[&[2, 3]], |x| ops::neg(&x[0])),
+    ("sin", &[&[2, 3]], |x| ops::sin(&x[0])),
+    ("cos", &[&[2, 3]], |x| ops::cos(&x[0])),
+    ("tan", &[&[2, 3]], |x| ops::tan(&x[0])),
+    ("sinh", &[&[2, 3]], |x| ops::sinh(&x[0])),
+    ("cosh", &[&[2, 3]], |x| ops::cosh(&x[0])),
+    ("erf", &[&[2, 3]], |x| ops::erf(&x[0])),
+    ("add", &[&[2, 3], &[2, 3]], |x| ops::add(&x[0], &x[1])),
+    ("sub", &[&[2, 3], &[2, 3]], |x| ops::sub(&x[0], &x[1])),
+    ("mul", &[&[2, 3], &[2, 3]], |x| ops::mul(&x[0], &x[1])),
+    ("div", &[&[2, 3], &[2, 3]], |x| ops::div(&x[0], &x[1])),
+    ("pow", &[&[2, 3], &[2, 3]], |x| ops::pow(&x[0], &x[1])),
+    ("maximum", &[&[2, 3], &[2, 3]], |x| ops::maximum(&x[0], &x[1])),
+    ("minimum", &[&[2, 3], &[2, 3]], |x| ops::minimum(&x[0], &x[1])),
+    ("cat", &[&[2, 3], &[2, 3]], |x| ops::cat(&[&x[0], &x[1]], 0)),
+    ("stack", &[&[2, 3], &[2, 3]], |x| ops::stack(&[&x[0], &x[1]], 0)),
+    ("where", &[&[2, 3], &[2, 3]], |x| {
+        ops::where_cond(&Tensor::ones(3, DType::U8, &Device::Cpu)?, &x[0], &x[1])
+    }),
+    ("mse_loss", &[&[2, 3], &[2, 3]], |x| ops::mse_loss(&x[0], &x[1], Reduction::Mean)),
+    ("l1_loss", &[&[2, 3], &[2, 3]], |x| ops::l1_loss(&x[0], &x[1], Reduction::Mean)),
+    ("smooth_l1_loss", &[&[2, 3], &[2, 3]], |x| ops::smooth_l1_loss(&x[0], &x[1], 1., Reduction::Mean)),
+    ("huber_loss", &[&[2, 3], &[2, 3]], |x| ops::huber_loss(&x[0], &x[1], 1., Reduction::Mean)),
+    ("kl_div", &[&[2, 3], &[2, 3]], |x| ops::kl_div(&x[0], &x[1], KlTarget::Probability, Reduction::Mean)),
+    ("binary_cross_entropy_with_logits", &[&[2, 3], &[2, 3]], |x| {
+        ops::binary_cross_entropy_with_logits(&x[0], &x[1], &Default::default())
+    }),
+    ("binary_cross_entropy", &[&[2, 3], &[2, 3]], |x| {
+        ops::binary_cross_entropy(&x[0], &x[1], None, Reduction::Mean)
+    }),
+    ("cross_entropy_loss", &[&[2, 3]], |x| {
+        ops::cross_entropy(&x[0], &Tensor::new(&[2u32, 0], &Device::Cpu)?, &Default::default())
+    }),
+    ("nll_loss", &[&[2, 3]], |x| {
+        ops::nll_loss(&x[0], &Tensor::new(&[2u32, 0], &Device::Cpu)?, None, -100, Reduction::Mean)
+    }),
 ];
 
 const DTYPES: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];

@@ -66,7 +66,7 @@ fn a_dimension_that_is_not_there_is_an_error() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     /// Sums of 16-bit numbers equal the f64 sums of the same numbers, rounded once, whatever shape and layout they
     /// come in.

@@ -124,9 +124,10 @@ pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     record("div", [&x], divide(&w)?.to_dtype(dtype)?, move |grad, _, [_]| Ok([divide(grad)?]))
 }
 
-/// Whether candle's own op does: nothing to broadcast, promote, or sum over in the backward pass.
+/// Whether candle's own op does: nothing to broadcast, promote, or sum over in the backward pass. Of two empty tensors
+/// it returns the first, and the second has no gradient.
 fn alike(a: &Tensor, b: &Tensor) -> bool {
-    a.dtype() == b.dtype() && a.dims() == b.dims()
+    a.dtype() == b.dtype() && a.dims() == b.dims() && a.elem_count() > 0
 }
 
 fn off_graph(

@@ -74,7 +74,7 @@ pub fn group_norm(
     let &[samples, channels, ref rest @ ..] = x.dims() else {
         return Err(Error::shape("group_norm", "at least two dimensions (N, C, …)", x.dims()));
     };
-    if groups == 0 || channels % groups != 0 {
+    if groups == 0 || !channels.is_multiple_of(groups) {
         let expected = format!("a divisor of the {channels} channels");
         return Err(Error::argument("group_norm", "groups", groups, expected));
     }

@@ -80,8 +80,15 @@ impl Node {
         value: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<[Option<Tensor>; N]> {
-        let grads = (self.backward)(&widen(&grad.contiguous()?)?, value, &inputs)?;
         let mut out = [const { None }; N];
+        // Nothing flows from or to a tensor without elements, and candle's reductions refuse them.
+        if value.elem_count() == 0 || inputs.iter().all(|t| t.elem_count() == 0) {
+            for (slot, input) in out.iter_mut().zip(inputs).filter(|(_, input)| input.track_op()) {
+                *slot = Some(input.zeros_like()?);
+            }
+            return Ok(out);
+        }
+        let grads = (self.backward)(&widen(&grad.contiguous()?)?, value, &inputs)?;
         for ((slot, grad), input) in out.iter_mut().zip(grads).zip(inputs) {
             if input.track_op() {
                 // Detached, so that a gradient never holds the graph that it was computed from.

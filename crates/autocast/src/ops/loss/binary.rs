@@ -5,7 +5,9 @@ use candle_core::{Device, Tensor};
 use super::Reduction;
 use super::elementwise::of_pair;
 use super::targets::check_constant;
+use crate::ops::float::float_inputs;
 use crate::ops::log_exp::{log1p, positive_part, sigmoid, softplus};
+use crate::prepare::same_dtype;
 use crate::{Error, Result};
 
 /// The options of [`binary_cross_entropy_with_logits`].
@@ -68,7 +70,7 @@ pub fn binary_cross_entropy_with_logits(
 ///
 /// # Errors
 ///
-/// In a region whose table bans it; shapes that differ; dtypes that do not promote or are not floats; a weight that
+/// In a region whose table bans it; shapes or dtypes that differ; dtypes that are not floats; a weight that
 /// does not broadcast or is part of a graph; on a CPU, an input outside `0..=1`.
 ///
 /// # Source
@@ -81,6 +83,8 @@ pub fn binary_cross_entropy(
     reduction: Reduction,
 ) -> Result<Tensor> {
     const OP: &str = "binary_cross_entropy";
+    let [probabilities, targets] = &float_inputs(OP, [probabilities, targets])?;
+    same_dtype(OP, &[probabilities, targets])?;
     let weight = constant(OP, "weight", weight, probabilities)?;
     if let Device::Cpu = probabilities.device() {
         let outside = |&p: &f64| !(0. ..=1.).contains(&p) && !p.is_nan();

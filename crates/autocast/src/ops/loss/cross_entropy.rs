@@ -84,7 +84,7 @@ fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Re
         losses = (losses + (sums * even)?)?;
     }
     let (value, per_row) = reduce_rows(&losses, &targets.weight, options.reduction, &target_dims)?;
-    let log_norm = (lse + w.max_keepdim(1)?)?;
+    let log_norm = (lse + row_max(&w)?)?;
     record(OP, [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
         let [x] = wide([x])?;
         let row_grad = row_gradient(grad, &per_row, x.dims()[0])?;
@@ -129,9 +129,14 @@ impl Smoothing {
 
 /// Each row less its maximum, and the logarithm of the sum of its exponentials.
 fn shifted_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(1)?)?;
+    let shifted = x.broadcast_sub(&row_max(x)?)?;
     let lse = shifted.exp()?.sum_keepdim(1)?.log()?;
     Ok((shifted, lse))
+}
+
+/// The maximum of each row, of which there may be none.
+fn row_max(x: &Tensor) -> Result<Tensor> {
+    Ok(if x.dims()[0] == 0 { x.sum_keepdim(1)? } else { x.max_keepdim(1)? })
 }
 
 /// What the gradient of a reduced loss is multiplied by to give a row's.
