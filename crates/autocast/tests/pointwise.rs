@@ -1,5 +1,6 @@
 //! Arithmetic, activations, functions of single elements, joining and dropout: gradients, agreement of the dtypes,
 //! promotion, and every place where plain candle and PyTorch differ.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
 
@@ -50,7 +51,8 @@ fn nan_stays_nan() {
     let nan = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap();
     let one = nan.ones_like().unwrap();
     let relu6 = |x: &Tensor| ops::hardtanh(x, 0., 6.);
-    let all: [&dyn Fn(&Tensor) -> Result<Tensor>; 8] = [
+    type Op<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+    let all: [Op<'_>; 8] = [
         &ops::relu,
         &relu6,
         &ops::gelu,
