@@ -24,8 +24,7 @@
 //!
 //!     fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
 //!         let line = self.0.as_ref().expect("configured before the first step");
-//!         let error = ops::sub(&line.forward(x)?, y)?;
-//!         Ok(ops::mul(&error, &error)?.mean_all()?)
+//!         Ok(ops::mse_loss(&line.forward(x)?, y, ops::Reduction::Mean)?)
 //!     }
 //!
 //!     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use optim::Optimizer;
+use optim::{Optimizer, Schedule};
 
 use crate::{Batch, Parameters, Result};
 
@@ -39,15 +39,23 @@ pub trait TrainingModule {
     }
 }
 
-/// How the parameters are optimized.
+/// How the parameters are optimized: by which optimizer, and at which learning rate in each step.
 pub struct Optimization {
     pub(crate) optimizer: Box<dyn Optimizer>,
+    pub(crate) schedule: Option<Schedule>,
 }
 
 impl Optimization {
     /// An optimizer at its own, constant learning rate.
     #[must_use]
     pub fn new(optimizer: impl Optimizer + 'static) -> Self {
-        Self { optimizer: Box::new(optimizer) }
+        Self { optimizer: Box::new(optimizer), schedule: None }
+    }
+
+    /// Takes the learning rate of every step from `schedule`, which advances on applied steps only.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = Some(schedule);
+        self
     }
 }

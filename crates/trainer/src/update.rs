@@ -33,8 +33,12 @@ impl Update {
         if let Some(trained) = self.unchecked.take() {
             check_gradients(&trained, &grads)?;
         }
-        self.learning_rate = self.optimization.optimizer.learning_rate();
-        let outcome = self.scaler.step(self.optimization.optimizer.as_mut(), &grads)?;
+        let Optimization { optimizer, schedule } = &mut self.optimization;
+        if let Some(schedule) = schedule {
+            optimizer.set_learning_rate(schedule.lr(optimizer.applied_steps()))?;
+        }
+        self.learning_rate = optimizer.learning_rate();
+        let outcome = self.scaler.step(optimizer.as_mut(), &grads)?;
         self.scaler.update()?;
         autocast::parameters_changed();
         Ok(outcome)

@@ -1,5 +1,7 @@
 //! The `compare` example as a user meets it: what it writes, and one line for input that it cannot use.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,6 +1,8 @@
 //! The reference model of `tests/data/tiny_gpt.*`, trained from its recorded weights on its recorded batches, follows the
 //! losses that PyTorch 2.11 under Lightning 2.6.6 recorded at each precision.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 #[path = "../examples/compare/gpt.rs"]
 mod gpt;
 

@@ -1,9 +1,12 @@
 //! What a user of `Trainer` relies on, on models small enough to check by eye.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use autocast::{nn, ops};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
-use optim::{AdamW, AdamWConfig};
+use grad_scaler::{ScalerConfig, StepOutcome};
+use optim::{Schedule, Sgd, SgdConfig};
 use trainer::{Error, OnUnsupported, Optimization, Parameters, Precision, Trainer, TrainingModule};
 
 /// `y = w x + b`, and a parameter that the loss may leave out.
@@ -12,6 +15,7 @@ struct Line {
     layer: Option<nn::Linear>,
     unused: Option<Tensor>,
     use_unused: bool,
+    schedule: Option<Schedule>,
     loss_shape_is_wrong: bool,
 }
 
@@ -29,8 +33,7 @@ impl TrainingModule for Line {
         if self.loss_shape_is_wrong {
             return Ok(prediction);
         }
-        let error = ops::sub(&prediction, y)?;
-        let loss = ops::mul(&error, &error)?.mean_all()?;
+        let loss = ops::mse_loss(&prediction, y, ops::Reduction::Mean)?;
         if !self.use_unused {
             return Ok(loss);
         }
@@ -38,10 +41,12 @@ impl TrainingModule for Line {
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        Ok(Optimization::new(AdamW::new(
-            parameters.to_named(),
-            AdamWConfig { lr: 0.1, ..Default::default() },
-        )?))
+        let sgd = Sgd::new(parameters.to_named(), SgdConfig { lr: 0.01, ..Default::default() })?;
+        let optimization = Optimization::new(sgd);
+        Ok(match self.schedule {
+            Some(schedule) => optimization.with_schedule(schedule),
+            None => optimization,
+        })
     }
 }
 
@@ -66,7 +71,8 @@ fn every_precision_of_a_cpu_stores_what_it_says_and_learns() {
     ] {
         let mut line = Line { use_unused: true, ..Default::default() };
         // 16-true may skip some steps until its loss scale fits.
-        let trainer = Trainer::builder().precision(precision).accelerator("cpu").max_steps(20).build().unwrap();
+        let trainer =
+            Trainer::builder().precision(precision).accelerator("cpu").max_steps(20).build().unwrap();
         let fit = trainer.fit(&mut line, batches()).unwrap();
         assert!(fit.parameters.iter().all(|(_, var)| var.dtype() == dtype), "{precision}");
         assert!(fit.losses[19] < fit.losses[0], "{precision}: {:?}", fit.losses);
@@ -159,4 +165,25 @@ fn an_unsupported_precision_falls_back_only_when_asked() {
     let trainer = builder().on_unsupported(OnUnsupported::Fallback).build().unwrap();
     assert_eq!(trainer.precision(), Precision::Bf16Mixed);
     assert!(trainer.notice().unwrap().to_string().contains("16-mixed"));
+}
+
+#[test]
+fn a_schedule_waits_for_steps_that_are_skipped() {
+    let schedule = Schedule::linear_warmup(1e-3, 4).unwrap();
+    let mut line = Line { use_unused: true, schedule: Some(schedule), ..Default::default() };
+    // A scale far above f16's range: the first steps overflow until it has backed off.
+    let scaling = ScalerConfig::new(2f64.powi(30), 2., 1. / 64., 1_000).unwrap();
+    let builder = Trainer::builder().precision("16-true").accelerator("cpu").loss_scaling(scaling);
+    let mut steps = Vec::new();
+    let fit = builder.max_steps(8).build().unwrap().fit_with(&mut line, batches(), |step| {
+        steps.push((step.learning_rate(), step.outcome().clone()));
+        Ok(())
+    });
+    let skipped = fit.unwrap().skipped_steps;
+    assert!(skipped > 0 && skipped < 8, "{steps:?}");
+    let mut applied = 0;
+    for (learning_rate, outcome) in steps {
+        assert_eq!(learning_rate, schedule.lr(applied));
+        applied += u64::from(outcome == StepOutcome::Applied);
+    }
 }
