@@ -59,8 +59,7 @@ impl TrainingModule for TinyGpt {
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config =
-            AdamWConfig { lr: 1e-3, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, ..Default::default() };
+        let config = AdamWConfig { lr: 1e-3, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1 };
         Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
     }
 }
