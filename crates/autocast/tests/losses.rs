@@ -131,3 +131,46 @@ fn equal_input_and_target_have_no_slope() {
         assert_eq!(numbers(loss.backward().unwrap().get(&x).unwrap()), [0., 0.]);
     }
 }
+
+#[test]
+fn values_follow_their_formulas() {
+    let (x, t) = ([-1.5f64, 0.2, 0.9], [0.25f64, 0.5, 0.75]);
+    let tensor = |values: &[f64]| Tensor::new(values, &Device::Cpu).unwrap();
+    let none = Reduction::None;
+    let (input, target) = (tensor(&x), tensor(&t));
+    let likely = tensor(&[0.1, 0.2, 0.9]);
+    let log = |p: f64| p.ln();
+    for (name, loss, formula) in [
+        ("mse", ops::mse_loss(&input, &target, none), [3.0625, 0.09, 0.0225]),
+        ("l1", ops::l1_loss(&input, &target, none), [1.75, 0.3, 0.15]),
+        ("smooth l1", ops::smooth_l1_loss(&input, &target, 0.5, none), [1.5, 0.09, 0.0225]),
+        ("huber", ops::huber_loss(&input, &target, 0.5, none), [0.75, 0.045, 0.01125]),
+        (
+            "kl",
+            ops::kl_div(&input, &target, KlTarget::Probability, none),
+            std::array::from_fn(|i| t[i] * (log(t[i]) - x[i])),
+        ),
+        (
+            "bce",
+            ops::binary_cross_entropy(&likely, &target, None, none),
+            [(0.1, 0.25), (0.2, 0.5), (0.9, 0.75)].map(|(p, t)| -(t * log(p) + (1. - t) * log(1. - p))),
+        ),
+        (
+            "bce with logits",
+            ops::binary_cross_entropy_with_logits(
+                &input,
+                &target,
+                &BinaryCrossEntropy { reduction: none, ..Default::default() },
+            ),
+            std::array::from_fn(|i| {
+                let p = 1. / (1. + (-x[i]).exp());
+                -(t[i] * log(p) + (1. - t[i]) * log(1. - p))
+            }),
+        ),
+    ] {
+        let got = numbers(&loss.unwrap());
+        assert!(std::iter::zip(&got, formula).all(|(g, w)| (g - w).abs() < 1e-14), "{name}: {got:?}");
+    }
+    let mean = ops::mse_loss(&input, &target, Reduction::Mean).unwrap();
+    assert!((numbers(&mean)[0] - (3.0625 + 0.09 + 0.0225) / 3.).abs() < 1e-15);
+}

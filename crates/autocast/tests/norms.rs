@@ -16,6 +16,25 @@ fn gradients_and_dtypes_agree() {
     check_all(cases_norms::CASES, &Device::Cpu);
 }
 
+#[test]
+fn values_follow_their_formulas() {
+    let x = Tensor::new(&[[[1.0f64, 3.0], [5.0, 7.0]]], &Device::Cpu).unwrap();
+    let double = Tensor::new(&[2.0f64, 2.0], &Device::Cpu).unwrap();
+    let one = Tensor::new(&[1.0f64, 1.0], &Device::Cpu).unwrap();
+    let far = 3. / 5f64.sqrt();
+    for (name, y, want) in [
+        ("layer_norm", ops::layer_norm(&x, &[2], Some(&double), Some(&one), 0.), [-1., 3., -1., 3.]),
+        ("rms_norm", ops::rms_norm(&x, &[2], None, 4.), [1. / 3., 1., 5. / 41f64.sqrt(), 7. / 41f64.sqrt()]),
+        ("group_norm of one", ops::group_norm(&x, 1, None, None, 0.), [-far, -far / 3., far / 3., far]),
+        ("group_norm of two", ops::group_norm(&x, 2, Some(&double), None, 0.), [-2., 2., -2., 2.]),
+        ("batch_norm", ops::batch_norm_train(&x, None, Some(&one), 0.).map(|b| b.output), [0., 2., 0., 2.]),
+        ("eval", ops::batch_norm_eval(&x, &one, &double, Some(&double), None, 2.), [0., 2., 4., 6.]),
+    ] {
+        let got = numbers(&y.unwrap());
+        assert!(std::iter::zip(&got, want).all(|(g, w)| (g - w).abs() < 1e-14), "{name}: {got:?}");
+    }
+}
+
 /// What candle's own layer loses: it cuts the graph on a contiguous input.
 #[test]
 fn a_layer_norm_gives_gradients_to_its_input_and_its_parameters() {

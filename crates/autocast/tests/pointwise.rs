@@ -28,6 +28,51 @@ fn gradient(x: &[f32], f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f64> {
 }
 
 #[test]
+fn values_follow_their_formulas() {
+    type Op = fn(&Tensor) -> Result<Tensor>;
+    type Formula = fn(f64) -> f64;
+    let all: [(&str, Op, Formula); 22] = [
+        ("gelu_tanh", ops::gelu_tanh, |x| {
+            0.5 * x * (1. + ((2. / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }),
+        ("relu", ops::relu, |x| x.max(0.)),
+        ("silu", ops::silu, |x| x / (1. + (-x).exp())),
+        ("sigmoid", ops::sigmoid, |x| 1. / (1. + (-x).exp())),
+        ("tanh", ops::tanh, f64::tanh),
+        ("softplus", ops::softplus, |x| x.exp().ln_1p()),
+        ("elu", |x| ops::elu(x, 0.7), |x| if x > 0. { x } else { 0.7 * x.exp_m1() }),
+        ("leaky_relu", |x| ops::leaky_relu(x, 0.1), |x| if x > 0. { x } else { 0.1 * x }),
+        ("hardtanh", |x| ops::hardtanh(x, -1., 2.), |x| x.clamp(-1., 2.)),
+        ("hardsigmoid", ops::hardsigmoid, |x| (x + 3.).clamp(0., 6.) / 6.),
+        ("hardswish", ops::hardswish, |x| x * (x + 3.).clamp(0., 6.) / 6.),
+        ("mish", ops::mish, |x| x * x.exp().ln_1p().tanh()),
+        ("exp", ops::exp, f64::exp),
+        ("expm1", ops::expm1, f64::exp_m1),
+        ("log1p of the square", |x| ops::log1p(&ops::square(x)?), |x| (x * x).ln_1p()),
+        ("log2 of the absolute", |x| ops::log2(&ops::abs(x)?), |x| x.abs().log2()),
+        ("log10 of the absolute", |x| ops::log10(&ops::abs(x)?), |x| x.abs().log10()),
+        ("tan", ops::tan, f64::tan),
+        ("sinh", ops::sinh, f64::sinh),
+        ("cosh", ops::cosh, f64::cosh),
+        ("pow 3", |x| ops::powf(x, 3.), |x| x.powi(3)),
+        ("clamp", |x| ops::clamp(x, -1., 2.), |x| x.clamp(-1., 2.)),
+    ];
+    let x = [-25., -4., -1.3, -0.2, 1e-3, 0.4, 2.5, 7., 30.];
+    let t = Tensor::new(&x, &Device::Cpu).unwrap();
+    for (name, op, formula) in all {
+        for (got, want) in std::iter::zip(numbers(&op(&t).unwrap()), x.map(formula)) {
+            // The formulas cancel, too: where they do, an error relative to the numbers that were subtracted, below 32.
+            let bound = 32. * f64::EPSILON * want.abs().max(1.);
+            assert!((got - want).abs() <= bound, "{name}: {got}, not {want}");
+        }
+    }
+    // Abramowitz and Stegun, table 26.1: the normal distribution at 1 and 2.
+    let gelu = numbers(&ops::gelu(&Tensor::new(&[1., -2.], &Device::Cpu).unwrap()).unwrap());
+    let want = [0.841344746068543, -2. * (1. - 0.977249868051821)];
+    assert!(std::iter::zip(&gelu, want).all(|(g, w)| (g - w).abs() < 1e-14), "{gelu:?}");
+}
+
+#[test]
 fn gradients_at_kinks_are_pytorchs() {
     assert_eq!(gradient(&[-1., 0., 1.], ops::relu), [0., 0., 1.]);
     assert_eq!(gradient(&[-1., 0., 1.], ops::abs), [-1., 0., 1.]);

@@ -116,3 +116,23 @@ fn the_gradient_of_a_quotient_survives_a_large_divisor() {
     let a = full(1024., &[1], DType::F16);
     assert_eq!(gradient_of(&b, &ops::div(&a, &b).unwrap()), [-1024. / 512. / 512.]);
 }
+
+#[test]
+fn an_embedding_gradient_of_4096_hits_is_their_number() {
+    for dtype in SIXTEEN_BIT {
+        let table = Var::from_tensor(&full(0.5, &[2, 3], dtype)).unwrap();
+        let ids = Tensor::ones(4096, DType::U32, &Device::Cpu).unwrap();
+        let rows = ops::embedding(&ids, &table).unwrap();
+        assert_eq!(gradient_of(&table, &rows), [0., 0., 0., 4096., 4096., 4096.]);
+    }
+}
+
+#[test]
+fn conv2d_works_in_bf16_too() {
+    for dtype in SIXTEEN_BIT {
+        let kernel = Var::from_tensor(&full(0.5, &[1, 2, 2, 2], dtype)).unwrap();
+        let y = ops::conv2d(&full(1., &[1, 2, 3, 3], dtype), &kernel, None, &Default::default()).unwrap();
+        assert_eq!(numbers(&y), [4.; 4]);
+        assert_eq!(gradient_of(&kernel, &y), [4.; 8]);
+    }
+}

@@ -1,6 +1,6 @@
 //! Activations: computed in f32 (f64 for f64) and rounded once, with PyTorch's gradient at every kink and far out.
 
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use candle_core::Tensor;
 
@@ -36,16 +36,23 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 ///
 /// `torch.nn.functional.gelu(approximate="tanh")`.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    unary("gelu", x, Tensor::gelu, |g, x| {
-        const CUBIC: f64 = 0.044715;
-        let scale = (2. / PI).sqrt();
-        let square = x.sqr()?;
-        let tanh = (square.affine(scale * CUBIC, scale)? * x)?.tanh()?;
-        // In this order: far out the first factor is 0, and no later one may be infinite before they meet.
-        let slope = (tanh.sqr()?.affine(-1., 1.)? * x)?;
-        let slope = (slope * square.affine(1.5 * scale * CUBIC, 0.5 * scale)?)?;
-        g * (slope + tanh.affine(0.5, 0.5)?)?
-    })
+    // (1 + tanh(u)) / 2 = 1 / (1 + exp(−2u)): the exponential is several times as fast as the tangent on a CPU, and
+    // nothing cancels where u is negative.
+    const CUBIC: f64 = 0.044715;
+    const SCALE: f64 = FRAC_1_SQRT_2 * FRAC_2_SQRT_PI;
+    let denominator = |x: &Tensor| (x.sqr()?.affine(-2. * SCALE * CUBIC, -2. * SCALE)? * x)?.exp()? + 1.;
+    unary(
+        "gelu",
+        x,
+        move |x| x / denominator(x)?,
+        move |g, x| {
+            let gate = denominator(x)?.recip()?;
+            // In this order: far out the first product is 0, and no later factor may be infinite before they meet.
+            let slope = ((gate.affine(-1., 1.)? * &gate)? * x)?;
+            let slope = (slope * x.sqr()?.affine(6. * SCALE * CUBIC, 2. * SCALE)?)?;
+            g * (slope + gate)?
+        },
+    )
 }
 
 /// `max(x, 0)`, with gradient 0 at 0.
