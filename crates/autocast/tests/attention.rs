@@ -4,7 +4,9 @@
 
 mod common;
 
-use autocast::ops::{AttentionDropout, AttentionMask, AttentionOptions, scaled_dot_product_attention};
+use autocast::ops::{
+    AttentionDropout, AttentionMask, AttentionOptions, DropoutSeed, scaled_dot_product_attention,
+};
 use autocast::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 use common::functions::{check_close, check_gradients, to_f64, value_and_gradients, values};
@@ -71,7 +73,7 @@ fn it_is_the_formula() {
 fn gradients_are_right_with_every_mask() {
     let seen = Tensor::new(&[[1u8, 0, 1, 1, 0], [0, 1, 0, 0, 0], [1, 1, 1, 1, 1]], &Device::Cpu).unwrap();
     let dropout = AttentionOptions {
-        dropout: Some(AttentionDropout { p: 0.4, seed: 7 }),
+        dropout: Some(AttentionDropout { p: 0.4, seed: 7.into() }),
         ..AttentionOptions::causal()
     };
     let cases = [
@@ -127,11 +129,15 @@ fn dropout_follows_its_seed_and_keeps_the_mean() {
     let v = Tensor::ones((1, 64, 1), DType::F32, &Device::Cpu).unwrap();
     let t = [q.unwrap(), k.unwrap(), v];
     let drop = |p, seed| {
-        let options = AttentionOptions { dropout: Some(AttentionDropout { p, seed }), ..Default::default() };
+        let options = AttentionOptions {
+            dropout: Some(AttentionDropout { p, seed: DropoutSeed::from(seed) }),
+            ..Default::default()
+        };
         to_f64(&sdpa(&t, &options).unwrap())
     };
     assert_eq!(drop(0.25, 1), drop(0.25, 1));
     assert_ne!(drop(0.25, 1), drop(0.25, 2));
+    assert!(drop(1., 1).iter().all(|x| *x == 0.));
     assert!(drop(0., 1).iter().all(|x| (x - 1.).abs() < 1e-5));
     // 4096 entries of variance 1/3: the mean's standard deviation is 0.009.
     let mean = drop(0.25, 1).iter().sum::<f64>() / 64.;
@@ -168,8 +174,8 @@ fn bad_input_is_a_typed_error() {
     assert!(matches!(dtype, Err(Error::UnsupportedDType { .. })), "{dtype:?}");
     let mixed = sdpa(&[v(&[3, 4]), v(&[5, 4]).to_dtype(DType::F32).unwrap(), v(&[5, 4])], &plain());
     assert!(matches!(mixed, Err(Error::DTypeMismatch { .. })), "{mixed:?}");
-    for p in [-0.1, 1., f64::NAN] {
-        let options = AttentionOptions { dropout: Some(AttentionDropout { p, seed: 0 }), ..plain() };
+    for p in [-0.1, 1.1, f64::NAN] {
+        let options = AttentionOptions { dropout: Some(AttentionDropout { p, seed: 0.into() }), ..plain() };
         let error = sdpa(&[v(&[3, 4]), v(&[5, 4]), v(&[5, 4])], &options);
         assert!(matches!(error, Err(Error::InvalidArgument { .. })), "{error:?}");
     }

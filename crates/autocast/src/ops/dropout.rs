@@ -51,7 +51,7 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
 }
 
 /// 1 for each element that is kept.
-fn mask(count: usize, p: f64, seed: DropoutSeed) -> Vec<u8> {
+pub(super) fn mask(count: usize, p: f64, seed: DropoutSeed) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed.seed);
     rng.set_stream(seed.step);
     let threshold = (p * 2f64.powi(32)) as u64;

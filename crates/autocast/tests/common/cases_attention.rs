@@ -52,7 +52,7 @@ pub const CASES: &[OpCase] = &[
     )
     .rounding(ROUNDINGS),
     OpCase::new("scaled_dot_product_attention, dropout", qkv, |x| {
-        let dropout = Some(AttentionDropout { p: 0.4, seed: 3 });
+        let dropout = Some(AttentionDropout { p: 0.4, seed: 3.into() });
         attend(x, AttentionOptions { dropout, ..Default::default() })
     })
     .rounding(ROUNDINGS),

@@ -1,9 +1,8 @@
 //! What hides keys from queries in attention: masks, and dropout on the probabilities.
 
 use candle_core::{D, DType, Device, Tensor};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
+use crate::ops::dropout::{self, DropoutSeed};
 use crate::ops::float::check_float;
 use crate::{Error, Result};
 
@@ -23,13 +22,13 @@ pub enum AttentionMask {
     Additive(Tensor),
 }
 
-/// Dropout on the attention probabilities.
+/// Dropout on the attention probabilities, as [`dropout`](super::super::dropout()) does it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionDropout {
-    /// The probability of dropping, in `[0, 1)`.
+    /// The probability of dropping.
     pub p: f64,
     /// Two calls with the same seed and shapes drop the same entries, on every device.
-    pub seed: u64,
+    pub seed: DropoutSeed,
 }
 
 /// A mask as a sum onto the scores.
@@ -109,20 +108,21 @@ fn check_broadcast(mask: &Tensor, scores: &[usize]) -> Result<()> {
 }
 
 impl AttentionDropout {
-    /// What the probabilities are multiplied by, in f32: 0 or `1 / (1 - p)`. Drawn on the host, so that every device
-    /// drops the same entries. `None` if nothing is dropped.
-    pub(super) fn keep_mask(&self, dims: (usize, usize, usize), device: &Device) -> Result<Option<Tensor>> {
-        if !(0. ..1.).contains(&self.p) {
-            return Err(Error::argument(OP, "dropout.p", self.p, "a probability in [0, 1)"));
+    /// What the probabilities are multiplied by: 0 or `1 / (1 - p)`. `None` if nothing is dropped.
+    pub(super) fn keep_mask(
+        &self,
+        dims: (usize, usize, usize),
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Option<Tensor>> {
+        if !(0. ..=1.).contains(&self.p) {
+            return Err(Error::argument(OP, "dropout.p", self.p, "a probability, 0 to 1"));
         }
         if self.p == 0. {
             return Ok(None);
         }
-        let kept = (1. / (1. - self.p)) as f32;
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let keep = (0..dims.0 * dims.1 * dims.2)
-            .map(|_| if rng.random_bool(self.p) { 0. } else { kept })
-            .collect::<Vec<f32>>();
-        Ok(Some(Tensor::from_vec(keep, dims, device)?))
+        let kept = dropout::mask(dims.0 * dims.1 * dims.2, self.p, self.seed);
+        let scale = if self.p == 1. { 0. } else { 1. / (1. - self.p) };
+        Ok(Some(Tensor::from_vec(kept, dims, device)?.to_dtype(dtype)?.affine(scale, 0.)?))
     }
 }

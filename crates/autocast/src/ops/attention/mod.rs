@@ -66,7 +66,7 @@ pub fn scaled_dot_product_attention(
     }
     let bias = options.mask.bias(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;
     let keep = match &options.dropout {
-        Some(dropout) => dropout.keep_mask(sizes.flat_scores(), query.device())?,
+        Some(dropout) => dropout.keep_mask(sizes.flat_scores(), query.device(), accumulation_dtype(dtype))?,
         None => None,
     };
 
@@ -193,7 +193,7 @@ fn composed(
     };
     let probabilities = probabilities.reshape(sizes.flat_scores())?;
     let probabilities = match keep {
-        Some(keep) => probabilities.mul(&keep.to_dtype(probabilities.dtype())?)?,
+        Some(keep) => probabilities.mul(keep)?,
         None => probabilities,
     };
     Ok(product(&probabilities.to_dtype(value.dtype())?, value)?)

@@ -10,7 +10,7 @@ use crate::prepare::accumulation_dtype;
 pub(super) struct Attention {
     /// `(batch, T, S)`, untracked, before dropout, in the dtype of the products.
     pub(super) probabilities: Tensor,
-    /// `(batch, T, S)` in f32: 0 where dropped, `1 / (1 - p)` where kept.
+    /// `(batch, T, S)` in the accumulation dtype: 0 where dropped, `1 / (1 - p)` where kept.
     pub(super) keep: Option<Tensor>,
     pub(super) scale: f64,
 }
@@ -23,7 +23,7 @@ impl Attention {
             Some(keep) => {
                 let dtype = self.probabilities.dtype();
                 let wide = self.probabilities.to_dtype(accumulation_dtype(dtype))?;
-                (&wide * keep.to_dtype(wide.dtype())?)?.to_dtype(dtype)
+                (&wide * keep)?.to_dtype(dtype)
             }
         }
     }
@@ -102,7 +102,7 @@ impl CustomOp3 for Attention {
         let row_sums = (grad.to_dtype(wide)? * out.to_dtype(wide)?)?.sum_keepdim(D::Minus1)?;
         let weights_grad = product_transposed(&grad, &value)?.to_dtype(wide)?;
         let probabilities_grad = match &self.keep {
-            Some(keep) => (weights_grad * keep.to_dtype(wide)?)?,
+            Some(keep) => (weights_grad * keep)?,
             None => weights_grad,
         };
         let scores_grad =
