@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 /// let bias = Var::zeros(2, DType::BF16, &Device::Cpu)?;
 /// let parameters = [("weight", weight.clone()), ("bias", bias.clone())];
 /// let mut optimizer = AdamW::new(parameters, AdamWConfig { lr: 1e-3, ..Default::default() })?
-///     .no_decay(|name| name.ends_with("bias"))?
+///     .no_decay(|name| name.ends_with("bias"))
 ///     .with_clip(Clip::norm(1.0)?);
 ///
 /// let loss = weight.sqr()?.sum_all()?;
@@ -80,6 +80,7 @@ impl<R: Rule> Fused<R> {
     }
 
     /// Clips the unscaled gradients inside the step.
+    #[must_use]
     pub fn with_clip(self, clip: Clip) -> Self {
         Self { clip: Some(clip), ..self }
     }
@@ -89,24 +90,25 @@ impl<R: Rule> Fused<R> {
     /// # Errors
     ///
     /// [`Error::InvalidSetting`] where the group's settings are negative or not finite.
-    pub fn with_group(mut self, group: Group, belongs: impl Fn(&str) -> bool) -> Result<Self> {
+    pub fn with_group(self, group: Group, belongs: impl Fn(&str) -> bool) -> Result<Self> {
         group.validate()?;
+        Ok(self.regroup(group, belongs))
+    }
+
+    /// Leaves the parameters whose name `belongs` without weight decay: for biases, norms and embeddings.
+    #[must_use]
+    pub fn no_decay(self, belongs: impl Fn(&str) -> bool) -> Self {
+        self.regroup(Group::no_decay(), belongs)
+    }
+
+    fn regroup(mut self, group: Group, belongs: impl Fn(&str) -> bool) -> Self {
         self.groups.push(group);
         for (slot, parameter) in self.slots.iter_mut().zip(&self.parameters) {
             if belongs(&parameter.name) {
                 slot.group = self.groups.len() - 1;
             }
         }
-        Ok(self)
-    }
-
-    /// Leaves the parameters whose name `belongs` without weight decay.
-    ///
-    /// # Errors
-    ///
-    /// None today; it is [`with_group`](Self::with_group) with [`Group::no_decay`].
-    pub fn no_decay(self, belongs: impl Fn(&str) -> bool) -> Result<Self> {
-        self.with_group(Group::no_decay(), belongs)
+        self
     }
 
     /// The settings.

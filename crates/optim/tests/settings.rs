@@ -161,7 +161,7 @@ fn groups_have_their_own_rate_and_decay() -> Outcome {
     let config = SgdConfig { lr: 1.0, weight_decay: 0.5, ..Default::default() };
     let named = [("weight", weight.clone()), ("bias", bias.clone()), ("head", head.clone())];
     let mut optimizer = Sgd::new(named, config)?
-        .no_decay(|name| name.ends_with("bias"))?
+        .no_decay(|name| name.ends_with("bias"))
         .with_group(Group { lr_scale: 0.5, weight_decay: Some(1.0) }, |name| name == "head")?;
     optimizer.step(&grads(&[(&weight, &[0.0]), (&bias, &[0.0]), (&head, &[0.0])]))?;
     assert_eq!((values(&weight), values(&bias), values(&head)), (vec![0.5], vec![1.0], vec![0.5]));
