@@ -34,7 +34,7 @@ impl OptimizerId {
 }
 
 /// What stands between the gradients in the store and the gradients of the loss.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Unscaling {
     inv_scale: f32,
     sum_squares: Option<f64>,

@@ -210,8 +210,13 @@ impl GradScaler {
     }
 
     /// Settings and state, to be saved between an [`update`](Self::update) and the next step. Empty where disabled.
-    pub fn state_dict(&self) -> StateDict {
-        self.enabled.as_ref().map_or_else(StateDict::new, |on| state_dict::save(&on.config, &on.state))
+    ///
+    /// # Errors
+    ///
+    /// When the device on which the scale lives fails; never on a CPU.
+    pub fn state_dict(&self) -> Result<StateDict> {
+        let saved = self.enabled.as_ref().map(|on| state_dict::save(&on.config, &on.state));
+        Ok(saved.unwrap_or_default())
     }
 
     /// Restores settings and state; a disabled scaler ignores them. Nothing changes where it returns an error.

@@ -18,7 +18,7 @@ fn rich() -> ScalerConfig {
 
 #[test]
 fn pytorchs_keys_are_there() {
-    let saved = scaler(ScalerConfig::default()).state_dict();
+    let saved = scaler(ScalerConfig::default()).state_dict().unwrap();
     let float = StateValue::Float;
     assert_eq!(saved["scale"], float(65536.0));
     assert_eq!(saved["growth_factor"], float(2.0));
@@ -31,7 +31,7 @@ fn pytorchs_keys_are_there() {
 fn every_setting_survives_a_file() {
     let fixed = ScalerConfig::default().with_static_scale(256.0).unwrap();
     for config in [ScalerConfig::default(), ScalerConfig::recommended(), rich(), fixed] {
-        let json = serde_json::to_string(&scaler(config.clone()).state_dict()).unwrap();
+        let json = serde_json::to_string(&scaler(config.clone()).state_dict().unwrap()).unwrap();
         let saved: StateDict = serde_json::from_str(&json).unwrap();
         let mut other = scaler(ScalerConfig::new(2.0, 5.0, 0.125, 3).unwrap());
         other.load_state_dict(&saved).unwrap();
@@ -50,7 +50,7 @@ fn refused(saved: &StateDict) -> Error {
 
 #[test]
 fn missing_extra_and_ill_typed_keys_are_refused_by_name() {
-    let saved = scaler(rich()).state_dict();
+    let saved = scaler(rich()).state_dict().unwrap();
     for key in saved.keys() {
         let mut without = saved.clone();
         without.remove(key);
@@ -81,11 +81,11 @@ fn values_out_of_range_are_refused_by_name() {
         ("_hysteresis_left", StateValue::Int(4)),
     ];
     for (key, value) in bad {
-        let mut saved = scaler(rich()).state_dict();
+        let mut saved = scaler(rich()).state_dict().unwrap();
         saved.insert(key.into(), value);
         assert!(matches!(refused(&saved), Error::InvalidSetting { setting, .. } if setting == key), "{key}");
     }
-    let mut saved = scaler(rich()).state_dict();
+    let mut saved = scaler(rich()).state_dict().unwrap();
     saved.insert("growth_interval".into(), StateValue::Int(-1));
     assert!(matches!(refused(&saved), Error::IllTypedValue { key: "growth_interval", .. }));
 }
@@ -110,7 +110,7 @@ proptest! {
         };
         // The tracker and hysteresis of a saved state are reached by updates, as a scaler's are.
         let reached = run(ScaleState::new(&config), &before);
-        let mut saved = scaler(config.clone()).state_dict();
+        let mut saved = scaler(config.clone()).state_dict().unwrap();
         saved.insert("scale".into(), StateValue::Float(f64::from(reached.scale)));
         saved.insert("_growth_tracker".into(), StateValue::Int(i64::from(reached.growth_tracker)));
         saved.insert("_hysteresis_left".into(), StateValue::Int(i64::from(reached.hysteresis_left())));

@@ -156,6 +156,23 @@ fn gradients_of_every_dtype_and_layout_are_taken() -> Outcome {
 }
 
 #[test]
+fn thousands_of_tiny_parameters_and_empty_ones_are_each_updated() -> Outcome {
+    let vars: Vec<Var> = (0..3000).map(|i| var(&vec![i as f32; i % 5])).collect();
+    let named = vars.iter().enumerate().map(|(i, var)| (format!("p{i}"), var.clone()));
+    let config = SgdConfig { lr: 0.5, ..Default::default() };
+    let mut optimizer = Sgd::new(named, config)?.with_clip(Clip::norm(1e12)?);
+    let mut store = GradStore::default();
+    for var in &vars {
+        store.insert(var, var.as_tensor().copy()?);
+    }
+    optimizer.step(&store)?;
+    for (i, var) in vars.iter().enumerate() {
+        assert_eq!(values(var), vec![i as f32 / 2.0; i % 5]);
+    }
+    Ok(())
+}
+
+#[test]
 fn groups_have_their_own_rate_and_decay() -> Outcome {
     let (weight, bias, head) = (var(&[1.0]), var(&[1.0]), var(&[1.0]));
     let config = SgdConfig { lr: 1.0, weight_decay: 0.5, ..Default::default() };
