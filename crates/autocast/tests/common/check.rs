@@ -63,20 +63,22 @@ pub fn check_gradients(case: &OpCase, device: &Device) {
     }
 }
 
-/// The value and gradients of `case` in `dtype` against those in f64 at the same (rounded) inputs.
+/// The value and gradients of `case` in `dtype` on `device` against those in f64 on the CPU at the same (rounded) inputs.
 ///
 /// An op that computes in f32 and rounds once is off by half an ULP of its result, plus f32 rounding relative to the
 /// largest terms that were summed, of which there are fewer than 64 in any case. Each further rounding on the way is
 /// relative to the largest entry.
 pub fn check_precision(case: &OpCase, dtype: DType, device: &Device) {
     for seed in SEEDS {
-        let exact = (case.inputs)(&mut Samples::new(seed, device));
+        let exact = (case.inputs)(&mut Samples::new(seed, &Device::Cpu));
         let to =
             |t: &Tensor, dtype| if t.dtype().is_float() { t.to_dtype(dtype).unwrap() } else { t.clone() };
         let rounded: Vec<Tensor> = exact.iter().map(|t| to(t, dtype)).collect();
+        let on_device: Vec<Tensor> = rounded.iter().map(|t| t.to_device(device).unwrap()).collect();
         let wide: Vec<Tensor> = rounded.iter().map(|t| to(t, DType::F64)).collect();
-        let (value, grads) = differentiate(case, &rounded, &mut Samples::new(seed + 100, device));
-        let (want_value, want_grads) = differentiate(case, &wide, &mut Samples::new(seed + 100, device));
+        let (value, grads) = differentiate(case, &on_device, &mut Samples::new(seed + 100, device));
+        let (want_value, want_grads) =
+            differentiate(case, &wide, &mut Samples::new(seed + 100, &Device::Cpu));
         assert_eq!(value.dtype(), dtype, "{}: dtype of the value", case.name);
         compare(case, dtype, "value", &value, &want_value);
         for (got, want) in std::iter::zip(&grads, &want_grads) {

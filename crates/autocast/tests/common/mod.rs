@@ -12,6 +12,7 @@ pub mod cases_products;
 pub mod cases_reductions;
 pub mod check;
 pub mod functions;
+pub mod op_calls;
 pub mod samples;
 
 use autocast::Result;
@@ -45,3 +46,15 @@ impl OpCase {
         Self { roundings, ..self }
     }
 }
+
+/// The whole catalogue.
+pub const CATALOGUE: [&[OpCase]; 8] = [
+    cases_arithmetic::CASES,
+    cases_attention::CASES,
+    cases_conv::CASES,
+    cases_losses::CASES,
+    cases_norms::CASES,
+    cases_pointwise::CASES,
+    cases_products::CASES,
+    cases_reductions::CASES,
+];
