@@ -28,6 +28,8 @@ pub(crate) struct Package {
 pub(crate) struct Dependency {
     pub(crate) name: String,
     pub(crate) optional: bool,
+    /// For tests and examples alone.
+    pub(crate) dev: bool,
 }
 
 impl Workspace {
@@ -59,7 +61,11 @@ impl Workspace {
 impl Package {
     fn read(package: &Value) -> Option<Self> {
         let dependency = |d: &Value| {
-            Some(Dependency { name: d["name"].as_str()?.into(), optional: d["optional"].as_bool()? })
+            Some(Dependency {
+                name: d["name"].as_str()?.into(),
+                optional: d["optional"].as_bool()?,
+                dev: d["kind"] == "dev",
+            })
         };
         Some(Self {
             name: package["name"].as_str()?.into(),

@@ -16,6 +16,26 @@ pub enum Error {
         /// The length that came.
         got: usize,
     },
+    /// A tensor or setting that a kernel on a device cannot take.
+    #[error("{op}: {argument} is {got}, expected {expected}")]
+    Operand {
+        /// The kernel.
+        op: &'static str,
+        /// Which of its arguments.
+        argument: &'static str,
+        /// What it takes.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// The device's driver, or candle on its behalf, reported a failure.
+    #[error("{op}: the device reports: {message}")]
+    Device {
+        /// What was being done.
+        op: String,
+        /// The driver's words.
+        message: String,
+    },
 }
 
 /// `Result` with this crate's [`Error`].

@@ -4,6 +4,8 @@
 //! `kernels/<op>/`, whose `mod.rs` states its formula and what it does with rounding, NaN, signed zero and
 //! subnormals, and whose `scalar.rs` is the oracle that every other path is held to.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 mod floats;
 pub mod kernels;

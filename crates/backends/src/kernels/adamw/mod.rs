@@ -15,6 +15,8 @@
 //!
 //! Kingma and Ba (2015); Loshchilov and Hutter (2019); `torch/optim/adam.py`, `_single_tensor_adam`.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod scalar;
 
 use super::fused_step::Rule;

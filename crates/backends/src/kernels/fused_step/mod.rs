@@ -11,6 +11,8 @@
 //! result does not depend on the cutting. Contract: bit-exact against the scalar oracle. A NaN in a gradient goes where
 //! the rule's arithmetic takes it: whoever wants the step skipped asks `grad_stats` first.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod scalar;
 
 pub use scalar::fused_step_scalar;

@@ -9,6 +9,8 @@
 //! Contract: the counts are exact. `sum_squares` is summed in chunks of fixed length, in order, so it does not depend on
 //! the number of threads; it is within `len * 2^-53` of the exact sum, relatively.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod scalar;
 
 pub use scalar::grad_stats_scalar;

@@ -15,6 +15,8 @@
 //!
 //! Sutskever et al. (2013), in the form of `torch/optim/sgd.py`, `_single_tensor_sgd`.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod scalar;
 
 use super::fused_step::Rule;

@@ -1,0 +1,83 @@
+//! Loading and launching: PTX that `build.rs` left behind, and the driver's errors as this crate's.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use crate::{Error, Result};
+use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaStream, LaunchArgs, LaunchConfig, PushKernelArg,
+};
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// Threads per block: `BLOCK` in `multi_tensor.cuh`.
+pub(crate) const BLOCK: u32 = 256;
+
+/// One compiled `.cu` file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Module {
+    /// Unique among all modules of the process: candle caches by it.
+    pub(crate) name: &'static str,
+    pub(crate) ptx: &'static str,
+}
+
+/// A kernel on one device.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    name: String,
+    function: CudaFunction,
+    stream: Arc<CudaStream>,
+}
+
+/// The `Error` for what the driver or candle reported.
+pub(crate) fn device<E: Display>(op: &str) -> impl Fn(E) -> Error {
+    move |error| Error::Device { op: op.to_string(), message: error.to_string() }
+}
+
+impl Kernel {
+    /// Loads the module where this is its first kernel.
+    pub(crate) fn load(device_handle: &CudaDevice, module: Module, name: &str) -> Result<Self> {
+        let function =
+            device_handle.get_or_load_custom_func(name, module.name, module.ptx).map_err(device(name))?;
+        let (function, stream) = (function.into_cuda_function(), device_handle.cuda_stream());
+        Ok(Self { name: name.to_string(), function, stream })
+    }
+
+    /// Launches a kernel whose one parameter is a struct of these words. An empty grid is not launched.
+    ///
+    /// # Safety
+    ///
+    /// `args` must have the size and layout of the kernel's parameter, and every address in it must be valid for what
+    /// the kernel does with it until the stream has run the kernel.
+    pub(crate) unsafe fn launch<const N: usize>(&self, blocks: u64, args: &[u64; N]) -> Result<()> {
+        let mut builder = self.stream.launch_builder(&self.function);
+        builder.arg(args);
+        // SAFETY: the caller's promise.
+        unsafe { self.submit(builder, blocks) }
+    }
+
+    /// Launches a kernel whose parameters are these words, one by one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`launch`](Self::launch).
+    pub(crate) unsafe fn launch_each(&self, blocks: u64, args: &[u64]) -> Result<()> {
+        let mut builder = self.stream.launch_builder(&self.function);
+        for arg in args {
+            builder.arg(arg);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.submit(builder, blocks) }
+    }
+
+    unsafe fn submit(&self, mut builder: LaunchArgs<'_>, blocks: u64) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let grid = u32::try_from(blocks).map_err(device(&self.name))?;
+        let config = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: the caller's promise.
+        unsafe { builder.launch(config) }.map_err(device(&self.name))?;
+        Ok(())
+    }
+}

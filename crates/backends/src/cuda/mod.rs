@@ -1,0 +1,24 @@
+//! What the CUDA kernels share on the host: loading, tensor addresses, tables that follow them, and news from the device.
+//!
+//! Everything runs on candle's stream of one `CudaDevice`, in the order of the calls, and nothing here waits for the
+//! device unless its name says so. Candle gives every host thread a stream of its own, so one device is to be used from
+//! one thread at a time, as for candle's own ops.
+
+mod address;
+mod audit;
+mod kernel;
+mod outcomes;
+mod table;
+
+pub use audit::{StepNodes, capture};
+pub use outcomes::{Outcome, Outcomes};
+
+pub(crate) use address::{dtype_code, read_address, slice_address, write_address};
+pub(crate) use kernel::{BLOCK, Kernel, Module, device};
+pub(crate) use table::Table;
+
+pub use crate::kernels::cast::cuda::cast;
+pub use crate::kernels::fused_step::cuda::{
+    DeviceParameter, DeviceRule, DeviceStep, DeviceWriteBack, StepSettings,
+};
+pub use crate::kernels::scaler_update::cuda::{DeviceScaler, DeviceScalerSettings, DeviceScalerState};

@@ -1,0 +1,437 @@
+//! `DeviceStep`: one optimizer's step on a CUDA device, in two launches for all of its parameters.
+//!
+//! The first launch looks at the gradients and decides; the second updates, or touches nothing where the step is skipped.
+//! The host neither waits nor asks: it polls [`DeviceStep::outcomes`] whenever it likes.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use crate::cuda::{
+    DeviceScaler, Kernel, Module, Outcomes, Table, device, dtype_code, read_address, slice_address,
+    write_address,
+};
+use crate::kernels::grad_stats::cuda::{MODULE as STATS, PARTIAL_WORDS, StatsArgs};
+use crate::{Error, Result};
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
+use candle_core::{CudaDevice, DType, Device, Tensor};
+use std::collections::HashMap;
+
+const OP: &str = "fused_step on CUDA";
+/// Elements per block: `CHUNK` in `multi_tensor.cuh`.
+const CHUNK: usize = 8192;
+/// The types that weights may have, in the order in which their parameters are put into the tables.
+const WEIGHTS: [(DType, &str); 4] =
+    [(DType::F32, "f32"), (DType::F16, "f16"), (DType::BF16, "bf16"), (DType::F64, "f64")];
+
+/// An optimizer's rule as its kernel takes it: the settings of one parameter group.
+pub trait DeviceRule {
+    /// The compiled `.cu` file, and the prefix of its kernels: `_f32` and so on follow.
+    #[doc(hidden)]
+    fn kernel(&self) -> RuleKernel;
+
+    /// How many moments the rule keeps.
+    fn moments(&self) -> usize;
+
+    /// The group's settings, as the kernel's struct lays them out.
+    fn words(&self) -> [u64; 6];
+}
+
+/// Where a rule's kernels are. Made in this crate alone.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleKernel {
+    pub(crate) module: Module,
+    pub(crate) prefix: &'static str,
+}
+
+/// Where the bits of a weight go that its stored type cannot hold. As `fused_step::WriteBack`.
+#[derive(Clone, Copy, Debug)]
+pub enum DeviceWriteBack<'a> {
+    /// Nowhere: the weight is stored in the arithmetic's type, or rounded to nearest.
+    Nearest,
+    /// Into an f32 master copy.
+    Master(&'a Tensor),
+    /// Into a compensation of the weight's own type.
+    Kahan(&'a Tensor),
+    /// Into chance.
+    Stochastic {
+        /// Where the randomness starts. Every step of every slot draws its own.
+        seed: u64,
+    },
+}
+
+/// One parameter that has a gradient. All tensors are contiguous and on the optimizer's device; those that are written
+/// to are updated in place.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceParameter<'a> {
+    /// The parameter's index in the optimizer: below the number of slots, and in the list once.
+    pub slot: usize,
+    /// The index of its settings.
+    pub group: usize,
+    /// The parameter itself: f16, bf16, f32 or f64.
+    pub weights: &'a Tensor,
+    /// Its gradient, of any of these types.
+    pub grad: &'a Tensor,
+    /// How it keeps what its type cannot hold.
+    pub write_back: DeviceWriteBack<'a>,
+    /// The moments: f32, or f64 for f64 weights; as many as the rule has.
+    pub moments: [Option<&'a Tensor>; 2],
+}
+
+/// What a step does apart from its rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepSettings {
+    /// Clips the unscaled gradients to this global norm.
+    pub max_norm: Option<f64>,
+    /// Clamps each unscaled gradient to this magnitude, after that.
+    pub clip_value: Option<f64>,
+}
+
+/// What outlives a step of one optimizer on the device, apart from weights and moments.
+#[derive(Debug)]
+pub struct DeviceStep {
+    candle: CudaDevice,
+    slots: usize,
+    launches: u32,
+    /// `StepState` in `multi_tensor.cuh`.
+    state: CudaSlice<u64>,
+    steps: CudaSlice<u32>,
+    overflowed: CudaSlice<u32>,
+    counts: Option<CudaSlice<u64>>,
+    partials: CudaSlice<u64>,
+    outcomes: Outcomes,
+    grads: Table,
+    params: Table,
+    chunks: Table,
+    groups: Table,
+    stats: Kernel,
+    updates: HashMap<String, Kernel>,
+}
+
+impl DeviceStep {
+    /// Room for an optimizer of `slots` parameters, which have taken `steps` steps each.
+    ///
+    /// # Errors
+    ///
+    /// Where the device is not a CUDA device, or fails.
+    pub fn new(on: &Device, steps: &[u32]) -> Result<Self> {
+        let Device::Cuda(candle) = on else {
+            let got = format!("{:?}", on.location());
+            return Err(Error::Operand {
+                op: OP,
+                argument: "the device",
+                expected: "a CUDA device".into(),
+                got,
+            });
+        };
+        // An allocation of no elements has no address.
+        let room = steps.len().max(1);
+        let mut counts = steps.to_vec();
+        counts.resize(room, 0);
+        Ok(Self {
+            slots: steps.len(),
+            launches: 0,
+            state: candle.alloc_zeros(4).map_err(device(OP))?,
+            steps: candle.clone_htod(&counts).map_err(device(OP))?,
+            overflowed: candle.alloc_zeros(room).map_err(device(OP))?,
+            counts: None,
+            partials: candle.alloc_zeros(PARTIAL_WORDS).map_err(device(OP))?,
+            outcomes: Outcomes::new(candle)?,
+            grads: Table::new(candle),
+            params: Table::new(candle),
+            chunks: Table::new(candle),
+            groups: Table::new(candle),
+            stats: Kernel::load(candle, STATS, "grad_stats")?,
+            updates: HashMap::new(),
+            candle: candle.clone(),
+        })
+    }
+
+    /// What became of the steps, by the serial number that [`step`](Self::step) gave them.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
+    /// Takes a step, or skips it where `scaler` is given and a gradient is infinite or NaN once unscaled. Does not wait
+    /// for the device. Gives the step's serial number.
+    ///
+    /// # Units
+    ///
+    /// The gradients carry `scaler`'s scale, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Operand`] and [`Error::LengthMismatch`] for a tensor that is not what its place asks for, before anything
+    /// is launched; [`Error::Device`] where the driver fails.
+    pub fn step<R: DeviceRule>(
+        &mut self,
+        parameters: &[DeviceParameter<'_>],
+        groups: &[R],
+        settings: StepSettings,
+        scaler: Option<&mut DeviceScaler>,
+    ) -> Result<u32> {
+        let Some(rule) = groups.first() else {
+            let (expected, got) = ("at least one".into(), "none".into());
+            return Err(Error::Operand { op: OP, argument: "the groups", expected, got });
+        };
+        self.check(parameters, groups.len(), rule.moments())?;
+        let order = by_weight_type(parameters);
+        let (chunks, ends) = chunk_table(parameters, &order);
+        let grads = self.upload_grads(parameters, &order)?;
+        let chunk_list = self.chunks.upload(&chunks)?;
+        let looks = scaler.is_some() || settings.max_norm.is_some();
+        let (scale, scaler_state) = match scaler {
+            Some(s) => (read_address(OP, "the scale", &self.candle, s.scale())?, s.state_address()),
+            None => (0, 0),
+        };
+        self.decide(
+            grads,
+            chunk_list,
+            order.len(),
+            if looks { chunks.len() } else { 0 },
+            settings,
+            scale,
+            scaler_state,
+        )?;
+        // From here on the device is busy with the gradients, and the host catches up.
+        let params = self.upload_params(parameters, &order)?;
+        let words: Vec<u64> = groups.iter().flat_map(DeviceRule::words).collect();
+        let groups = self.groups.upload(&words)?;
+        let mut first = 0;
+        for ((_, suffix), end) in WEIGHTS.iter().zip(ends) {
+            let args: [u64; 8] = [
+                grads,
+                params,
+                chunk_list,
+                groups,
+                slice_address(&self.steps, &self.candle.cuda_stream()),
+                slice_address(&self.state, &self.candle.cuda_stream()),
+                settings.clip_value.unwrap_or(-1.0).to_bits(),
+                first as u64,
+            ];
+            let blocks = (end - first) as u64;
+            first = end;
+            if blocks > 0 {
+                let kernel = self.kernel(rule.kernel(), suffix)?;
+                // SAFETY: `args` is `StepArgs`. The tables hold addresses of tensors that `check` found to be on this
+                // device, contiguous, and of the lengths and types that the tables give; the caller's borrows keep them
+                // alive until here, and what frees them later does so in the order of the same stream. The weights'
+                // addresses were taken under their write locks. No two parameters share a slot, and candle's variables
+                // do not share storage, so no two blocks write to one place.
+                unsafe { kernel.launch(blocks, &args) }?;
+            }
+        }
+        Ok(self.launches)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "addresses of what the caller has just put in place")]
+    fn decide(
+        &mut self,
+        grads: u64,
+        chunks: u64,
+        n_grads: usize,
+        n_chunks: usize,
+        settings: StepSettings,
+        scale: u64,
+        scaler: u64,
+    ) -> Result<()> {
+        let words = PARTIAL_WORDS * n_chunks;
+        if self.partials.len() < words {
+            self.partials = self.candle.alloc_zeros(words.next_power_of_two()).map_err(device(OP))?;
+        }
+        let stream = self.candle.cuda_stream();
+        let args = StatsArgs {
+            grads,
+            chunks,
+            partials: slice_address(&self.partials, &stream),
+            steps: slice_address(&self.steps, &stream),
+            overflowed: slice_address(&self.overflowed, &stream),
+            counts: self.counts.as_ref().map_or(0, |counts| slice_address(counts, &stream)),
+            state: slice_address(&self.state, &stream),
+            scale,
+            scaler,
+            outcomes: self.outcomes.address()?,
+            max_norm: settings.max_norm.unwrap_or(-1.0),
+            n_chunks: u32::try_from(n_chunks).map_err(device(OP))?,
+            n_grads: u32::try_from(n_grads).map_err(device(OP))?,
+            ring: Outcomes::LEN,
+        };
+        // SAFETY: `args` is `StatsArgs`. The tables' gradients are alive as in `step`; everything else belongs to `self`
+        // or to the scaler, is as long as the kernel indexes it (slots are checked, partials grown above), and is freed
+        // in the order of the stream or after waiting for it.
+        unsafe { self.stats.launch(n_chunks.max(1) as u64, &args.words()) }?;
+        self.launches = self.launches.wrapping_add(1);
+        Ok(())
+    }
+
+    fn upload_grads(&mut self, parameters: &[DeviceParameter<'_>], order: &[usize]) -> Result<u64> {
+        let mut words = Vec::with_capacity(3 * order.len());
+        for &at in order {
+            let p = &parameters[at];
+            words.push(read_address(OP, "a gradient", &self.candle, p.grad)?);
+            words.push(p.grad.elem_count() as u64);
+            words.push(p.slot as u64 | dtype_code(OP, p.grad.dtype())? << 32);
+        }
+        self.grads.upload(&words)
+    }
+
+    fn upload_params(&mut self, parameters: &[DeviceParameter<'_>], order: &[usize]) -> Result<u64> {
+        let mut words = Vec::with_capacity(6 * order.len());
+        for &at in order {
+            let p = &parameters[at];
+            let address = |argument, tensor| write_address(OP, argument, &self.candle, tensor);
+            let (kept, seed, mode) = match p.write_back {
+                DeviceWriteBack::Nearest => (0, 0, 0),
+                DeviceWriteBack::Master(master) => (address("a master", master)?, 0, 1),
+                DeviceWriteBack::Kahan(lost) => (address("a compensation", lost)?, 0, 2),
+                DeviceWriteBack::Stochastic { seed } => (0, seed, 3),
+            };
+            let moment = |nth: usize| p.moments[nth].map_or(Ok(0), |m| address("a moment", m));
+            words.extend([address("weights", p.weights)?, kept, moment(0)?, moment(1)?, seed]);
+            words.push(p.group as u64 | dtype_code(OP, p.weights.dtype())? << 32 | mode << 40);
+        }
+        self.params.upload(&words)
+    }
+
+    fn kernel(&mut self, rule: RuleKernel, suffix: &'static str) -> Result<&Kernel> {
+        let RuleKernel { module, prefix } = rule;
+        let name = format!("{prefix}_{suffix}");
+        if !self.updates.contains_key(&name) {
+            let loaded = Kernel::load(&self.candle, module, &name)?;
+            self.updates.insert(name.clone(), loaded);
+        }
+        Ok(&self.updates[&name])
+    }
+
+    fn check(&self, parameters: &[DeviceParameter<'_>], groups: usize, moments: usize) -> Result<()> {
+        let mut seen = vec![false; self.slots];
+        for p in parameters {
+            let free = seen.get_mut(p.slot).filter(|taken| !**taken);
+            let Some(free) = free else {
+                let expected = format!("below {} and in the list once", self.slots);
+                return Err(Error::Operand { op: OP, argument: "a slot", expected, got: p.slot.to_string() });
+            };
+            *free = true;
+            if p.group >= groups {
+                let (expected, got) = (format!("below {groups}"), p.group.to_string());
+                return Err(Error::Operand { op: OP, argument: "a group", expected, got });
+            }
+            check_tensors(p, moments)?;
+        }
+        Ok(())
+    }
+
+    /// For each slot, the serial number of the last step that its gradient made infinite or NaN; 0 where there was none.
+    /// **Waits for the device.**
+    ///
+    /// # Errors
+    ///
+    /// Where the driver fails.
+    pub fn wait_for_overflows(&self) -> Result<Vec<u32>> {
+        self.fetch(&self.overflowed)
+    }
+
+    /// For each slot, how many steps changed it. **Waits for the device.**
+    ///
+    /// # Errors
+    ///
+    /// Where the driver fails.
+    pub fn wait_for_steps(&self) -> Result<Vec<u32>> {
+        self.fetch(&self.steps)
+    }
+
+    fn fetch(&self, from: &CudaSlice<u32>) -> Result<Vec<u32>> {
+        let mut all = self.candle.clone_dtoh(from).map_err(device(OP))?;
+        all.truncate(self.slots);
+        Ok(all)
+    }
+
+    /// Starts counting, for each slot, elements that are not finite once unscaled, that are zero, and that f16 can hold
+    /// only as subnormal numbers. Costs a second reading of the gradients from the cache.
+    ///
+    /// # Errors
+    ///
+    /// Where the driver fails.
+    pub fn start_counting(&mut self) -> Result<()> {
+        self.counts = Some(self.candle.alloc_zeros(3 * self.slots.max(1)).map_err(device(OP))?);
+        Ok(())
+    }
+
+    /// The counts since [`start_counting`](Self::start_counting), as (not finite, zero, subnormal). **Waits for the
+    /// device.**
+    ///
+    /// # Errors
+    ///
+    /// Where the driver fails.
+    pub fn wait_for_counts(&self) -> Result<Vec<[u64; 3]>> {
+        let Some(counts) = &self.counts else { return Ok(Vec::new()) };
+        let all = self.candle.clone_dtoh(counts).map_err(device(OP))?;
+        Ok(all.chunks_exact(3).take(self.slots).map(|c| [c[0], c[1], c[2]]).collect())
+    }
+}
+
+fn check_tensors(p: &DeviceParameter<'_>, moments: usize) -> Result<()> {
+    let dtype = p.weights.dtype();
+    dtype_code(OP, dtype)?;
+    dtype_code(OP, p.grad.dtype())?;
+    let arithmetic = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let narrow = dtype != arithmetic;
+    let fits = |argument, tensor: &Tensor, wanted: Option<DType>| {
+        let (expected, got) = (p.weights.elem_count(), tensor.elem_count());
+        if expected != got {
+            return Err(Error::LengthMismatch { op: OP, argument, expected, got });
+        }
+        match wanted.filter(|&wanted| wanted != tensor.dtype()) {
+            None => Ok(()),
+            Some(wanted) => {
+                let (expected, got) = (wanted.as_str().into(), tensor.dtype().as_str().into());
+                Err(Error::Operand { op: OP, argument, expected, got })
+            }
+        }
+    };
+    fits("grad", p.grad, None)?;
+    for nth in 0..2 {
+        match (nth < moments, p.moments[nth]) {
+            (true, Some(moment)) => fits("a moment", moment, Some(arithmetic))?,
+            (false, None) => {}
+            (wanted, _) => {
+                let count = |there: bool| if there { "a tensor" } else { "none" };
+                let (expected, got) = (count(wanted).into(), count(!wanted).into());
+                return Err(Error::Operand { op: OP, argument: "a moment", expected, got });
+            }
+        }
+    }
+    match p.write_back {
+        DeviceWriteBack::Nearest => Ok(()),
+        DeviceWriteBack::Master(master) if narrow => fits("a master", master, Some(arithmetic)),
+        DeviceWriteBack::Kahan(lost) if narrow => fits("a compensation", lost, Some(dtype)),
+        DeviceWriteBack::Stochastic { .. } if narrow => Ok(()),
+        _ => Err(Error::Operand {
+            op: OP,
+            argument: "the write-back",
+            expected: "Nearest for weights that hold every bit".into(),
+            got: format!("another one for {}", dtype.as_str()),
+        }),
+    }
+}
+
+/// The parameters, those of one type beside each other: each type has a kernel of its own.
+fn by_weight_type(parameters: &[DeviceParameter<'_>]) -> Vec<usize> {
+    let rank = |dtype| WEIGHTS.iter().position(|&(weights, _)| weights == dtype);
+    let mut order: Vec<usize> = (0..parameters.len()).collect();
+    order.sort_by_key(|&at| rank(parameters[at].weights.dtype()));
+    order
+}
+
+/// `Chunk`s in order, and for each type of weights where its chunks end.
+fn chunk_table(parameters: &[DeviceParameter<'_>], order: &[usize]) -> (Vec<u64>, [usize; 4]) {
+    let mut chunks = Vec::new();
+    for (tensor, &at) in order.iter().enumerate() {
+        let n = parameters[at].weights.elem_count().div_ceil(CHUNK);
+        chunks.extend((0..n).map(|index| tensor as u64 | (index as u64) << 32));
+    }
+    let ends = WEIGHTS.map(|(last, _)| {
+        let rank = |dtype| WEIGHTS.iter().position(|&(weights, _)| weights == dtype);
+        let of_type = |&&at: &&usize| rank(parameters[at].weights.dtype()) <= rank(last);
+        order.iter().filter(of_type).map(|&at| parameters[at].weights.elem_count().div_ceil(CHUNK)).sum()
+    });
+    (chunks, ends)
+}

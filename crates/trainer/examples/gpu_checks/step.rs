@@ -1,0 +1,400 @@
+//! The fused step on the device against the scalar oracle: every storage type, write-back and gradient type, and the
+//! shapes and values that break kernels.
+
+use crate::report::{Outcome, Report, wrong};
+use backends::cuda::{
+    DeviceParameter, DeviceScaler, DeviceScalerSettings, DeviceScalerState, DeviceStep, DeviceWriteBack,
+    StepSettings,
+};
+use backends::kernels::adamw::{AdamW, Decay, Settings};
+use backends::kernels::fused_step::{
+    GradTransform, Parameter, Rule, WriteBack, fused_step_scalar, random_bits,
+};
+use backends::kernels::grad_stats::grad_stats_scalar;
+use backends::{Floats, Real, Store};
+use candle_core::{DType, Device, Tensor, WithDType};
+use half::{bf16, f16};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub(crate) const SETTINGS: Settings =
+    Settings { lr: 1e-2, betas: (0.9, 0.95), eps: 1e-8, decay: Decay::Decoupled(0.1), step: 0 };
+const ADAM: Settings = Settings { lr: 1e-2, betas: (0.4, 0.999), eps: 1e-8, decay: Decay::L2(0.1), step: 0 };
+
+pub(crate) fn run(device: &Device, report: &mut Report, quick: bool) {
+    use Keep::{Kahan, Master, Nearest, Stochastic};
+    let sizes = [0usize, 1, 3, 4, 5, 67, 8191, 8192, 8193, 20_000];
+    for grad in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+        let g = grad.as_str();
+        let mut one = |name: String, case: Case<'_>, check: fn(&Device, &Case<'_>) -> Outcome<String>| {
+            report.check(&name, || check(device, &case));
+        };
+        let case = |keep| Case {
+            sizes: &sizes,
+            grad,
+            keep,
+            offset: 0,
+            settings: SETTINGS,
+            max_norm: None,
+            limit: None,
+        };
+        one(format!("adamw f32, {g} gradients"), case(Nearest), adamw::<f32, f32>);
+        one(format!("adamw f64, {g} gradients"), case(Nearest), adamw::<f64, f64>);
+        one(format!("adamw f16 with master, {g} gradients"), case(Master), adamw::<f16, f32>);
+        one(format!("adamw bf16 with master, {g} gradients"), case(Master), adamw::<bf16, f32>);
+        one(format!("adamw f16 to nearest, {g} gradients"), case(Nearest), adamw::<f16, f32>);
+        one(format!("adamw f16 with Kahan, {g} gradients"), case(Kahan), adamw::<f16, f32>);
+        one(format!("adamw bf16 with Kahan, {g} gradients"), case(Kahan), adamw::<bf16, f32>);
+        one(format!("adamw f16 stochastic, {g} gradients"), case(Stochastic), adamw::<f16, f32>);
+        one(format!("adamw bf16 stochastic, {g} gradients"), case(Stochastic), adamw::<bf16, f32>);
+    }
+    let plain = Case {
+        sizes: &sizes,
+        grad: DType::F32,
+        keep: Nearest,
+        offset: 0,
+        settings: SETTINGS,
+        max_norm: None,
+        limit: None,
+    };
+    let many = if quick { 50 } else { 5000 };
+    let tiny = vec![7usize; many];
+    let large = if quick { 50_001 } else { 5_000_001 };
+    report.check("adamw f32, misaligned tensors", || adamw::<f32, f32>(device, &Case { offset: 1, ..plain }));
+    report.check("adamw bf16 with master, misaligned tensors", || {
+        adamw::<bf16, f32>(device, &Case { offset: 3, keep: Master, grad: DType::BF16, ..plain })
+    });
+    report
+        .check("adam with L2, small beta1", || adamw::<f32, f32>(device, &Case { settings: ADAM, ..plain }));
+    report.check("adamw f32, clipped by norm", || {
+        adamw::<f32, f32>(device, &Case { max_norm: Some(0.5), ..plain })
+    });
+    report.check("adamw f32, clipped by value", || {
+        adamw::<f32, f32>(device, &Case { limit: Some(1e-3), ..plain })
+    });
+    report.check("adamw f32, thousands of tensors of 7", || {
+        adamw::<f32, f32>(device, &Case { sizes: &tiny, ..plain })
+    });
+    report.check("adamw f32, one tensor of millions", || {
+        adamw::<f32, f32>(device, &Case { sizes: &[large], ..plain })
+    });
+    report.check("weights of all types in one step", || mixed_types(device));
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Keep {
+    Nearest,
+    Master,
+    Kahan,
+    Stochastic,
+}
+
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    sizes: &'a [usize],
+    grad: DType,
+    keep: Keep,
+    /// Elements before each tensor in its storage.
+    offset: usize,
+    settings: Settings,
+    max_norm: Option<f64>,
+    limit: Option<f64>,
+}
+
+const SEED: u64 = 7;
+const INV_SCALE: f32 = 1.0 / 1024.0;
+
+/// Random values of very different size, with the special ones in between.
+fn values(rng: &mut ChaCha8Rng, len: usize, specials: &[f64]) -> Vec<f64> {
+    let mut one = |i: usize| {
+        if i % 97 == 13 && !specials.is_empty() {
+            return specials[(i / 97) % specials.len()];
+        }
+        let magnitude = 2f64.powi(rng.random_range(-12..4));
+        magnitude * rng.random_range(-1.0..1.0)
+    };
+    (0..len).map(&mut one).collect()
+}
+
+pub(crate) fn nan_payload() -> f64 {
+    f64::from(f32::from_bits(0x7fa5_5a5a))
+}
+
+fn round<T: Store<A>, A: Real + Store<A>>(x: &[f64]) -> Vec<T> {
+    let wide: Vec<A> = x.iter().map(|&v| A::from_f64(v)).collect();
+    let mut out = vec![T::default(); x.len()];
+    T::store(&wide, &mut out);
+    out
+}
+
+/// A tensor on the device that begins `offset` elements into its storage.
+fn upload<T: WithDType>(device: &Device, x: &[T], offset: usize) -> Outcome<Tensor> {
+    let mut padded = vec![T::zero(); offset];
+    padded.extend_from_slice(x);
+    Ok(Tensor::from_vec(padded, x.len() + offset, device)?.narrow(0, offset, x.len())?)
+}
+
+fn download<T: WithDType>(x: &Tensor) -> Outcome<Vec<T>> {
+    Ok(x.to_vec1::<T>()?)
+}
+
+struct Host<T, A> {
+    weights: Vec<T>,
+    master: Vec<A>,
+    lost: Vec<T>,
+    first: Vec<A>,
+    second: Vec<A>,
+}
+
+struct OnDevice {
+    weights: Tensor,
+    kept: Option<Tensor>,
+    first: Tensor,
+    second: Tensor,
+}
+
+/// A gradient in its own type, on both sides.
+pub(crate) enum Grad {
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl Grad {
+    pub(crate) fn new(x: &[f64], dtype: DType) -> Self {
+        match dtype {
+            DType::F16 => Self::F16(round::<f16, f32>(x)),
+            DType::BF16 => Self::Bf16(round::<bf16, f32>(x)),
+            DType::F64 => Self::F64(x.to_vec()),
+            _ => Self::F32(round::<f32, f32>(x)),
+        }
+    }
+
+    pub(crate) fn floats(&self) -> Floats<'_> {
+        match self {
+            Self::F16(x) => Floats::F16(x),
+            Self::Bf16(x) => Floats::Bf16(x),
+            Self::F32(x) => Floats::F32(x),
+            Self::F64(x) => Floats::F64(x),
+        }
+    }
+
+    pub(crate) fn upload(&self, device: &Device, offset: usize) -> Outcome<Tensor> {
+        match self {
+            Self::F16(x) => upload(device, x, offset),
+            Self::Bf16(x) => upload(device, x, offset),
+            Self::F32(x) => upload(device, x, offset),
+            Self::F64(x) => upload(device, x, offset),
+        }
+    }
+}
+
+fn start<T, A>(
+    device: &Device,
+    rng: &mut ChaCha8Rng,
+    len: usize,
+    case: &Case<'_>,
+) -> Outcome<(Host<T, A>, OnDevice)>
+where
+    T: Store<A> + WithDType,
+    A: Real + Store<A> + WithDType,
+{
+    let weights: Vec<T> = round::<T, A>(&values(rng, len, &[0.0, -0.0, 3e-39, -6e-8]));
+    let mut master = vec![A::ZERO; len];
+    A::load(T::floats(&weights), &mut master);
+    let host = Host {
+        lost: vec![T::default(); len],
+        first: vec![A::ZERO; len],
+        second: vec![A::ZERO; len],
+        master,
+        weights,
+    };
+    let kept = match case.keep {
+        Keep::Master => Some(upload(device, &host.master, case.offset)?),
+        Keep::Kahan => Some(upload(device, &host.lost, case.offset)?),
+        _ => None,
+    };
+    let on_device = OnDevice {
+        weights: upload(device, &host.weights, case.offset)?,
+        first: upload(device, &host.first, case.offset)?,
+        second: upload(device, &host.second, case.offset)?,
+        kept,
+    };
+    Ok((host, on_device))
+}
+
+/// The key that `optim` gives a step of a parameter.
+fn key(index: usize, step: u64) -> u64 {
+    let first = u64::from(random_bits(SEED, index as u64));
+    (first << 32) | u64::from(random_bits(SEED ^ (first << 32), step))
+}
+
+pub(crate) fn scaler(device: &Device, scale: f32) -> Outcome<DeviceScaler> {
+    let settings = DeviceScalerSettings {
+        growth_factor: 2.0,
+        backoff_factor: 0.5,
+        growth_interval: 2000,
+        min_scale: None,
+        max_scale: None,
+        hysteresis: 1,
+        refill_on_clean_step: false,
+        fixed: false,
+    };
+    let state = DeviceScalerState { scale, growth_tracker: 0, hysteresis_left: 1 };
+    Ok(DeviceScaler::new(device, settings, state)?)
+}
+
+/// Three steps, compared after each.
+fn adamw<T, A>(device: &Device, case: &Case<'_>) -> Outcome<String>
+where
+    T: Store<A> + WithDType,
+    A: Real + Store<A> + WithDType,
+    AdamW<A>: Rule<A>,
+{
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut both = Vec::new();
+    for &len in case.sizes {
+        both.push(start::<T, A>(device, &mut rng, len, case)?);
+    }
+    let mut device_step = DeviceStep::new(device, &vec![0; both.len()])?;
+    let mut scale = scaler(device, 1.0 / INV_SCALE)?;
+    let mut worst = 0.0f64;
+    let mut inexact = 0usize;
+    for step in 1..=3u64 {
+        let tiny = [0.0, -0.0, 1e-40, 6e-8, -1e-45, 60000.0];
+        let grads: Vec<Grad> = both
+            .iter()
+            .map(|(host, _)| Grad::new(&values(&mut rng, host.weights.len(), &tiny), case.grad))
+            .collect();
+        let on_device: Vec<Tensor> =
+            grads.iter().map(|grad| grad.upload(device, case.offset)).collect::<Outcome<_>>()?;
+        let parameters: Vec<DeviceParameter<'_>> = both
+            .iter()
+            .zip(&on_device)
+            .enumerate()
+            .map(|(slot, ((_, d), grad))| DeviceParameter {
+                slot,
+                group: 0,
+                weights: &d.weights,
+                grad,
+                write_back: match (case.keep, &d.kept) {
+                    (Keep::Master, Some(kept)) => DeviceWriteBack::Master(kept),
+                    (Keep::Kahan, Some(kept)) => DeviceWriteBack::Kahan(kept),
+                    (Keep::Stochastic, _) => DeviceWriteBack::Stochastic { seed: SEED },
+                    _ => DeviceWriteBack::Nearest,
+                },
+                moments: [Some(&d.first), Some(&d.second)],
+            })
+            .collect();
+        let settings = StepSettings { max_norm: case.max_norm, clip_value: case.limit };
+        let serial = device_step.step(&parameters, &[case.settings], settings, Some(&mut scale))?;
+        let sum: f64 = grads.iter().map(|grad| grad_stats_scalar(grad.floats(), INV_SCALE).sum_squares).sum();
+        let clip_coef = case.max_norm.map_or(1.0, |max| (max / (sum.sqrt() + 1e-6)).min(1.0));
+        let transform = GradTransform { inv_scale: INV_SCALE, clip_coef, clip_value: case.limit };
+        let rule = AdamW::<A>::new(&Settings { step, ..case.settings });
+        for (index, ((host, _), grad)) in both.iter_mut().zip(&grads).enumerate() {
+            let write_back = match case.keep {
+                Keep::Nearest => WriteBack::Nearest,
+                Keep::Master => WriteBack::Master(&mut host.master[..]),
+                Keep::Kahan => WriteBack::Kahan(&mut host.lost[..]),
+                Keep::Stochastic => WriteBack::Stochastic { key: key(index, step) },
+            };
+            let parameter = Parameter {
+                weights: &mut host.weights,
+                write_back,
+                grad: grad.floats(),
+                first: &mut host.first,
+                second: &mut host.second,
+            };
+            fused_step_scalar(parameter, &rule, &transform)?;
+        }
+        for (host, d) in &both {
+            let pairs = [
+                compare("weights", &host.weights, &download::<T>(&d.weights)?)?,
+                compare("first moment", &host.first, &download::<A>(&d.first)?)?,
+                compare("second moment", &host.second, &download::<A>(&d.second)?)?,
+                match (&d.kept, case.keep) {
+                    (Some(kept), Keep::Master) => compare("master", &host.master, &download::<A>(kept)?)?,
+                    (Some(kept), _) => compare("compensation", &host.lost, &download::<T>(kept)?)?,
+                    _ => (0, 0.0),
+                },
+            ];
+            for (differ, error) in pairs {
+                inexact += differ;
+                worst = worst.max(error);
+            }
+        }
+        device_step.outcomes().wait()?;
+        let Some(outcome) = device_step.outcomes().poll(serial)? else { return wrong("no outcome came") };
+        if outcome.found_inf || (f64::from(outcome.grad_norm) - sum.sqrt()).abs() > 1e-6 * sum.sqrt() {
+            return wrong(format!("outcome {outcome:?}, norm should be {}", sum.sqrt()));
+        }
+    }
+    // Constants go through `pow`, whose last bit is the library's own.
+    if worst > 2.0 {
+        return wrong(format!("{worst:.1} units in the last place apart"));
+    }
+    Ok(format!("{inexact} values not bit-exact, worst {worst:.2} ulp"))
+}
+
+/// How many values differ in a bit, and by how many units in the last place the worst of them does.
+pub(crate) fn compare<T: WithDType>(what: &str, want: &[T], got: &[T]) -> Outcome<(usize, f64)> {
+    let epsilon = match T::DTYPE {
+        DType::F16 => 2f64.powi(-10),
+        DType::BF16 => 2f64.powi(-7),
+        DType::F32 => 2f64.powi(-23),
+        _ => 2f64.powi(-52),
+    };
+    let (mut differ, mut worst) = (0, 0.0f64);
+    for (i, (w, g)) in want.iter().zip(got).enumerate() {
+        let (w, g) = (w.to_f64(), g.to_f64());
+        if w.is_finite() != g.is_finite() || w.is_nan() != g.is_nan() || (w.is_infinite() && w != g) {
+            return wrong(format!("{what}[{i}] is {g:e}, the oracle says {w:e}"));
+        }
+        if w.is_finite() && w.to_bits() != g.to_bits() {
+            differ += 1;
+            let error = (w - g).abs() / (epsilon * w.abs().max(2f64.powi(-14)));
+            if error > 2.0 && error > worst {
+                println!("     {what}[{i}]: {g:e}, the oracle says {w:e}");
+            }
+            worst = worst.max(error);
+        }
+    }
+    Ok((differ, worst))
+}
+
+fn mixed_types(device: &Device) -> Outcome<String> {
+    let dtypes = [DType::BF16, DType::F32, DType::F64, DType::F16, DType::F32];
+    let ones = |dtype: DType| Tensor::ones(9000, dtype, device);
+    let wide = |dtype: DType| if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let mut held = Vec::new();
+    for dtype in dtypes {
+        let moment = Tensor::zeros(9000, wide(dtype), device)?;
+        held.push((ones(dtype)?, ones(dtype)?, moment.copy()?, moment));
+    }
+    let parameters: Vec<_> = held
+        .iter()
+        .enumerate()
+        .map(|(slot, (weights, grad, first, second))| DeviceParameter {
+            slot,
+            group: slot % 2,
+            weights,
+            grad,
+            write_back: DeviceWriteBack::Nearest,
+            moments: [Some(first), Some(second)],
+        })
+        .collect();
+    let groups = [SETTINGS, Settings { lr: 0.5, ..SETTINGS }];
+    DeviceStep::new(device, &[0; 5])?.step(&parameters, &groups, StepSettings::default(), None)?;
+    for (slot, p) in parameters.iter().enumerate() {
+        let lr = groups[slot % 2].lr;
+        // At the first step the update is lr, whatever the gradient.
+        let want = 1.0 - lr * 0.1 - lr;
+        let got = p.weights.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        if let Some(bad) = got.iter().find(|&&x| (x - want).abs() > 4e-3) {
+            return wrong(format!("{:?}: {bad}, not {want}", p.weights.dtype()));
+        }
+    }
+    Ok("5 parameters, 4 types, 2 groups".into())
+}
