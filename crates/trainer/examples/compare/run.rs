@@ -132,7 +132,7 @@ impl TrainingModule for Learner {
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 2e-3, betas: (0.9, 0.95), weight_decay: 0.01, ..Default::default() };
+        let config = AdamWConfig { lr: 4e-3, betas: (0.9, 0.95), weight_decay: 0.01, ..Default::default() };
         Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
     }
 }

@@ -62,14 +62,14 @@ pub(crate) fn run(device: &Device) -> Outcome<()> {
         bound(32.0)
     );
     println!("{:<58} {:>10} {:>10} {:>8}", "", "idle ms", "queued ms", "of rate");
-    fused(device, "f32 parameters, f32 gradients", DType::F32, DType::F32, true, |n| bound(n))?;
+    fused(device, "f32 parameters, f32 gradients", DType::F32, DType::F32, true, bound)?;
     fused(
         device,
         "f32 parameters, f32 gradients, no scaler, no clipping",
         DType::F32,
         DType::F32,
         false,
-        |n| bound(n),
+        bound,
     )?;
     fused(device, "f16 parameters with f32 masters, f16 gradients", DType::F16, DType::F16, true, |n| {
         bound(n)

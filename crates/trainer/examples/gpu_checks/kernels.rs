@@ -37,6 +37,10 @@ fn narrow(device: &Device, dtype: DType) -> Outcome<String> {
         let src = Tensor::from_slice(&cases, cases.len(), device)?.narrow(0, skip, len)?;
         let dst = Tensor::full(7.0f32, cases.len(), device)?.to_dtype(dtype)?.narrow(0, skip, len)?;
         cast(&src, &dst)?;
+        if len == 0 {
+            // candle's own cast of an empty tensor is an error of the driver.
+            continue;
+        }
         let got = dst.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         for (&x, got) in cases[skip..skip + len].iter().zip(got) {
             let want =

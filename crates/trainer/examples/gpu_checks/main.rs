@@ -4,12 +4,18 @@
 //! leaves out what takes long under a memory checker. Prints a line per check and exits
 //! with 1 if one failed.
 
+mod autocast;
 mod bench;
+#[path = "../../../autocast/tests/common/mod.rs"]
+mod common;
+#[path = "../compare/gpt.rs"]
+mod gpt;
 mod kernels;
 mod promises;
 mod report;
 mod scaler;
 mod step;
+mod tiny_gpt;
 
 use candle_core::Device;
 use report::{Outcome, Report};
@@ -44,6 +50,10 @@ fn run(checks: bool, benchmarks: bool, big: bool, quick: bool) -> Outcome<bool> 
         step::run(&device, &mut report, quick);
         promises::run(&device, &mut report, quick);
         scaler::run(&device, &mut report);
+        if !quick {
+            autocast::run(&device, &mut report);
+            tiny_gpt::run(&mut report);
+        }
         if big {
             report.check("adamw on 2^31 + 8 elements", || promises::more_than_u32(&device));
         }

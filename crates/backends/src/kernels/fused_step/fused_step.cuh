@@ -70,7 +70,7 @@ __device__ __forceinline__ __half round_stochastic(float x, uint32_t random, con
         rounded = fminf(__uint_as_float((__float_as_uint(magnitude) + (random & 0x1fffu)) & ~0x1fffu), MAX);
     } else {
         float units = magnitude * UNITS, floor = floorf(units);
-        bool up = float(random >> 8) / UNITS < units - floor;
+        bool up = units - floor >= 1.0f - float(random >> 8) / UNITS;
         rounded = (floor + (up ? 1.0f : 0.0f)) / UNITS;
     }
     return __float2half_rn(copysignf(rounded, x));
