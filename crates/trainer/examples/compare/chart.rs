@@ -1,10 +1,12 @@
-//! The loss curves as an SVG picture.
+//! The loss curves as SVG pictures.
+
+use std::ops::Range;
 
 use plotters::prelude::*;
 
 use crate::results::Run;
 
-const SIZE: (u32, u32) = (960, 420);
+const SIZE: (u32, u32) = (960, 380);
 
 /// The colour of each curve: readable side by side, also for colour-blind eyes (Okabe and Ito's palette).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -14,34 +16,64 @@ pub(crate) fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// Draws every run's loss over its steps, smoothed so that curves of noisy batches can be told apart.
-pub(crate) fn loss_curves(runs: &[Run]) -> Result<String, Box<dyn std::error::Error>> {
-    let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| smooth(&run.losses)).collect();
-    let points = || curves.iter().flatten();
-    let last_step = points().map(|&(step, _)| step).fold(1., f64::max);
-    let top = points().map(|&(_, loss)| loss).fold(f64::MIN_POSITIVE, f64::max);
+/// Every run's loss over its steps, smoothed so that curves of noisy batches can be told apart.
+pub(crate) fn loss_curves(runs: &[Run]) -> Result<String, BoxError> {
+    let curves: Vec<Curve> = runs.iter().map(|run| smooth(&run.losses)).collect();
+    let top = highest(&curves);
+    draw(&curves, "training loss", 0. ..top * 1.05)
+}
 
+/// How far every run's smoothed loss is from that of `baseline`: what rounding did.
+pub(crate) fn differences(runs: &[Run], baseline: &Run) -> Result<String, BoxError> {
+    let zero = smooth(&baseline.losses);
+    let minus_baseline = |curve: Curve| {
+        curve.iter().zip(&zero).map(|(&(step, loss), &(_, zero))| (step, loss - zero)).collect()
+    };
+    let curves: Vec<Curve> = runs.iter().map(|run| minus_baseline(smooth(&run.losses))).collect();
+    let mirrored: Vec<Curve> =
+        curves.iter().map(|curve| curve.iter().map(|&(step, loss)| (step, loss.abs())).collect()).collect();
+    let top = highest(&mirrored) * 1.1;
+    draw(&curves, &format!("loss minus that of {}", baseline.precision), -top..top)
+}
+
+type BoxError = Box<dyn std::error::Error>;
+
+/// Points of step and loss.
+type Curve = Vec<(f64, f64)>;
+
+fn highest(curves: &[Curve]) -> f64 {
+    curves.iter().flatten().map(|&(_, loss)| loss).fold(1e-6, f64::max)
+}
+
+fn draw(curves: &[Curve], meaning: &str, range: Range<f64>) -> Result<String, BoxError> {
+    let last_step = curves.iter().flatten().map(|&(step, _)| step).fold(1., f64::max);
+    let decimals = if range.end < 0.1 { 4 } else { 1 + usize::from(range.end < 1.) };
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
             .x_label_area_size(40)
-            .y_label_area_size(52)
-            .build_cartesian_2d(0. ..last_step, 0. ..top * 1.05)?;
+            .y_label_area_size(70)
+            .build_cartesian_2d(0. ..last_step, range)?;
         chart
             .configure_mesh()
             .x_desc("step")
-            .y_desc("training loss")
+            .y_desc(meaning)
             .x_label_formatter(&|step| format!("{step:.0}"))
-            .y_label_formatter(&|loss| format!("{loss:.1}"))
+            .y_label_formatter(&|loss| format!("{loss:.decimals$}"))
             .light_line_style(TRANSPARENT)
             .bold_line_style(RGBColor(128, 128, 128).mix(0.25))
             .axis_style(RGBColor(128, 128, 128))
             .label_style(("sans-serif", 14))
             .draw()?;
         for (index, curve) in curves.iter().enumerate() {
-            chart.draw_series(LineSeries::new(curve.iter().copied(), rgb(colour(index)).stroke_width(2)))?;
+            // Earlier curves are wider, so that one that lies under others still shows.
+            let width = 2 * (curves.len() - index) as u32;
+            chart.draw_series(LineSeries::new(
+                curve.iter().copied(),
+                rgb(colour(index)).stroke_width(width),
+            ))?;
         }
         area.present()?;
     }
@@ -49,7 +81,7 @@ pub(crate) fn loss_curves(runs: &[Run]) -> Result<String, Box<dyn std::error::Er
 }
 
 /// An exponential moving average that starts at the first loss; a loss that is not finite ends the curve.
-fn smooth(losses: &[f64]) -> Vec<(f64, f64)> {
+fn smooth(losses: &[f64]) -> Curve {
     const KEEP: f64 = 0.9;
     let mut average = None;
     let finite = losses.iter().take_while(|loss| loss.is_finite());

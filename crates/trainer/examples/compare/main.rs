@@ -73,7 +73,10 @@ fn compare(options: &Options, trainers: &[Trainer], task: &Task) -> Result<(), B
     let setting = Setting {
         task: task.describe(),
         model: format!("A GPT of {} layers of width {}", model.layers, model.width),
-        accelerator: trainers.first().map(|trainer| trainer.accelerator().to_string()).unwrap_or_default(),
+        accelerator: trainers
+            .first()
+            .map(|trainer| trainer.accelerator().to_string().to_uppercase())
+            .unwrap_or_default(),
         steps: options.steps,
         seed: options.seed,
         planned_runs: trainers.len(),

@@ -64,14 +64,25 @@ fn html(results: &Results, setting: &Setting) -> Result<String, BoxError> {
          <p>{model}, trained on {task} for {steps} steps from the same weights (seed {seed}) on the {accelerator}. \
          Only the precision string differs.</p>\n{progress}\n\
          <section><h2>Training loss</h2>\n<ul class=\"legend\">{legend}</ul>\n<figure>{chart}</figure>\n\
-         <p class=\"note\">Exponential moving average; every step's loss is in report.json.</p></section>\n\
+         {differences}<p class=\"note\">Exponential moving averages; every step's loss is in report.json.</p></section>\n\
          <section><h2>Speed, memory and loss</h2>\n<div class=\"wide\">{table}</div></section>\n\
          <section><h2>What each accelerator supports</h2>\n<div class=\"wide\">{matrix}</div></section>\n</main></html>\n",
         model = escape(model),
         chart = chart::loss_curves(runs)?,
+        differences = differences(results)?,
         table = results_table(results),
         matrix = markdown_table(&SupportMatrix.to_string()),
     ))
+}
+
+/// What rounding did to the loss, where there is a run to compare with and one to compare.
+fn differences(results: &Results) -> Result<String, BoxError> {
+    match results.baseline() {
+        Some(baseline) if results.runs.len() > 1 => {
+            Ok(format!("<figure>{}</figure>\n", chart::differences(&results.runs, baseline)?))
+        }
+        _ => Ok(String::new()),
+    }
 }
 
 fn results_table(results: &Results) -> String {

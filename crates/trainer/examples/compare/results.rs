@@ -40,9 +40,14 @@ pub(crate) const COLUMNS: [(&str, &str); 10] = [
 ];
 
 impl Results {
+    /// The run that the others are compared with.
+    pub(crate) fn baseline(&self) -> Option<&Run> {
+        self.runs.iter().find(|run| run.precision == "32-true")
+    }
+
     /// One row of cells per run, under [`COLUMNS`].
     pub(crate) fn rows(&self) -> Vec<[String; 10]> {
-        let baseline = self.runs.iter().find(|run| run.precision == "32-true").map(|run| run.ms_per_step);
+        let baseline = self.baseline().map(|run| run.ms_per_step);
         self.runs.iter().map(|run| run.cells(baseline)).collect()
     }
 
