@@ -8,10 +8,10 @@ mod autocast;
 mod bench;
 #[path = "../../../autocast/tests/common/mod.rs"]
 mod common;
-#[path = "../compare/gpt.rs"]
-mod gpt;
 mod kernels;
 mod promises;
+#[path = "../../tests/reference/mod.rs"]
+mod reference;
 mod report;
 mod scaler;
 mod step;
