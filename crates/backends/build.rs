@@ -2,6 +2,8 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // A new kernel is a new file, which no list of the old ones has.
+    println!("cargo::rerun-if-changed=src/kernels");
     #[cfg(feature = "cuda")]
     if let Err(error) = compile() {
         // What nvcc said is on stderr already.

@@ -55,7 +55,7 @@ pub enum Error {
         got: &'static str,
     },
     /// A tensor on a device that this build has no kernels for.
-    #[error("{op}: {what} is on {got}; this build supports {supported}")]
+    #[error("{op}: {what} is on {got}; supported: {supported}")]
     UnsupportedDevice {
         /// The call.
         op: &'static str,

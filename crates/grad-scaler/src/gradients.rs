@@ -8,15 +8,44 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
 /// Says whether there are kernels for `device`.
 pub(crate) fn check_device(op: &'static str, what: &str, device: &Device) -> Result<()> {
-    if device.is_cpu() {
-        return Ok(());
-    }
-    Err(Error::UnsupportedDevice {
+    let (supported, known) = if cfg!(feature = "cuda") {
+        ("the CPU and CUDA devices", device.is_cpu() || device.is_cuda())
+    } else {
+        ("the CPU", device.is_cpu())
+    };
+    if known { Ok(()) } else { Err(unsupported(op, what, device, supported)) }
+}
+
+fn unsupported(op: &'static str, what: &str, device: &Device, supported: &'static str) -> Error {
+    Error::UnsupportedDevice {
         op,
         what: what.to_string(),
         got: format!("{:?}", device.location()),
-        supported: "the CPU",
-    })
+        supported,
+    }
+}
+
+/// The gradients that `parameters` have in the store, each with the index of its parameter, contiguous and on `device`.
+pub(crate) fn present(
+    op: &'static str,
+    parameters: &[Parameter],
+    grads: &GradStore,
+    device: &Device,
+) -> Result<Vec<(usize, Tensor)>> {
+    let mut present = Vec::new();
+    for (index, parameter) in parameters.iter().enumerate() {
+        if let Some(grad) = grads.get(&parameter.var) {
+            check_dtype(op, &parameter.name, grad.dtype())?;
+            if !grad.device().same_device(device) {
+                return Err(unsupported(op, &parameter.name, grad.device(), "the scaler's own device"));
+            }
+            present.push((index, grad.contiguous()?));
+        }
+    }
+    if present.is_empty() {
+        return Err(Error::NoGradients { op, parameters: parameters.len() });
+    }
+    Ok(present)
 }
 
 /// The statistics of every gradient that `parameters` have in the store, with the index of its parameter.
@@ -26,17 +55,7 @@ pub(crate) fn stats(
     grads: &GradStore,
     inv_scale: f32,
 ) -> Result<Vec<(usize, GradStats)>> {
-    let mut present = Vec::new();
-    for (index, parameter) in parameters.iter().enumerate() {
-        if let Some(grad) = grads.get(&parameter.var) {
-            check_dtype(op, &parameter.name, grad.dtype())?;
-            check_device(op, &parameter.name, grad.device())?;
-            present.push((index, grad.contiguous()?));
-        }
-    }
-    if present.is_empty() {
-        return Err(Error::NoGradients { op, parameters: parameters.len() });
-    }
+    let present = present(op, parameters, grads, &Device::Cpu)?;
     let guards: Vec<_> = present.iter().map(|(_, grad)| grad.storage_and_layout()).collect();
     let slices: Vec<Floats<'_>> =
         guards.iter().filter_map(|(storage, layout)| floats(storage, layout.contiguous_offsets()?)).collect();

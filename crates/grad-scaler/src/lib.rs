@@ -32,16 +32,23 @@
 //! # }
 //! ```
 //!
+//! On a CUDA device (feature `cuda`) the scale lives there, `optim`'s steps are taken or skipped there, and
+//! [`StepOutcome::Pending`] comes back at once. What makes the host wait for the device: [`GradScaler::get_scale`] and
+//! the states, [`GradScaler::unscale_`], diagnostics, and steps of candle-nn's optimizers.
+//!
 //! # Source
 //!
 //! Micikevicius et al., *Mixed Precision Training* (2018); `torch/amp/grad_scaler.py`.
 
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod diagnostics;
 mod error;
 mod gradients;
 mod optimizer;
 mod outcome;
+mod scale;
 mod scaled;
 mod scaler;
 mod state;

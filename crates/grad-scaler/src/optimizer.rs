@@ -82,4 +82,20 @@ pub trait ScaledOptimizer {
     ///
     /// Whatever goes wrong in the optimizer, as [`Error::Optimizer`](crate::Error::Optimizer).
     fn step_unscaling(&mut self, grads: &GradStore, unscaling: &Unscaling) -> Result<()>;
+
+    /// Launches a step that takes out the scale itself, and that the device skips where a gradient is not finite, so that
+    /// the host need not wait. `None` from an optimizer that cannot, for which the scaler waits and decides.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step_unscaling`](Self::step_unscaling).
+    #[cfg(feature = "cuda")]
+    fn step_on_device(
+        &mut self,
+        grads: &GradStore,
+        scaler: &mut backends::cuda::DeviceScaler,
+    ) -> Result<Option<backends::cuda::PendingStep>> {
+        let _ = (grads, scaler);
+        Ok(None)
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry};
 use crate::optimizer::{OptimizerId, ScaledOptimizer, Unscaling};
+use crate::scale::Scale;
 use crate::state_dict::{self, StateDict};
 use crate::{Error, Result, ScaleState, ScalerConfig, StepCounts, StepOutcome, gradients};
 use backends::kernels::grad_stats::GradStats;
@@ -22,8 +23,9 @@ pub struct GradScaler {
 #[derive(Debug)]
 struct Enabled {
     config: ScalerConfig,
-    state: ScaleState,
+    scale: Scale,
     optimizers: HashMap<OptimizerId, PerOptimizer>,
+    /// Those that the host decided about.
     steps: StepCounts,
     diagnostics: Option<Diagnostics>,
 }
@@ -56,11 +58,10 @@ impl GradScaler {
     ///
     /// [`Error::UnsupportedDevice`] where this build has no kernels for the device.
     pub fn new(config: ScalerConfig, device: &Device) -> Result<Self> {
-        gradients::check_device("GradScaler::new", "the scale", device)?;
-        let state = ScaleState::new(&config);
+        let scale = Scale::new(&config, ScaleState::new(&config), device)?;
         let enabled = Enabled {
             config,
-            state,
+            scale,
             optimizers: HashMap::new(),
             steps: StepCounts::default(),
             diagnostics: None,
@@ -88,9 +89,10 @@ impl GradScaler {
         self.enabled.is_some()
     }
 
-    /// The current scale; 1 where disabled.
+    /// The current scale; 1 where disabled. Waits for a CUDA device, and is NaN where that has failed.
     pub fn get_scale(&self) -> f32 {
-        self.enabled.as_ref().map_or(1.0, |on| on.state.scale)
+        let Some(on) = &self.enabled else { return 1.0 };
+        on.scale.wait_for_state().map_or(f32::NAN, |state| state.scale)
     }
 
     /// The settings, where enabled.
@@ -98,14 +100,17 @@ impl GradScaler {
         self.enabled.as_ref().map(|on| &on.config)
     }
 
-    /// The state, where enabled.
+    /// The state, where enabled. Waits for a CUDA device, and is `None` where that has failed.
     pub fn state(&self) -> Option<ScaleState> {
-        self.enabled.as_ref().map(|on| on.state)
+        self.enabled.as_ref()?.scale.wait_for_state().ok()
     }
 
     /// How many steps were taken and skipped so far; zero where disabled.
+    ///
+    /// Does not wait: on a CUDA device a step is counted once the host has heard of its outcome. Whatever waits for the
+    /// device, such as [`get_scale`](Self::get_scale) or reading a loss after its step, completes the counts.
     pub fn steps(&self) -> StepCounts {
-        self.enabled.as_ref().map_or_else(StepCounts::default, |on| on.steps)
+        self.enabled.as_ref().map_or_else(StepCounts::default, Enabled::steps)
     }
 
     /// The loss, or any output, times the scale. An f16 loss becomes f32 first: times 65536 it would be infinite.
@@ -123,11 +128,11 @@ impl GradScaler {
                 return Err(Error::NotAFloat { op: "scale", what: "the loss".into(), got: other.as_str() });
             }
         };
-        Ok(wide.affine(f64::from(on.state.scale), 0.0)?)
+        on.scale.times(&wide)
     }
 
     /// Takes the scale out of the gradients of `optimizer`'s parameters, which become f32 (f64 where they are f64), so
-    /// that they can be clipped or looked at. [`step`](Self::step) then uses them as they are.
+    /// that they can be clipped or looked at. [`step`](Self::step) then uses them as they are. Waits for a CUDA device.
     ///
     /// # Errors
     ///
@@ -143,12 +148,17 @@ impl GradScaler {
             Some(Stage::Stepped) => return Err(Error::UnscaleAfterStep),
         }
         let (found, _) = on.inspect("unscale_", optimizer, grads)?;
-        gradients::unscale(optimizer.parameters(), grads, on.state.inv_scale())?;
+        let inv_scale = on.scale.wait_for_state()?.inv_scale();
+        gradients::unscale(optimizer.parameters(), grads, inv_scale)?;
         on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Unscaled, found });
         Ok(())
     }
 
     /// Lets `optimizer` take its step, unless one of its gradients is infinite or NaN.
+    ///
+    /// On a CUDA device the device decides, and [`StepOutcome::Pending`] comes back before it has. The host waits for it
+    /// only after [`unscale_`](Self::unscale_), with diagnostics on, and for optimizers of candle-nn; the outcome is then
+    /// known.
     ///
     /// # Units
     ///
@@ -169,8 +179,13 @@ impl GradScaler {
             Some(PerOptimizer { stage: Stage::Stepped, .. }) => return Err(Error::AlreadyStepped),
             Some(PerOptimizer { stage: Stage::Unscaled, found }) => (found.clone(), Unscaling::none()),
             None => {
+                #[cfg(feature = "cuda")]
+                if on.launch(optimizer, grads)? {
+                    return Ok(StepOutcome::Pending);
+                }
                 let (found, stats) = on.inspect("step", optimizer, grads)?;
-                (found, Unscaling::new(on.state.inv_scale(), stats.sum_squares))
+                let inv_scale = on.scale.wait_for_state()?.inv_scale();
+                (found, Unscaling::new(inv_scale, stats.sum_squares))
             }
         };
         let outcome = if found.inf {
@@ -198,10 +213,10 @@ impl GradScaler {
         }
         let found_inf = on.optimizers.drain().any(|(_, optimizer)| optimizer.found.inf);
         if let Some(diagnostics) = &mut on.diagnostics {
-            diagnostics.update(HistoryEntry { scale: on.state.scale, found_inf }, &on.config);
+            let scale = on.scale.wait_for_state()?.scale;
+            diagnostics.update(HistoryEntry { scale, found_inf }, &on.config);
         }
-        on.state = on.state.update(found_inf, &on.config);
-        Ok(())
+        on.scale.update(found_inf, &on.config)
     }
 
     /// What was remembered, where [`with_diagnostics`](Self::with_diagnostics) asked for it.
@@ -209,14 +224,15 @@ impl GradScaler {
         self.enabled.as_ref()?.diagnostics.as_ref()
     }
 
-    /// Settings and state, to be saved between an [`update`](Self::update) and the next step. Empty where disabled.
+    /// Settings and state, to be saved between an [`update`](Self::update) and the next step. Empty where disabled. Waits
+    /// for a CUDA device.
     ///
     /// # Errors
     ///
     /// When the device on which the scale lives fails; never on a CPU.
     pub fn state_dict(&self) -> Result<StateDict> {
-        let saved = self.enabled.as_ref().map(|on| state_dict::save(&on.config, &on.state));
-        Ok(saved.unwrap_or_default())
+        let Some(on) = &self.enabled else { return Ok(StateDict::default()) };
+        Ok(state_dict::save(&on.config, &on.scale.wait_for_state()?))
     }
 
     /// Restores settings and state; a disabled scaler ignores them. Nothing changes where it returns an error.
@@ -227,7 +243,11 @@ impl GradScaler {
     /// [`Error::InvalidSetting`] for a value that no config or state can have.
     pub fn load_state_dict(&mut self, saved: &StateDict) -> Result<()> {
         let Some(on) = &mut self.enabled else { return Ok(()) };
-        (on.config, on.state) = state_dict::load(saved)?;
+        let (config, state) = state_dict::load(saved)?;
+        // Counts outlive the scale that they were counted under: wait for those that are still coming in.
+        on.scale.wait_for_state()?;
+        let (steps, scale) = (on.steps(), Scale::new(&config, state, &on.scale.device())?);
+        (on.config, on.scale, on.steps) = (config, scale, steps);
         on.optimizers.clear();
         Ok(())
     }
@@ -238,12 +258,42 @@ impl Enabled {
         self.optimizers.get(&id).map(|optimizer| optimizer.stage)
     }
 
+    fn steps(&self) -> StepCounts {
+        match &self.scale {
+            Scale::Host(_) => self.steps,
+            #[cfg(feature = "cuda")]
+            Scale::Device(on_device) => {
+                let StepCounts { applied, skipped } = on_device.steps();
+                StepCounts { applied: self.steps.applied + applied, skipped: self.steps.skipped + skipped }
+            }
+        }
+    }
+
+    /// Has the device decide about a step; `false` where it cannot, or where diagnostics want to know first.
+    #[cfg(feature = "cuda")]
+    fn launch<O>(&mut self, optimizer: &mut O, grads: &GradStore) -> Result<bool>
+    where
+        O: ScaledOptimizer + ?Sized,
+    {
+        let Scale::Device(on_device) = &mut self.scale else { return Ok(false) };
+        if self.diagnostics.is_some() || !on_device.launch(optimizer, grads)? {
+            return Ok(false);
+        }
+        let found = Found { inf: false, overflowed: Vec::new() };
+        self.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Stepped, found });
+        Ok(true)
+    }
+
     fn inspect<O>(&mut self, op: &'static str, optimizer: &O, grads: &GradStore) -> Result<(Found, GradStats)>
     where
         O: ScaledOptimizer + ?Sized,
     {
         let parameters = optimizer.parameters();
-        let stats = gradients::stats(op, parameters, grads, self.state.inv_scale())?;
+        let stats = match &mut self.scale {
+            Scale::Host(state) => gradients::stats(op, parameters, grads, state.inv_scale())?,
+            #[cfg(feature = "cuda")]
+            Scale::Device(on_device) => on_device.stats(op, optimizer.id(), parameters, grads)?,
+        };
         let overflowed = self.diagnostics.as_mut().map(|d| d.record(parameters, &stats)).unwrap_or_default();
         let total = stats.into_iter().fold(GradStats::default(), |all, (_, one)| all.merge(one));
         Ok((Found { inf: total.found_inf(), overflowed }, total))

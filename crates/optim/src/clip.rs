@@ -1,9 +1,10 @@
 //! Clipping: inside the fused step, or on its own before it.
 
 use crate::error::check;
+use crate::gradients::gradients;
 use crate::{Error, Parameter, Result, cpu};
-use candle_core::DType;
 use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
 
 /// A bound on the unscaled gradients. Made by [`norm`](Self::norm) or [`value`](Self::value), which check it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,7 +61,8 @@ pub(crate) fn clip_coef(max_norm: f64, norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
 
-/// Clips the gradients of `parameters` in the store by their global norm, which it returns as it was.
+/// Clips the gradients of `parameters` in the store by their global norm, which it returns as it was. On a CUDA device it
+/// waits for that norm, which a [`Clip`] inside the step does not.
 ///
 /// # Units
 ///
@@ -72,7 +74,7 @@ pub(crate) fn clip_coef(max_norm: f64, norm: f64) -> f64 {
 /// [`Error::InvalidSetting`] unless `max_norm` is positive and finite; [`Error::BadGradient`] for integer gradients.
 pub fn clip_grad_norm(parameters: &[Parameter], grads: &mut GradStore, max_norm: f64) -> Result<f64> {
     check_limit("max_norm", max_norm)?;
-    let norm = cpu::sum_squares(&cpu::gradients(parameters, grads)?, 1.0).sqrt();
+    let norm = norm(&gradients(parameters, grads)?)?;
     let coef = clip_coef(max_norm, norm);
     // A NaN norm compares false: the gradients become NaN all over, as in PyTorch.
     if coef >= 1.0 {
@@ -80,6 +82,14 @@ pub fn clip_grad_norm(parameters: &[Parameter], grads: &mut GradStore, max_norm:
     }
     for_each(parameters, grads, |grad| grad.affine(coef, 0.0))?;
     Ok(norm)
+}
+
+fn norm(grads: &[Option<Tensor>]) -> Result<f64> {
+    #[cfg(feature = "cuda")]
+    if let Some(norm) = crate::cuda::norm(grads)? {
+        return Ok(norm);
+    }
+    Ok(cpu::sum_squares(grads, 1.0).sqrt())
 }
 
 /// Moves every element of the gradients of `parameters` into `[-limit, limit]`.
@@ -99,7 +109,7 @@ pub fn clip_grad_value(parameters: &[Parameter], grads: &mut GradStore, limit: f
 fn for_each(
     parameters: &[Parameter],
     grads: &mut GradStore,
-    f: impl Fn(&candle_core::Tensor) -> candle_core::Result<candle_core::Tensor>,
+    f: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<()> {
     for Parameter { var, .. } in parameters {
         let Some(grad) = grads.get(var) else { continue };

@@ -6,45 +6,9 @@ use crate::{Error, Group, Parameter, Result};
 use backends::kernels::fused_step::{self, GradTransform, fused_step};
 use backends::kernels::grad_stats::{GradStats, grad_stats};
 use backends::{Floats, Real, Store};
-use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
 use std::cell::Cell;
-use std::collections::HashSet;
-
-/// The gradient of each parameter, as the kernels take it: contiguous, of the parameter's shape, and in memory that is
-/// not a parameter's, which would be locked for writing while it is read.
-pub(crate) fn gradients(parameters: &[Parameter], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
-    let taken: HashSet<usize> = parameters.iter().map(|p| address(&p.var)).collect();
-    let prepare = |parameter: &Parameter| {
-        let Some(grad) = grads.get(&parameter.var) else { return Ok(None) };
-        check_gradient(parameter, grad)?;
-        let own = if taken.contains(&address(grad)) { grad.copy()? } else { grad.contiguous()? };
-        Ok(Some(own))
-    };
-    parameters.iter().map(prepare).collect()
-}
-
-/// Where a tensor's storage lives: equal for two tensors that share it.
-pub(crate) fn address(tensor: &Tensor) -> usize {
-    let (storage, _) = tensor.storage_and_layout();
-    std::ptr::from_ref::<Storage>(&storage).addr()
-}
-
-fn check_gradient(parameter: &Parameter, grad: &Tensor) -> Result<()> {
-    let Parameter { name, var } = parameter;
-    let float = matches!(grad.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64);
-    let (expected, got) = if grad.shape() != var.shape() {
-        (format!("the shape {:?}", var.dims()), format!("{:?}", grad.dims()))
-    } else if !float {
-        ("f16, bf16, f32 or f64".into(), grad.dtype().as_str().into())
-    } else if !grad.device().is_cpu() {
-        ("a tensor on the CPU, as the parameter is".into(), format!("{:?}", grad.device().location()))
-    } else {
-        return Ok(());
-    };
-    Err(Error::BadGradient { name: name.clone(), expected, got })
-}
 
 /// The sum of squares of all gradients, each multiplied by `inv_scale` first.
 pub(crate) fn sum_squares(grads: &[Option<Tensor>], inv_scale: f32) -> f64 {

@@ -33,7 +33,7 @@ pub enum Error {
         got: String,
     },
     /// A tensor on a device that this build has no kernels for.
-    #[error("parameter '{name}' is on {got}; this build supports {supported}")]
+    #[error("parameter '{name}' is on {got}; supported: {supported}")]
     UnsupportedDevice {
         /// The parameter's name.
         name: String,

@@ -2,9 +2,12 @@
 
 use crate::clip::clip_coef;
 use crate::error::check_non_negative;
+use crate::gradients::{address, gradients};
 use crate::rule::Rule;
 use crate::state::Slot;
 use crate::{Clip, Error, Group, Optimizer, Result, WriteBack, cpu};
+#[cfg(feature = "cuda")]
+use backends::cuda::{DeviceScaler, PendingStep};
 use backends::kernels::fused_step::GradTransform;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
@@ -40,8 +43,11 @@ pub struct Fused<R> {
     pub(crate) slots: Vec<Slot>,
     groups: Vec<Group>,
     clip: Option<Clip>,
-    pub(crate) applied_steps: u64,
+    /// On a CUDA device, those before the optimizer was made or loaded.
+    applied_steps: u64,
     grad_norm: Option<f64>,
+    #[cfg(feature = "cuda")]
+    on_device: Option<Box<crate::cuda::OnDevice>>,
 }
 
 impl<R: Rule> Fused<R> {
@@ -61,7 +67,20 @@ impl<R: Rule> Fused<R> {
         let slots = slots(&parameters, &rule, WriteBack::default())?;
         let id = OptimizerId::new();
         let groups = vec![Group::default()];
-        Ok(Self { id, rule, parameters, slots, groups, clip: None, applied_steps: 0, grad_norm: None })
+        #[cfg(feature = "cuda")]
+        let on_device = crate::cuda::OnDevice::new(&parameters, &slots, &rule)?.map(Box::new);
+        Ok(Self {
+            id,
+            rule,
+            parameters,
+            slots,
+            groups,
+            clip: None,
+            applied_steps: 0,
+            grad_norm: None,
+            #[cfg(feature = "cuda")]
+            on_device,
+        })
     }
 
     /// Keeps what 16-bit parameters cannot hold in another way than masters.
@@ -70,8 +89,9 @@ impl<R: Rule> Fused<R> {
     ///
     /// [`Error::AlreadyStepped`] once a step was taken.
     pub fn with_write_back(mut self, write_back: WriteBack) -> Result<Self> {
-        if self.applied_steps > 0 {
-            return Err(Error::AlreadyStepped { setting: "write_back", steps: self.applied_steps });
+        let steps = self.applied_steps();
+        if steps > 0 {
+            return Err(Error::AlreadyStepped { setting: "write_back", steps });
         }
         let groups: Vec<usize> = self.slots.iter().map(|slot| slot.group).collect();
         self.slots = slots(&self.parameters, &self.rule, write_back)?;
@@ -117,7 +137,13 @@ impl<R: Rule> Fused<R> {
     }
 
     fn apply(&mut self, grads: &GradStore, unscaling: &Unscaling) -> Result<()> {
-        let grads = cpu::gradients(&self.parameters, grads)?;
+        let grads = gradients(&self.parameters, grads)?;
+        #[cfg(feature = "cuda")]
+        if let Some(on_device) = &mut self.on_device {
+            let grads = crate::cuda::unscaled(grads, unscaling.inv_scale())?;
+            let model = (&self.parameters[..], &self.slots[..], &self.groups[..]);
+            return on_device.step(model, &grads, &self.rule, self.clip, None).map(drop);
+        }
         let inv_scale = unscaling.inv_scale();
         let mut transform = GradTransform { inv_scale, ..GradTransform::default() };
         transform.clip_value = self.clip.and_then(Clip::limit);
@@ -134,6 +160,26 @@ impl<R: Rule> Fused<R> {
         self.applied_steps += 1;
         Ok(())
     }
+
+    /// The steps that changed a parameter, and for each parameter those that changed it. Waits for a CUDA device.
+    pub(crate) fn wait_for_steps(&self) -> Result<(u64, Vec<u64>)> {
+        #[cfg(feature = "cuda")]
+        if let Some(on_device) = &self.on_device {
+            let (applied, steps) = on_device.wait_for_steps()?;
+            return Ok((self.applied_steps + applied, steps));
+        }
+        Ok((self.applied_steps, self.slots.iter().map(|slot| slot.step).collect()))
+    }
+
+    /// Takes a loaded state.
+    pub(crate) fn restore(&mut self, slots: Vec<Slot>, applied_steps: u64) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        {
+            self.on_device = crate::cuda::OnDevice::new(&self.parameters, &slots, &self.rule)?.map(Box::new);
+        }
+        (self.slots, self.applied_steps) = (slots, applied_steps);
+        Ok(())
+    }
 }
 
 fn slots<R: Rule>(parameters: &[Parameter], rule: &R, write_back: WriteBack) -> Result<Vec<Slot>> {
@@ -144,14 +190,20 @@ fn check_parameters(parameters: &[Parameter]) -> Result<()> {
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for Parameter { name, var } in parameters {
         let bad = |problem| Error::BadParameter { name: name.clone(), problem };
-        if !var.device().is_cpu() {
+        if !(var.device().is_cpu() || cfg!(feature = "cuda") && var.device().is_cuda()) {
             let got = format!("{:?}", var.device().location());
-            return Err(Error::UnsupportedDevice { name: name.clone(), got, supported: "the CPU" });
+            let supported = if cfg!(feature = "cuda") { "the CPU and CUDA devices" } else { "the CPU" };
+            return Err(Error::UnsupportedDevice { name: name.clone(), got, supported });
+        }
+        if !var.device().same_device(parameters[0].var.device()) {
+            return Err(bad(
+                "it is on another device than the first parameter; give each device an optimizer",
+            ));
         }
         if !names.insert(name) {
             return Err(bad("another parameter has this name; names must be unique"));
         }
-        if !places.insert(cpu::address(var)) {
+        if !places.insert(address(var)) {
             return Err(bad("it is the same variable as an earlier parameter; give a tied one once"));
         }
         if !var.is_contiguous() {
@@ -173,6 +225,19 @@ impl<R: Rule> ScaledOptimizer for Fused<R> {
     fn step_unscaling(&mut self, grads: &GradStore, unscaling: &Unscaling) -> grad_scaler::Result<()> {
         self.apply(grads, unscaling).map_err(|error| grad_scaler::Error::Optimizer(Box::new(error)))
     }
+
+    #[cfg(feature = "cuda")]
+    fn step_on_device(
+        &mut self,
+        grads: &GradStore,
+        scaler: &mut DeviceScaler,
+    ) -> grad_scaler::Result<Option<PendingStep>> {
+        let Some(on_device) = &mut self.on_device else { return Ok(None) };
+        let model = (&self.parameters[..], &self.slots[..], &self.groups[..]);
+        let step = gradients(&self.parameters, grads)
+            .and_then(|grads| on_device.step(model, &grads, &self.rule, self.clip, Some(scaler)));
+        step.map(Some).map_err(|error| grad_scaler::Error::Optimizer(Box::new(error)))
+    }
 }
 
 impl<R: Rule> Optimizer for Fused<R> {
@@ -192,10 +257,18 @@ impl<R: Rule> Optimizer for Fused<R> {
     }
 
     fn applied_steps(&self) -> u64 {
+        #[cfg(feature = "cuda")]
+        if let Some(on_device) = &self.on_device {
+            return self.applied_steps + on_device.applied_or_pending();
+        }
         self.applied_steps
     }
 
     fn grad_norm(&self) -> Option<f64> {
+        #[cfg(feature = "cuda")]
+        if let Some(on_device) = &self.on_device {
+            return on_device.grad_norm();
+        }
         self.grad_norm
     }
 

@@ -4,11 +4,17 @@
 //! updates and writes back the copy that the model reads. What a 16-bit parameter cannot hold is kept as [`WriteBack`]
 //! says, by default in an f32 master. When a step is taken is decided elsewhere: by the loop, or by a
 //! [`grad_scaler::GradScaler`].
+//!
+//! With the feature `cuda`, parameters may be on a CUDA device, where a step is two launches for all of them together and
+//! the host does not wait. It then hears of skipped steps late: see [`Optimizer::applied_steps`].
 
 mod clip;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 mod fused;
+mod gradients;
 mod group;
 mod optimizer;
 mod rule;

@@ -35,13 +35,18 @@ pub trait Optimizer: ScaledOptimizer {
     fn set_learning_rate(&mut self, lr: f64) -> Result<()>;
 
     /// How many steps changed the parameters.
+    ///
+    /// On a CUDA device, under a scaler, a step counts until the device is known to have skipped it, so that a schedule
+    /// neither waits nor lags: after a skip it is ahead by one until the host hears of it.
     fn applied_steps(&self) -> u64;
 
     /// The global norm of the unscaled gradients at the last step, before clipping, where it was taken: when the
-    /// optimizer clips by norm, or a scaler looked at the gradients.
+    /// optimizer clips by norm, or a scaler looked at the gradients. On a CUDA device, the last step that the host has
+    /// heard of.
     fn grad_norm(&self) -> Option<f64>;
 
-    /// The optimizer's state: `<parameter>.<what>` for each, and `applied_steps`. Copies, which later steps leave alone.
+    /// The optimizer's state: `<parameter>.<what>` for each, and `applied_steps`. Copies on the CPU, which later steps
+    /// leave alone, and which an optimizer on any device can load. Waits for a CUDA device.
     ///
     /// # Errors
     ///

@@ -7,16 +7,19 @@ use crate::rule::Rule;
 use crate::state::{Buffers, Extra, Slot, State};
 use crate::{Error, Fused, Parameter, Result};
 use backends::{Real, Store};
-use candle_core::{Device, Tensor, WithDType};
+use candle_core::{DType, Device, Tensor, WithDType};
 use std::collections::{HashMap, HashSet};
 
 const APPLIED_STEPS: &str = "applied_steps";
 
 pub(crate) fn save<R: Rule>(optimizer: &Fused<R>) -> Result<HashMap<String, Tensor>> {
     let mut saved = HashMap::new();
-    saved.insert(APPLIED_STEPS.to_string(), counter(optimizer.applied_steps)?);
-    for (Parameter { name, var }, slot) in optimizer.parameters.iter().zip(&optimizer.slots) {
-        saved.insert(format!("{name}.step"), counter(slot.step)?);
+    let (applied_steps, steps) = optimizer.wait_for_steps()?;
+    saved.insert(APPLIED_STEPS.to_string(), counter(applied_steps)?);
+    for ((Parameter { name, var }, slot), step) in
+        optimizer.parameters.iter().zip(&optimizer.slots).zip(steps)
+    {
+        saved.insert(format!("{name}.step"), counter(step)?);
         let names = optimizer.rule.moment_names();
         let mut put = |what: &str, tensor: candle_core::Result<Tensor>| {
             saved.insert(format!("{name}.{what}"), tensor?);
@@ -27,6 +30,12 @@ pub(crate) fn save<R: Rule>(optimizer: &Fused<R>) -> Result<HashMap<String, Tens
             State::Bf16(b) => save_buffers(b, names, var, &mut put)?,
             State::F32(b) => save_buffers(b, names, var, &mut put)?,
             State::F64(b) => save_buffers(b, names, var, &mut put)?,
+            #[cfg(feature = "cuda")]
+            State::Cuda(b) => {
+                for (what, tensor) in b.named(names) {
+                    put(what, tensor.to_device(&Device::Cpu))?;
+                }
+            }
         }
     }
     Ok(saved)
@@ -63,9 +72,7 @@ pub(crate) fn load<R: Rule>(optimizer: &mut Fused<R>, state: &HashMap<String, Te
     if let Some(key) = state.keys().filter(|key| !reader.read.contains(*key)).min() {
         return Err(Error::UnexpectedState { key: key.clone() });
     }
-    optimizer.slots = slots;
-    optimizer.applied_steps = applied_steps;
-    Ok(())
+    optimizer.restore(slots, applied_steps)
 }
 
 struct Reader<'a> {
@@ -81,6 +88,12 @@ impl Reader<'_> {
             State::Bf16(b) => State::Bf16(self.buffers(parameter, b, names)?),
             State::F32(b) => State::F32(self.buffers(parameter, b, names)?),
             State::F64(b) => State::F64(self.buffers(parameter, b, names)?),
+            #[cfg(feature = "cuda")]
+            State::Cuda(b) => State::Cuda(b.map(names, |what, now| {
+                let tensor = self.checked(parameter, what, now.dtype())?;
+                // A copy, which the next step may write to.
+                Ok(tensor.to_device(now.device())?.copy()?)
+            })?),
         };
         Ok(Slot { step, group: now.group, state })
     }
@@ -109,14 +122,18 @@ impl Reader<'_> {
     }
 
     fn tensor<T: WithDType>(&mut self, parameter: &Parameter, what: &str) -> Result<Vec<T>> {
+        Ok(self.checked(parameter, what, T::DTYPE)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn checked(&mut self, parameter: &Parameter, what: &str, dtype: DType) -> Result<Tensor> {
         let key = format!("{}.{what}", parameter.name);
         let tensor = self.get(&key)?;
-        if tensor.dtype() != T::DTYPE || tensor.shape() != parameter.var.shape() {
-            let expected = format!("{} {:?}", T::DTYPE.as_str(), parameter.var.dims());
+        if tensor.dtype() != dtype || tensor.shape() != parameter.var.shape() {
+            let expected = format!("{} {:?}", dtype.as_str(), parameter.var.dims());
             let got = format!("{} {:?}", tensor.dtype().as_str(), tensor.dims());
             return Err(Error::StateMismatch { key, expected, got });
         }
-        Ok(tensor.flatten_all()?.to_vec1()?)
+        Ok(tensor)
     }
 
     fn counter(&mut self, key: String) -> Result<u64> {

@@ -25,13 +25,15 @@ pub enum WriteBack {
     },
 }
 
-/// The moments and write-back buffers of one parameter on the CPU, by its dtype.
+/// The moments and write-back buffers of one parameter: on the CPU by its dtype, else where the parameter is.
 #[derive(Clone, Debug)]
 pub(crate) enum State {
     F16(Buffers<f16, f32>),
     Bf16(Buffers<bf16, f32>),
     F32(Buffers<f32, f32>),
     F64(Buffers<f64, f64>),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::Buffers),
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +54,11 @@ impl State {
     /// Zero moments, and masters equal to the parameter.
     pub(crate) fn new(parameter: &Parameter, moments: usize, write_back: WriteBack) -> Result<Self> {
         let Parameter { name, var } = parameter;
+        #[cfg(feature = "cuda")]
+        if var.device().is_cuda() && matches!(var.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+        {
+            return Ok(Self::Cuda(crate::cuda::Buffers::new(var, moments, write_back)?));
+        }
         let flat = var.flatten_all()?;
         let len = var.elem_count();
         Ok(match var.dtype() {
@@ -114,7 +121,7 @@ fn key(seed: u64, index: usize, step: u64) -> u64 {
 /// A parameter's place in the optimizer.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
-    /// Steps that changed the parameter.
+    /// Steps that changed the parameter. On a CUDA device it is the device that counts them, not this.
     pub(crate) step: u64,
     /// Which of the optimizer's groups it is in.
     pub(crate) group: usize,

@@ -26,8 +26,7 @@ pub struct Step<'a> {
     is_last: bool,
     loss: &'a Tensor,
     outcome: &'a StepOutcome,
-    learning_rate: f64,
-    loss_scale: f32,
+    update: &'a Update,
 }
 
 impl Step<'_> {
@@ -51,7 +50,7 @@ impl Step<'_> {
         read(self.loss)
     }
 
-    /// Whether the step was applied.
+    /// Whether the step was applied. On a GPU that scales the loss it is still pending.
     #[must_use]
     pub fn outcome(&self) -> &StepOutcome {
         self.outcome
@@ -60,13 +59,14 @@ impl Step<'_> {
     /// The learning rate that the step was taken with.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.update.learning_rate()
     }
 
-    /// The loss scale after the step; 1 at the precisions that need none.
+    /// The loss scale after the step; 1 at the precisions that need none. Reading it waits for the device; not reading it
+    /// does not.
     #[must_use]
     pub fn loss_scale(&self) -> f32 {
-        self.loss_scale
+        self.update.loss_scale()
     }
 }
 
@@ -115,10 +115,10 @@ impl Trainer {
                 is_last: data.peek().is_none(),
                 loss: &loss_value,
                 outcome: &outcome,
-                learning_rate: update.learning_rate(),
-                loss_scale: update.loss_scale(),
+                update: &update,
             })?;
         }
+        // Reading the losses waits for the device, so that every skipped step is known after it.
         let losses = losses.iter().map(read).collect::<Result<_>>()?;
         Ok(Fit { losses, skipped_steps: update.skipped_steps(), parameters })
     }

@@ -9,9 +9,11 @@ mod audit;
 mod kernel;
 mod outcomes;
 mod table;
+mod tally;
 
 pub use audit::{StepNodes, capture};
 pub use outcomes::{Outcome, Outcomes};
+pub use tally::{Counts, PendingStep, Tally};
 
 pub(crate) use address::{dtype_code, read_address, slice_address, write_address};
 pub(crate) use kernel::{BLOCK, Kernel, Module, device};

@@ -4,6 +4,8 @@ use super::{At, Rule};
 use crate::error::{check, check_non_negative};
 use crate::{Fused, Result};
 use backends::Real;
+#[cfg(feature = "cuda")]
+use backends::cuda::DeviceRule;
 use backends::kernels::adamw::{self, Decay, Settings};
 use backends::kernels::fused_step;
 
@@ -53,6 +55,14 @@ impl Default for AdamConfig {
 
 macro_rules! adam_rule {
     ($config:ty, $decay:path) => {
+        impl $config {
+            fn settings(&self, at: &At) -> Settings {
+                let At { lr, weight_decay, step } = *at;
+                let Self { betas, eps, .. } = *self;
+                Settings { lr, betas, eps, decay: $decay(weight_decay), step }
+            }
+        }
+
         impl Rule for $config {
             fn validate(&self) -> Result<()> {
                 check_non_negative("lr", self.lr)?;
@@ -79,9 +89,12 @@ macro_rules! adam_rule {
             }
 
             fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
-                let At { lr, weight_decay, step } = *at;
-                let Self { betas, eps, .. } = *self;
-                adamw::AdamW::new(&Settings { lr, betas, eps, decay: $decay(weight_decay), step })
+                adamw::AdamW::new(&self.settings(at))
+            }
+
+            #[cfg(feature = "cuda")]
+            fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
+                Some(self.settings(at))
             }
         }
     };

@@ -5,6 +5,8 @@ use super::{At, Rule};
 use crate::error::check_non_negative;
 use crate::{Fused, Result};
 use backends::Real;
+#[cfg(feature = "cuda")]
+use backends::cuda::DeviceRule;
 use backends::kernels::fused_step;
 use backends::kernels::lion::{self, Settings};
 
@@ -25,6 +27,13 @@ pub struct LionConfig {
 impl Default for LionConfig {
     fn default() -> Self {
         Self { lr: 1e-4, betas: (0.9, 0.99), weight_decay: 0.0 }
+    }
+}
+
+impl LionConfig {
+    fn settings(&self, at: &At) -> Settings {
+        let At { lr, weight_decay, .. } = *at;
+        Settings { lr, betas: self.betas, weight_decay }
     }
 }
 
@@ -53,7 +62,11 @@ impl Rule for LionConfig {
     }
 
     fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
-        let At { lr, weight_decay, .. } = *at;
-        lion::Lion::new(&Settings { lr, betas: self.betas, weight_decay })
+        lion::Lion::new(&self.settings(at))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
+        Some(self.settings(at))
     }
 }

@@ -10,6 +10,8 @@ pub use sgd::{Momentum, Sgd, SgdConfig};
 
 use crate::Result;
 use backends::Real;
+#[cfg(feature = "cuda")]
+use backends::cuda::DeviceRule;
 use backends::kernels::fused_step;
 
 /// The settings of an optimizer, and the kernel that they make. Implemented by the config types.
@@ -35,6 +37,13 @@ pub trait Rule: Clone + Send + Sync + std::fmt::Debug + 'static {
 
     /// The kernel for one step of one group.
     fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A>;
+
+    /// The same for a CUDA device, which counts [`At::step`] itself; `None` where there is no such kernel.
+    #[cfg(feature = "cuda")]
+    fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
+        let _ = at;
+        None::<backends::kernels::adamw::Settings>
+    }
 }
 
 /// Where a step is: what differs between groups and steps.

@@ -4,6 +4,8 @@ use super::{At, Rule};
 use crate::error::{check, check_non_negative};
 use crate::{Fused, Result};
 use backends::Real;
+#[cfg(feature = "cuda")]
+use backends::cuda::DeviceRule;
 use backends::kernels::fused_step;
 use backends::kernels::sgd::{self, Settings};
 
@@ -26,6 +28,13 @@ pub struct SgdConfig {
 impl Default for SgdConfig {
     fn default() -> Self {
         Self { lr: 1e-3, momentum: Momentum::None, weight_decay: 0.0 }
+    }
+}
+
+impl SgdConfig {
+    fn settings(&self, at: &At) -> Settings {
+        let At { lr, weight_decay, step } = *at;
+        Settings { lr, weight_decay, momentum: self.momentum, step }
     }
 }
 
@@ -63,8 +72,12 @@ impl Rule for SgdConfig {
     }
 
     fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
-        let At { lr, weight_decay, step } = *at;
-        sgd::Sgd::new(&Settings { lr, weight_decay, momentum: self.momentum, step })
+        sgd::Sgd::new(&self.settings(at))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
+        Some(self.settings(at))
     }
 }
 

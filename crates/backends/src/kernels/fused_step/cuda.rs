@@ -14,6 +14,7 @@ use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, DType, Device, Tensor};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 const OP: &str = "fused_step on CUDA";
 /// Elements per block: `CHUNK` in `multi_tensor.cuh`.
@@ -97,7 +98,7 @@ pub struct DeviceStep {
     overflowed: CudaSlice<u32>,
     counts: Option<CudaSlice<u64>>,
     partials: CudaSlice<u64>,
-    outcomes: Outcomes,
+    outcomes: Arc<Outcomes>,
     grads: Table,
     params: Table,
     chunks: Table,
@@ -134,7 +135,7 @@ impl DeviceStep {
             overflowed: candle.alloc_zeros(room).map_err(device(OP))?,
             counts: None,
             partials: candle.alloc_zeros(PARTIAL_WORDS).map_err(device(OP))?,
-            outcomes: Outcomes::new(candle)?,
+            outcomes: Arc::new(Outcomes::new(candle)?),
             grads: Table::new(candle),
             params: Table::new(candle),
             chunks: Table::new(candle),
@@ -146,7 +147,7 @@ impl DeviceStep {
     }
 
     /// What became of the steps, by the serial number that [`step`](Self::step) gave them.
-    pub fn outcomes(&self) -> &Outcomes {
+    pub fn outcomes(&self) -> &Arc<Outcomes> {
         &self.outcomes
     }
 
@@ -174,23 +175,11 @@ impl DeviceStep {
         };
         self.check(parameters, groups.len(), rule.moments())?;
         let order = by_weight_type(parameters);
-        let (chunks, ends) = chunk_table(parameters, &order);
-        let grads = self.upload_grads(parameters, &order)?;
-        let chunk_list = self.chunks.upload(&chunks)?;
+        let in_order: Vec<(usize, &Tensor)> =
+            order.iter().map(|&at| (parameters[at].slot, parameters[at].grad)).collect();
         let looks = scaler.is_some() || settings.max_norm.is_some();
-        let (scale, scaler_state) = match scaler {
-            Some(s) => (read_address(OP, "the scale", &self.candle, s.scale())?, s.state_address()),
-            None => (0, 0),
-        };
-        self.decide(
-            grads,
-            chunk_list,
-            order.len(),
-            if looks { chunks.len() } else { 0 },
-            settings,
-            scale,
-            scaler_state,
-        )?;
+        let (grads, chunk_list) = self.decide(&in_order, looks, settings.max_norm, scaler)?;
+        let ends = chunk_ends(parameters, &order);
         // From here on the device is busy with the gradients, and the host catches up.
         let params = self.upload_params(parameters, &order)?;
         let words: Vec<u64> = groups.iter().flat_map(DeviceRule::words).collect();
@@ -222,25 +211,45 @@ impl DeviceStep {
         Ok(self.launches)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "addresses of what the caller has just put in place")]
+    /// Looks at gradients, each with its parameter's slot, as [`step`](Self::step) does, and takes no step: the outcome
+    /// tells, and `scaler` is told where it is given. Does not wait for the device. Gives the outcome's serial number.
+    ///
+    /// # Errors
+    ///
+    /// As for [`step`](Self::step).
+    pub fn look(&mut self, grads: &[(usize, &Tensor)], scaler: Option<&mut DeviceScaler>) -> Result<u32> {
+        let mut seen = vec![false; self.slots];
+        for &(slot, _) in grads {
+            self.take_slot(&mut seen, slot)?;
+        }
+        self.decide(grads, true, None, scaler)?;
+        Ok(self.launches)
+    }
+
+    /// Launches `grad_stats`. Gives the addresses of the tables of gradients and of chunks.
     fn decide(
         &mut self,
-        grads: u64,
-        chunks: u64,
-        n_grads: usize,
-        n_chunks: usize,
-        settings: StepSettings,
-        scale: u64,
-        scaler: u64,
-    ) -> Result<()> {
+        grads: &[(usize, &Tensor)],
+        looks: bool,
+        max_norm: Option<f64>,
+        scaler: Option<&mut DeviceScaler>,
+    ) -> Result<(u64, u64)> {
+        let chunks = chunk_table(grads);
+        let grad_list = self.upload_grads(grads)?;
+        let chunk_list = self.chunks.upload(&chunks)?;
+        let (scale, scaler) = match scaler {
+            Some(s) => (read_address(OP, "the scale", &self.candle, s.scale())?, s.state_address()),
+            None => (0, 0),
+        };
+        let n_chunks = if looks { chunks.len() } else { 0 };
         let words = PARTIAL_WORDS * n_chunks;
         if self.partials.len() < words {
             self.partials = self.candle.alloc_zeros(words.next_power_of_two()).map_err(device(OP))?;
         }
         let stream = self.candle.cuda_stream();
         let args = StatsArgs {
-            grads,
-            chunks,
+            grads: grad_list,
+            chunks: chunk_list,
             partials: slice_address(&self.partials, &stream),
             steps: slice_address(&self.steps, &stream),
             overflowed: slice_address(&self.overflowed, &stream),
@@ -249,9 +258,9 @@ impl DeviceStep {
             scale,
             scaler,
             outcomes: self.outcomes.address()?,
-            max_norm: settings.max_norm.unwrap_or(-1.0),
+            max_norm: max_norm.unwrap_or(-1.0),
             n_chunks: u32::try_from(n_chunks).map_err(device(OP))?,
-            n_grads: u32::try_from(n_grads).map_err(device(OP))?,
+            n_grads: u32::try_from(grads.len()).map_err(device(OP))?,
             ring: Outcomes::LEN,
         };
         // SAFETY: `args` is `StatsArgs`. The tables' gradients are alive as in `step`; everything else belongs to `self`
@@ -259,16 +268,15 @@ impl DeviceStep {
         // in the order of the stream or after waiting for it.
         unsafe { self.stats.launch(n_chunks.max(1) as u64, &args.words()) }?;
         self.launches = self.launches.wrapping_add(1);
-        Ok(())
+        Ok((grad_list, chunk_list))
     }
 
-    fn upload_grads(&mut self, parameters: &[DeviceParameter<'_>], order: &[usize]) -> Result<u64> {
-        let mut words = Vec::with_capacity(3 * order.len());
-        for &at in order {
-            let p = &parameters[at];
-            words.push(read_address(OP, "a gradient", &self.candle, p.grad)?);
-            words.push(p.grad.elem_count() as u64);
-            words.push(p.slot as u64 | dtype_code(OP, p.grad.dtype())? << 32);
+    fn upload_grads(&mut self, grads: &[(usize, &Tensor)]) -> Result<u64> {
+        let mut words = Vec::with_capacity(3 * grads.len());
+        for &(slot, grad) in grads {
+            words.push(read_address(OP, "a gradient", &self.candle, grad)?);
+            words.push(grad.elem_count() as u64);
+            words.push(slot as u64 | dtype_code(OP, grad.dtype())? << 32);
         }
         self.grads.upload(&words)
     }
@@ -304,18 +312,22 @@ impl DeviceStep {
     fn check(&self, parameters: &[DeviceParameter<'_>], groups: usize, moments: usize) -> Result<()> {
         let mut seen = vec![false; self.slots];
         for p in parameters {
-            let free = seen.get_mut(p.slot).filter(|taken| !**taken);
-            let Some(free) = free else {
-                let expected = format!("below {} and in the list once", self.slots);
-                return Err(Error::Operand { op: OP, argument: "a slot", expected, got: p.slot.to_string() });
-            };
-            *free = true;
+            self.take_slot(&mut seen, p.slot)?;
             if p.group >= groups {
                 let (expected, got) = (format!("below {groups}"), p.group.to_string());
                 return Err(Error::Operand { op: OP, argument: "a group", expected, got });
             }
             check_tensors(p, moments)?;
         }
+        Ok(())
+    }
+
+    fn take_slot(&self, seen: &mut [bool], slot: usize) -> Result<()> {
+        let Some(free) = seen.get_mut(slot).filter(|taken| !**taken) else {
+            let expected = format!("below {} and in the list once", self.slots);
+            return Err(Error::Operand { op: OP, argument: "a slot", expected, got: slot.to_string() });
+        };
+        *free = true;
         Ok(())
     }
 
@@ -421,17 +433,20 @@ fn by_weight_type(parameters: &[DeviceParameter<'_>]) -> Vec<usize> {
     order
 }
 
-/// `Chunk`s in order, and for each type of weights where its chunks end.
-fn chunk_table(parameters: &[DeviceParameter<'_>], order: &[usize]) -> (Vec<u64>, [usize; 4]) {
-    let mut chunks = Vec::new();
-    for (tensor, &at) in order.iter().enumerate() {
-        let n = parameters[at].weights.elem_count().div_ceil(CHUNK);
-        chunks.extend((0..n).map(|index| tensor as u64 | (index as u64) << 32));
-    }
-    let ends = WEIGHTS.map(|(last, _)| {
-        let rank = |dtype| WEIGHTS.iter().position(|&(weights, _)| weights == dtype);
-        let of_type = |&&at: &&usize| rank(parameters[at].weights.dtype()) <= rank(last);
-        order.iter().filter(of_type).map(|&at| parameters[at].weights.elem_count().div_ceil(CHUNK)).sum()
-    });
-    (chunks, ends)
+/// `Chunk`s in order.
+fn chunk_table(grads: &[(usize, &Tensor)]) -> Vec<u64> {
+    let of = |(tensor, (_, grad)): (usize, &(usize, &Tensor))| {
+        let n = grad.elem_count().div_ceil(CHUNK);
+        (0..n).map(move |index| tensor as u64 | (index as u64) << 32)
+    };
+    grads.iter().enumerate().flat_map(of).collect()
+}
+
+/// For each type of weights, where its chunks end.
+fn chunk_ends(parameters: &[DeviceParameter<'_>], order: &[usize]) -> [usize; 4] {
+    let rank = |dtype| WEIGHTS.iter().position(|&(weights, _)| weights == dtype);
+    WEIGHTS.map(|(last, _)| {
+        let up_to = |&&at: &&usize| rank(parameters[at].weights.dtype()) <= rank(last);
+        order.iter().filter(up_to).map(|&at| parameters[at].weights.elem_count().div_ceil(CHUNK)).sum()
+    })
 }

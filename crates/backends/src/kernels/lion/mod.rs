@@ -12,6 +12,8 @@
 //!
 //! Chen et al., *Symbolic Discovery of Optimization Algorithms* (2023), algorithm 2.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod scalar;
 
 use super::fused_step::Rule;
