@@ -77,6 +77,35 @@ pub(crate) fn widen(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.to_dtype(accumulation_dtype(tensor.dtype()))?)
 }
 
+/// The dtypes that ops on real numbers work in.
+const FLOATS: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
+
+/// [`cast_inputs`] for an op on real numbers: each of them must be a float.
+pub(crate) fn float_inputs<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
+    let inputs = cast_inputs(op, inputs)?;
+    for input in &inputs {
+        check_float(op, input)?;
+    }
+    Ok(inputs)
+}
+
+/// An error unless `x` is of a dtype that has arithmetic on real numbers.
+pub(crate) fn check_float(op: &str, x: &Tensor) -> Result<()> {
+    match FLOATS.contains(&x.dtype()) {
+        true => Ok(()),
+        false => Err(Error::dtype(op, x.dtype(), &FLOATS)),
+    }
+}
+
+/// [`cast_slice`], and each of them in the dtype that all promote to.
+pub(crate) fn promoted_slice(op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let inputs = cast_slice(op, inputs)?;
+    let dtypes = inputs.iter().map(Tensor::dtype).collect::<Vec<_>>();
+    let Some((&first, rest)) = dtypes.split_first() else { return Ok(inputs) };
+    let dtype = rest.iter().try_fold(first, |a, &b| promote_types(a, b))?;
+    Ok(inputs.iter().map(|t| t.to_dtype(dtype)).collect::<candle_core::Result<_>>()?)
+}
+
 /// The dtype of `a ∘ b` where an op promotes as PyTorch does: the wider float; f32 for f16 with bf16; the float where
 /// the other is an integer.
 ///
@@ -97,7 +126,7 @@ pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
         return Ok(a);
     }
     if let Some(odd) = [a, b].into_iter().find(|&d| !ordinary(d)) {
-        return Err(Error::dtype("promotion", odd, &[F16, BF16, F32, F64]));
+        return Err(Error::dtype("promotion", odd, &FLOATS));
     }
     if pair(F16, BF16) {
         return Ok(F32);

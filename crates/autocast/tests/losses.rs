@@ -124,6 +124,15 @@ fn a_target_of_probability_zero_costs_nothing() {
 }
 
 #[test]
+fn a_batch_mean_divides_by_the_first_dimension() {
+    let x = Tensor::new(&[[-1.5, -0.5, -1.], [-2., -0.25, -3.]], &Device::Cpu).unwrap();
+    let t = Tensor::new(&[[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]], &Device::Cpu).unwrap();
+    let kl = |reduction| numbers(&ops::kl_div(&x, &t, KlTarget::Probability, reduction).unwrap())[0];
+    assert_eq!(kl(Reduction::BatchMean), kl(Reduction::Sum) / 2.);
+    assert!((kl(Reduction::BatchMean) - kl(Reduction::Mean) * 3.).abs() < 1e-15);
+}
+
+#[test]
 fn equal_input_and_target_have_no_slope() {
     let x = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
     for beta in [0., 1.] {

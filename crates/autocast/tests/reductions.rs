@@ -22,6 +22,24 @@ fn gradient(x: &[f32], f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f64> {
 }
 
 #[test]
+fn the_gradient_of_a_standard_deviation_of_0_is_0() {
+    assert_eq!(gradient(&[2., 2., 2.], |x| ops::std(x, 0, 1)), [0., 0., 0.]);
+    let x = Tensor::new(&[1f64, 2., 4., 5.], &Device::Cpu).unwrap();
+    assert!((numbers(&ops::std(&x, 0, 1).unwrap())[0] - (10f64 / 3.).sqrt()).abs() < 1e-15);
+    assert_eq!(numbers(&ops::std(&x, 0, 0).unwrap()), [2.5f64.sqrt()]);
+}
+
+#[test]
+fn cumprod_multiplies_up_to_each_element() {
+    let x = Tensor::new(&[2f64, -3., 0., 5.], &Device::Cpu).unwrap();
+    assert_eq!(numbers(&ops::cumprod(&x, 0).unwrap()), [2., -6., 0., 0.]);
+    // d/dx of x₀ + x₀x₁ + x₀x₁x₂ + x₀x₁x₂x₃.
+    assert_eq!(gradient(&[2., -3., 0., 5.], |x| ops::cumprod(x, 0)), [-2., 2., -36., 0.]);
+    let empty = Tensor::zeros((2, 0), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(ops::cumprod(&empty, 1).unwrap().dims(), [2, 0]);
+}
+
+#[test]
 fn a_tie_of_max_goes_to_one_and_of_amax_to_all() {
     let x = [1., 3., 3., 0.];
     assert_eq!(gradient(&x, |x| Ok(ops::max(x, 0)?.0)), [0., 1., 0., 0.]);

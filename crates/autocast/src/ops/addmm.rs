@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::expand::broadcast_dims;
+use super::broadcast::broadcast_dims;
 use super::matmul::{outer_product, prepared, promoted, ranked_product, stack_sizes, stacked_product};
 use super::product::product;
 use crate::prepare::widen;

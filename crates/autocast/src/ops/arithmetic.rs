@@ -3,10 +3,10 @@
 
 use candle_core::{DType, Tensor};
 
+use super::broadcast::{broadcast_dims, sum_to};
 use super::record::{record, wide};
-use super::sum_to::sum_to;
+use crate::Result;
 use crate::prepare::{cast_inputs, promote_types};
-use crate::{Error, Result};
 
 /// `a + b`.
 ///
@@ -72,7 +72,7 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         float if float.is_float() => float,
         _ => DType::F32,
     };
-    check_broadcast("div", &a, &b)?;
+    broadcast_dims("div", a.dims(), b.dims())?;
     let [x, y] = [a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?];
     let value = x.broadcast_div(&y)?;
     record("div", [&a, &b], value, |grad, _, [a, b]| {
@@ -137,7 +137,7 @@ fn off_graph(
     compute: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
     let dtype = result_type(a, b)?;
-    check_broadcast(op, a, b)?;
+    broadcast_dims(op, a.dims(), b.dims())?;
     Ok(compute(&a.detach().to_dtype(dtype)?, &b.detach().to_dtype(dtype)?)?)
 }
 
@@ -172,13 +172,5 @@ pub(super) fn result_type(a: &Tensor, b: &Tensor) -> Result<DType> {
     match with.dtype().is_int() && without.dtype().is_float() {
         true => Ok(without.dtype()),
         false => Ok(with.dtype()),
-    }
-}
-
-/// An error unless the shapes broadcast.
-pub(super) fn check_broadcast(op: &str, a: &Tensor, b: &Tensor) -> Result<Vec<usize>> {
-    match a.shape().broadcast_shape_binary_op(b.shape(), "broadcast") {
-        Ok(shape) => Ok(shape.into_dims()),
-        Err(_) => Err(Error::shape(op, format!("a shape that broadcasts with {:?}", a.dims()), b.dims())),
     }
 }

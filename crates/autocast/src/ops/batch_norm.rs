@@ -3,10 +3,10 @@
 
 use candle_core::Tensor;
 
-use super::float::float_inputs;
+use super::broadcast::sum_to;
 use super::norm::{Centre, View, normalize};
 use super::record::{record, wide};
-use super::sum_to::sum_to;
+use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
 /// What [`batch_norm_train`] computed.

@@ -99,15 +99,16 @@ fn convolution(
     let padded = padding.padded(&input)?;
     check_fits(op, &padded, (kh, kw), steps)?;
     let value = correlate(&padded, &weight, steps)?;
+    let wanted = [&input, &weight].map(Tensor::track_op);
     let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {
         let grad = grad.to_dtype(input.dtype())?;
         let padded = padding.padded(&input.detach())?;
         let size = (padded.dim(2)?, padded.dim(3)?);
-        let input_grad = match input.track_op() {
+        let input_grad = match wanted[0] {
             true => padding.cropped(&spread(&grad, weight, size, steps)?)?,
             false => input.clone(),
         };
-        let weight_grad = match weight.track_op() {
+        let weight_grad = match wanted[1] {
             true => kernel_gradient(&padded, &grad, (kh, kw), steps)?,
             false => weight.clone(),
         };

@@ -112,13 +112,14 @@ fn transposed(
         return Err(Error::shape(op, expected, input.dims()));
     }
     let value = padding.cropped(&spread(&input, &weight, size, steps)?)?;
+    let wanted = [&input, &weight].map(Tensor::track_op);
     let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {
         let grad = padding.padded(&grad.to_dtype(input.dtype())?)?;
-        let input_grad = match input.track_op() {
+        let input_grad = match wanted[0] {
             true => correlate(&grad, weight, steps)?.narrow(2, 0, rows)?.narrow(3, 0, columns)?,
             false => input.clone(),
         };
-        let weight_grad = match weight.track_op() {
+        let weight_grad = match wanted[1] {
             true => kernel_gradient(&grad, input, (kh, kw), steps)?,
             false => weight.clone(),
         };

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::float::float_inputs;
 use super::record::{record, wide};
+use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
 /// Which mask [`dropout`] draws.

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::expand::{expand, sum_over};
+use super::broadcast::expand;
 use super::product::product;
-use crate::prepare::{cast_slice, same_dtype};
+use crate::prepare::{cast_slice, same_dtype, widen};
 use crate::{Error, Result};
 
 const OP: &str = "einsum";
@@ -111,7 +111,10 @@ impl Term {
     /// Summed over the letters that `keep` does not want.
     fn summed(self, keep: &dyn Fn(&char) -> bool) -> Result<Self> {
         let gone = (0..self.letters.len()).filter(|&i| !keep(&self.letters[i])).collect::<Vec<_>>();
-        let tensor = sum_over(&self.tensor, &gone)?;
+        let tensor = match gone.is_empty() {
+            true => self.tensor,
+            false => widen(&self.tensor)?.sum(gone)?.to_dtype(self.tensor.dtype())?,
+        };
         Ok(Self { tensor, letters: self.letters.into_iter().filter(|letter| keep(letter)).collect() })
     }
 

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::float::float_inputs;
 use super::record::{record, wide};
 use crate::Result;
+use crate::prepare::float_inputs;
 
 /// A function of `x` in f32 (f64 for f64), rounded once to `x`'s dtype. `backward` turns the gradient of the value and
 /// the widened input into the gradient of the input.

@@ -1,9 +1,8 @@
 //! `embedding`: rows of a table by index.
 
-use candle_core::backend::BackendStorage;
 use candle_core::{DType, Shape, Tensor};
 
-use super::custom::{Op, View, apply2};
+use super::node::{DeviceStorage, Op, View, apply};
 use crate::prepare::{accumulation_dtype, cast_inputs};
 use crate::{Error, Result};
 
@@ -60,7 +59,7 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
         // No row is used, yet the (zero) gradient stays in the graph.
         weight.narrow(0, 0, 0)?.reshape((0, width))?.reshape(dims.as_slice())?
     } else {
-        apply2(Lookup { padding }, &weight.contiguous()?, &flat)?.reshape(dims)?
+        apply(Lookup { padding }, [&weight.contiguous()?, &flat])?.reshape(dims)?
     };
     Ok(picked)
 }
@@ -70,9 +69,11 @@ struct Lookup {
 }
 
 impl Op<2> for Lookup {
-    const NAME: &'static str = "embedding";
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
 
-    fn forward<S: BackendStorage>(
+    fn forward<S: DeviceStorage>(
         &self,
         [(weight, weight_l), (ids, ids_l)]: [View<S>; 2],
     ) -> candle_core::Result<(S, Shape)> {
@@ -83,6 +84,7 @@ impl Op<2> for Lookup {
     fn backward(
         &self,
         [weight, ids]: [&Tensor; 2],
+        _: &Tensor,
         grad: &Tensor,
         _: [bool; 2],
     ) -> candle_core::Result<[Option<Tensor>; 2]> {

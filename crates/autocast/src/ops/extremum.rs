@@ -3,9 +3,8 @@
 use candle_core::shape::{Dim, Dims};
 use candle_core::{DType, Tensor};
 
-use super::float::float_inputs;
 use super::record::record;
-use crate::prepare::widen;
+use crate::prepare::{float_inputs, widen};
 use crate::{Error, Result};
 
 /// The largest elements along `dim`, which is removed, and their indices (u32). NaN is larger than anything. Of equal

@@ -2,9 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::float::check_float;
 use super::resample::{Resample, resample};
-use crate::prepare::cast_inputs;
+use crate::prepare::{cast_inputs, check_float};
 use crate::{Error, Result};
 
 /// How values between pixels are found.

@@ -3,11 +3,10 @@
 use candle_core::shape::Dim;
 use candle_core::{DType, Tensor};
 
-use super::arithmetic::{check_broadcast, result_type};
-use super::float::promoted;
+use super::arithmetic::result_type;
+use super::broadcast::{broadcast_dims, sum_to};
 use super::record::record;
-use super::sum_to::sum_to;
-use crate::prepare::cast_slice;
+use crate::prepare::promoted_slice;
 use crate::{Error, Result};
 
 /// The tensors one after another along an existing dimension.
@@ -49,9 +48,7 @@ fn alike(op: &str, tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     if tensors.is_empty() {
         return Err(Error::argument(op, "tensors", "an empty list", "at least one tensor"));
     }
-    let tensors = cast_slice(op, tensors)?;
-    let dtype = promoted(&tensors.iter().collect::<Vec<_>>())?;
-    Ok(tensors.iter().map(|t| t.to_dtype(dtype)).collect::<candle_core::Result<_>>()?)
+    promoted_slice(op, tensors)
 }
 
 /// `a` where `condition` is not 0, `b` elsewhere. All three broadcast.
@@ -70,7 +67,7 @@ pub fn where_cond(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> 
     }
     let [a, b] = crate::prepare::cast_inputs(OP, [a, b])?;
     let dtype = result_type(&a, &b)?;
-    let dims = check_broadcast(OP, condition, &a.broadcast_as(check_broadcast(OP, &a, &b)?)?)?;
+    let dims = broadcast_dims(OP, condition.dims(), &broadcast_dims(OP, a.dims(), b.dims())?)?;
     let spread = |t: &Tensor| t.detach().broadcast_as(&*dims)?.contiguous();
     let condition = spread(condition)?;
     let value = condition.where_cond(&spread(&a.to_dtype(dtype)?)?, &spread(&b.to_dtype(dtype)?)?)?;

@@ -1,10 +1,10 @@
 //! `linear`: the product with a weight matrix, and its bias.
 
-use candle_core::backend::BackendStorage;
 use candle_core::{Layout, Shape, Tensor};
 
-use super::bias::{add_bias, storage_add_bias, sum_to_vector};
-use super::custom::{Op, View, apply2, apply3};
+use super::bias::{add_bias, storage_add_bias};
+use super::broadcast::sum_to_vector;
+use super::node::{DeviceStorage, Op, View, apply};
 use super::product::{product, readable, storage_product};
 use crate::prepare::{cast_inputs, same_dtype};
 use crate::{Error, Result};
@@ -67,8 +67,8 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
     }
     let (input, weight) = (input.contiguous()?, readable(weight)?);
     Ok(match bias {
-        None => apply2(Linear, &input, &weight)?,
-        Some(bias) => apply3(Linear, &input, &weight, &bias.contiguous()?)?,
+        None => apply(Linear, [&input, &weight])?,
+        Some(bias) => apply(Linear, [&input, &weight, &bias.contiguous()?])?,
     })
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
 struct Linear;
 
 impl Linear {
-    fn product<S: BackendStorage>(
+    fn product<S: DeviceStorage>(
         (input, input_l): View<S>,
         (weight, weight_l): View<S>,
     ) -> candle_core::Result<(S, Shape)> {
@@ -102,15 +102,18 @@ impl Linear {
 }
 
 impl Op<2> for Linear {
-    const NAME: &'static str = "linear";
+    fn name(&self) -> &'static str {
+        "linear"
+    }
 
-    fn forward<S: BackendStorage>(&self, [input, weight]: [View<S>; 2]) -> candle_core::Result<(S, Shape)> {
+    fn forward<S: DeviceStorage>(&self, [input, weight]: [View<S>; 2]) -> candle_core::Result<(S, Shape)> {
         Self::product(input, weight)
     }
 
     fn backward(
         &self,
         [input, weight]: [&Tensor; 2],
+        _: &Tensor,
         grad: &Tensor,
         wanted: [bool; 2],
     ) -> candle_core::Result<[Option<Tensor>; 2]> {
@@ -119,9 +122,11 @@ impl Op<2> for Linear {
 }
 
 impl Op<3> for Linear {
-    const NAME: &'static str = "linear";
+    fn name(&self) -> &'static str {
+        "linear"
+    }
 
-    fn forward<S: BackendStorage>(
+    fn forward<S: DeviceStorage>(
         &self,
         [input, weight, bias]: [View<S>; 3],
     ) -> candle_core::Result<(S, Shape)> {
@@ -134,6 +139,7 @@ impl Op<3> for Linear {
     fn backward(
         &self,
         [input, weight, _]: [&Tensor; 3],
+        _: &Tensor,
         grad: &Tensor,
         wanted: [bool; 3],
     ) -> candle_core::Result<[Option<Tensor>; 3]> {

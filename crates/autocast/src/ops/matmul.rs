@@ -3,10 +3,9 @@
 
 use candle_core::{D, Tensor};
 
-use super::expand::{broadcast_dims, expand};
-use super::float;
+use super::broadcast::{broadcast_dims, expand};
 use super::product::product;
-use crate::prepare::{cast_inputs, cast_slice, same_dtype};
+use crate::prepare::{cast_inputs, cast_slice, promoted_slice, same_dtype};
 use crate::{Error, Result};
 
 /// The product of two tensors with PyTorch's rules: vectors are taken as a row on the left and a column on the right,
@@ -134,12 +133,8 @@ pub(super) fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result
 
 /// The inputs in the dtype that they promote to.
 pub(super) fn promoted<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
-    let mut inputs = cast_inputs(op, inputs)?;
-    let dtype = float::promoted(&inputs.each_ref())?;
-    for input in &mut inputs {
-        *input = input.to_dtype(dtype)?;
-    }
-    Ok(inputs)
+    let inputs = promoted_slice(op, &inputs)?;
+    Ok(inputs.try_into().expect("as many tensors come out as went in"))
 }
 
 /// The product of operands that must have these ranks, each 1 or 2.

@@ -6,23 +6,23 @@ mod arithmetic;
 mod attention;
 pub(crate) mod batch_norm;
 mod bias;
+mod broadcast;
 mod conv;
 mod conv_transpose;
 mod correlation;
-mod custom;
 mod dropout;
 mod einsum;
 mod elementwise;
 mod embedding;
-mod expand;
 mod extremum;
-mod float;
 mod interpolate;
+mod inverse;
 mod join;
 pub(crate) mod linear;
 mod log_exp;
 mod loss;
 mod matmul;
+mod node;
 pub(crate) mod norm;
 mod pointwise;
 mod pool;
@@ -34,7 +34,6 @@ mod resample;
 mod rope;
 mod scan;
 mod softmax;
-mod sum_to;
 
 pub use activation::{
     elu, gelu, gelu_tanh, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, sigmoid, silu, softplus,
@@ -61,11 +60,11 @@ pub use loss::{
 pub use matmul::{bmm, chain_matmul, dot, linalg_vecdot, matmul, mm, mv, outer};
 pub use norm::{group_norm, layer_norm, rms_norm};
 pub use pointwise::{
-    abs, clamp, cos, cosh, erf, exp, expm1, log, log1p, log2, log10, maximum, minimum, neg, pow, powf,
-    reciprocal, rsqrt, sin, sinh, sqrt, square, tan,
+    abs, acos, asin, atan, clamp, cos, cosh, erf, erfinv, exp, expm1, log, log1p, log2, log10, maximum,
+    minimum, neg, pow, powf, reciprocal, rsqrt, sin, sinh, sqrt, square, tan,
 };
 pub use pool::{PoolOptions, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d};
 pub use prelu::prelu;
-pub use reduce::{cumsum, mean, mean_all, norm, prod, sum, sum_all, var};
+pub use reduce::{cumprod, cumsum, mean, mean_all, norm, prod, std, sum, sum_all, var};
 pub use rope::{RopePairs, rope};
 pub use softmax::{log_softmax, logsumexp, softmax};

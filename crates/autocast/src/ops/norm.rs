@@ -4,9 +4,9 @@
 
 use candle_core::Tensor;
 
-use super::float::float_inputs;
+use super::broadcast::sum_to;
 use super::record::{record, wide};
-use super::sum_to::sum_to;
+use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
 /// Normalises over the trailing dimensions `normalized_shape`, each row to mean 0 and variance 1.
@@ -148,15 +148,16 @@ pub(crate) fn normalize(
             let [x] = float_inputs(op, [x])?;
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, None, None)?;
-            record(op, [&x], value, move |grad, _, [x]| Ok([norm.backward(grad, x, None)?.0]))
+            record(op, [&x], value, move |grad, _, [x]| Ok([norm.backward(grad, x, None, [true, false])?.0]))
         }
         (Some(weight), None) => {
             let [x, weight] = float_inputs(op, [x, weight])?;
             view.check(op, &x, &weight)?;
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, Some(&weight), None)?;
+            let wanted = [&x, &weight].map(Tensor::track_op);
             record(op, [&x, &weight], value, move |grad, _, [x, weight]| {
-                let (dx, dw) = norm.backward(grad, x, Some(weight))?;
+                let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
                 Ok([dx, dw])
             })
         }
@@ -167,8 +168,9 @@ pub(crate) fn normalize(
             view.check(op, &x, &bias)?;
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, Some(&weight), Some(&bias))?;
+            let wanted = [&x, &weight].map(Tensor::track_op);
             record(op, [&x, &weight, &bias], value, move |grad, _, [x, weight, _]| {
-                let (dx, dw) = norm.backward(grad, x, Some(weight))?;
+                let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
                 let db = norm.sum_to_weight(grad)?;
                 Ok([dx, dw, db])
             })
@@ -194,20 +196,26 @@ impl Norm {
         Ok(y.reshape(x.dims())?.to_dtype(x.dtype())?)
     }
 
-    /// The gradients of input and weight; without a weight the second means nothing.
-    fn backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    /// The gradients of input and weight; one that is not wanted means nothing.
+    fn backward(
+        &self,
+        grad: &Tensor,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        wanted: [bool; 2],
+    ) -> Result<(Tensor, Tensor)> {
         let (normalized, inv_rms) = self.normalized(x)?;
         let length = self.view.rows[1] as f64;
         let mut dy = grad.reshape(&self.view.rows)?;
         let mut dw = dy.clone();
         if let Some(weight) = weight {
-            if weight.track_op() {
+            if wanted[1] {
                 dw = self.sum_to_weight(&(&dy * &normalized)?)?;
             }
             dy = dy.reshape(&*self.view.affine)?.broadcast_mul(&self.parameter(weight)?)?;
             dy = dy.reshape(&self.view.rows)?;
         }
-        if !x.track_op() {
+        if !wanted[0] {
             return Ok((dy, dw));
         }
         let along = ((&dy * &normalized)?.sum_keepdim(1)? / length)?;

@@ -2,12 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::arithmetic::{check_broadcast, result_type};
+use super::arithmetic::result_type;
+use super::broadcast::{broadcast_dims, sum_to};
 use super::elementwise::{unary, unary_by_value};
-use super::float::float_inputs;
+use super::inverse;
 use super::log_exp;
 use super::record::record;
-use super::sum_to::sum_to;
+use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
 /// One function of one tensor per line: documentation, name, value, and the gradient from that of the value (`g`) and
@@ -56,6 +57,12 @@ functions! {
     sin: Tensor::sin, |g, x| g * x.cos()?;
     /// The cosine.
     cos: Tensor::cos, |g, x| (g * x.sin()?)?.neg();
+    /// The arcsine; NaN outside `[-1, 1]`.
+    asin: inverse::asin, |g, x| g / inverse::one_less_square(x)?.sqrt()?;
+    /// The arccosine; NaN outside `[-1, 1]`.
+    acos: inverse::acos, |g, x| (g / inverse::one_less_square(x)?.sqrt()?)?.neg();
+    /// The arctangent.
+    atan: inverse::atan, |g, x| g / (x.sqr()? + 1.)?;
     /// The hyperbolic sine.
     sinh: sinh_wide, |g, x| g * cosh_wide(x)?;
     /// The hyperbolic cosine.
@@ -76,6 +83,8 @@ functions! {
     reciprocal: Tensor::recip, |g, y| (g * y.sqr()?)?.neg();
     /// The tangent.
     tan: |x| x.sin()? / x.cos()?, |g, y| g * (y.sqr()? + 1.)?;
+    /// The inverse of the error function: infinite at ±1, NaN beyond.
+    erfinv: inverse::erfinv, |g, y| g * (y.sqr()?.exp()? / std::f64::consts::FRAC_2_SQRT_PI)?;
 }
 
 /// From expm1, so that small arguments keep their digits.
@@ -136,7 +145,8 @@ fn power(x: &Tensor, exponent: f64) -> candle_core::Result<Tensor> {
 /// `torch.pow`: the gradient of `exponent` is 0 where `base` is 0 and `exponent` is not negative.
 pub fn pow(base: &Tensor, exponent: &Tensor) -> Result<Tensor> {
     let [base, exponent] = float_inputs("pow", [base, exponent])?;
-    let (dtype, dims) = (result_type(&base, &exponent)?, check_broadcast("pow", &base, &exponent)?);
+    let (dtype, dims) =
+        (result_type(&base, &exponent)?, broadcast_dims("pow", base.dims(), exponent.dims())?);
     let (b, e) = spread([&base, &exponent], &dims, crate::prepare::accumulation_dtype(dtype))?;
     let value = power_of(&b, &e)?.to_dtype(dtype)?;
     record("pow", [&base, &exponent], value, move |grad, _, [base, exponent]| {
@@ -209,7 +219,7 @@ type Wins = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
 fn extremum(op: &'static str, a: &Tensor, b: &Tensor, wins: Wins) -> Result<Tensor> {
     let [a, b] = float_inputs(op, [a, b])?;
-    let (dtype, dims) = (result_type(&a, &b)?, check_broadcast(op, &a, &b)?);
+    let (dtype, dims) = (result_type(&a, &b)?, broadcast_dims(op, a.dims(), b.dims())?);
     let (x, y) = spread([&a, &b], &dims, dtype)?;
     let value = wins(&x, &y)?.where_cond(&x, &y)?;
     let value = x.ne(&x)?.where_cond(&x, &value)?;

@@ -2,9 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::float::check_float;
 use super::resample::{Resample, resample};
-use crate::prepare::{cast_inputs, widen};
+use crate::prepare::{cast_inputs, check_float, widen};
 use crate::{Error, Result};
 
 /// A window that moves along `N` dimensions.

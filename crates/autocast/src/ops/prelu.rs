@@ -2,10 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::float::check_float;
+use super::broadcast::sum_to;
 use super::record::{record, wide};
-use super::sum_to::sum_to;
-use crate::prepare::{cast_inputs, same_dtype};
+use crate::prepare::{cast_inputs, check_float, same_dtype};
 use crate::{Error, Result};
 
 /// `input` where it is positive, else `weight · input`.

@@ -6,7 +6,7 @@
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{D, DType, DeviceLocation, Layout, Result, Shape, Tensor};
 
-use super::custom::{Op, View, apply2};
+use super::node::{DeviceStorage, Op, View, apply};
 
 /// `a · b` for matrices `(m, k)`, `(k, n)` or stacks of them `(b, m, k)`, `(b, k, n)`, whose sizes fit.
 pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -31,7 +31,7 @@ fn multiply(a: &Tensor, b: &Tensor, rhs: Rhs) -> Result<Tensor> {
             Rhs::Transposed => a.matmul(&b.t()?),
         };
     }
-    apply2(Product { rhs }, &readable(a)?, &readable(b)?)
+    apply(Product { rhs }, [&readable(a)?, &readable(b)?])
 }
 
 /// `t`, copied unless each of its matrices is stored without gaps, by rows or by columns.
@@ -49,9 +49,11 @@ struct Product {
 }
 
 impl Op<2> for Product {
-    const NAME: &'static str = "matrix product";
+    fn name(&self) -> &'static str {
+        "matrix product"
+    }
 
-    fn forward<S: BackendStorage>(&self, [(a, a_l), (b, b_l)]: [View<S>; 2]) -> Result<(S, Shape)> {
+    fn forward<S: DeviceStorage>(&self, [(a, a_l), (b, b_l)]: [View<S>; 2]) -> Result<(S, Shape)> {
         let last = b_l.dims().len() - 1;
         match self.rhs {
             Rhs::AsIs => storage_product((a, a_l), (b, b_l)),
@@ -62,6 +64,7 @@ impl Op<2> for Product {
     fn backward(
         &self,
         [a, b]: [&Tensor; 2],
+        _: &Tensor,
         grad: &Tensor,
         wanted: [bool; 2],
     ) -> Result<[Option<Tensor>; 2]> {

@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 use candle_core::shape::Dims;
 
-use super::float::float_inputs;
 use super::record::{record, wide};
-use super::scan::{Direction, scan};
+use super::scan::{Direction, recurrence, scan, shifted};
 use crate::Result;
+use crate::prepare::float_inputs;
 
 /// The sum over `dims`, which are removed; 0 over nothing.
 ///
@@ -75,6 +75,28 @@ pub fn var<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
     })
 }
 
+/// The standard deviation over `dims`, which are removed: the square root of [`var`]. The gradient where it is 0 is 0.
+///
+/// # Errors
+///
+/// A dimension that `x` does not have, a dtype that is not f16, bf16, f32 or f64.
+///
+/// # Source
+///
+/// `torch.std`.
+pub fn std<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
+    let [x] = float_inputs("std", [x])?;
+    let reduced = Reduced::new(&x, dims.to_indexes(x.shape(), "std")?);
+    let freedom = (reduced.count as f64 - correction as f64).max(0.);
+    let [w] = wide([&x])?;
+    let std = (reduced.sum(&reduced.centred(&w)?.sqr()?)? / freedom)?.sqrt()?;
+    record("std", [&x], reduced.squeeze(&std)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
+        let factor = (reduced.keep(grad)? / (&std * freedom)?)?;
+        let factor = std.eq(0.)?.where_cond(&std.zeros_like()?, &factor)?;
+        Ok([reduced.centred(&wide([x])?[0])?.broadcast_mul(&factor)?])
+    })
+}
+
 /// The Euclidean norm over `dims`, which are removed. The gradient where the norm is 0 is 0.
 ///
 /// # Errors
@@ -118,11 +140,8 @@ pub fn prod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     record("prod", [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
         // The product of all factors but one, without a division.
         let [x] = wide([x])?;
-        let one = x.narrow(dim, 0, 1)?.ones_like()?;
-        let before = scan(&x, dim, Direction::Forward, 1., Tensor::mul)?.narrow(dim, 0, length - 1)?;
-        let after = scan(&x, dim, Direction::Backward, 1., Tensor::mul)?.narrow(dim, 1, length - 1)?;
-        let others = (Tensor::cat(&[&one, &before], dim)? * Tensor::cat(&[&after, &one], dim)?)?;
-        Ok([others.broadcast_mul(&grad.unsqueeze(dim)?)?])
+        let [before, after] = [Direction::Forward, Direction::Backward].map(|from| products(&x, dim, from));
+        Ok([(before? * after?)?.broadcast_mul(&grad.unsqueeze(dim)?)?])
     })
 }
 
@@ -138,6 +157,29 @@ pub fn cumsum(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     record("cumsum", [&x], value.to_dtype(x.dtype())?, move |grad, _, [_]| {
         Ok([scan(grad, dim, Direction::Backward, 0., Tensor::add)?])
     })
+}
+
+/// Running products along `dim`. The gradient is right where factors are 0.
+///
+/// # Errors
+///
+/// A dimension that `x` does not have, a dtype that is not f16, bf16, f32 or f64.
+pub fn cumprod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
+    let dim = dim.to_index(x.shape(), "cumprod")?;
+    let [x] = float_inputs("cumprod", [x])?;
+    let value = scan(&wide([&x])?[0], dim, Direction::Forward, 1., Tensor::mul)?;
+    record("cumprod", [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
+        // x[i] is a factor of every product from i on: what the gradients of those make of each other's further factors
+        // is a recurrence from the end, and what all of them share are the factors before i.
+        let [x] = wide([x])?;
+        let later = recurrence(&shifted(&x, dim, Direction::Backward, 1, 0.)?, grad, dim)?;
+        Ok([(products(&x, dim, Direction::Forward)? * later)?])
+    })
+}
+
+/// The products along `dim`, which is not empty, of the elements strictly before each one.
+fn products(x: &Tensor, dim: usize, from: Direction) -> Result<Tensor> {
+    shifted(&scan(x, dim, from, 1., Tensor::mul)?, dim, from, 1, 1.)
 }
 
 /// Which dimensions of a tensor are reduced.

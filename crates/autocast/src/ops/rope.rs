@@ -2,9 +2,8 @@
 
 use candle_core::{D, Tensor};
 
-use super::float::check_float;
 use super::record::{record, wide};
-use crate::prepare::{accumulation_dtype, cast_inputs};
+use crate::prepare::{accumulation_dtype, cast_inputs, check_float};
 use crate::{Error, Result};
 
 /// Which two entries of the last dimension are rotated together.

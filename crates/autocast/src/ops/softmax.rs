@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 use candle_core::shape::Dim;
 
-use super::float::float_inputs;
 use super::record::{record, wide};
 use crate::Result;
+use crate::prepare::float_inputs;
 
 /// `exp(x) / Σ exp(x)` along `dim`.
 ///

@@ -66,6 +66,19 @@ pub const CASES: &[OpCase] = &[
         |s| vec![s.uniform(&[3, 4], -3., 0.), s.uniform(&[3, 4], 0.1, 1.)],
         |x| ops::kl_div(&x[0], &x[1], KlTarget::Probability, Reduction::Sum),
     ),
+    OpCase::new(
+        "kl_div of a batch",
+        |s| vec![s.uniform(&[3, 4], -3., 0.), s.uniform(&[3, 4], 0.1, 1.)],
+        |x| ops::kl_div(&x[0], &x[1], KlTarget::Probability, Reduction::BatchMean),
+    ),
+    OpCase::new(
+        "cross_entropy of a batch of images",
+        |s| vec![s.uniform(&[2, 4, 3], -3., 3.), s.indices(&[2, 3], 4)],
+        |x| {
+            let options = CrossEntropy { reduction: Reduction::BatchMean, ..Default::default() };
+            ops::cross_entropy(&x[0], &x[1], &options)
+        },
+    ),
     OpCase::new("kl_div of logarithms", pair, |x| {
         ops::kl_div(&x[0], &x[1], KlTarget::LogProbability, Reduction::Mean)
     }),

@@ -13,6 +13,10 @@ fn off_zero(s: &mut Samples) -> Vec<Tensor> {
     vec![s.away_from(&[2, 5], &[0.])]
 }
 
+fn below_1(s: &mut Samples) -> Vec<Tensor> {
+    vec![s.uniform(&[2, 5], -0.9, 0.9)]
+}
+
 fn positive(s: &mut Samples) -> Vec<Tensor> {
     vec![s.uniform(&[2, 5], 0.3, 3.)]
 }
@@ -52,9 +56,13 @@ pub const CASES: &[OpCase] = &[
     OpCase::new("sin", plain, |x| ops::sin(&x[0])),
     OpCase::new("cos", plain, |x| ops::cos(&x[0])),
     OpCase::new("tan", |s| vec![s.uniform(&[8], -1.2, 1.2)], |x| ops::tan(&x[0])),
+    OpCase::new("asin", below_1, |x| ops::asin(&x[0])),
+    OpCase::new("acos", below_1, |x| ops::acos(&x[0])),
+    OpCase::new("atan", plain, |x| ops::atan(&x[0])),
     OpCase::new("sinh", plain, |x| ops::sinh(&x[0])),
     OpCase::new("cosh", plain, |x| ops::cosh(&x[0])),
     OpCase::new("erf", plain, |x| ops::erf(&x[0])),
+    OpCase::new("erfinv", below_1, |x| ops::erfinv(&x[0])),
     OpCase::new("pow 3", plain, |x| ops::powf(&x[0], 3.)),
     OpCase::new("pow 2", plain, |x| ops::powf(&x[0], 2.)),
     OpCase::new("pow -1.5", positive, |x| ops::powf(&x[0], -1.5)),

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::ops::dropout::{self, DropoutSeed};
-use crate::ops::float::check_float;
+use crate::prepare::check_float;
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";

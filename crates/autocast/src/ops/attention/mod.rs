@@ -8,9 +8,9 @@ use mask::Bias;
 pub use mask::{AttentionDropout, AttentionMask};
 use node::Attention;
 
-use super::float::check_float;
+use super::node::apply;
 use super::product::{product, product_transposed};
-use crate::prepare::{accumulation_dtype, cast_inputs, same_dtype, widen};
+use crate::prepare::{accumulation_dtype, cast_inputs, check_float, same_dtype, widen};
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";
@@ -93,7 +93,7 @@ pub fn scaled_dot_product_attention(
             let scores = scaled_scores(&query.detach(), &key.detach(), scale)?;
             let probabilities = probabilities(scores, bias.as_ref(), &sizes)?.to_dtype(working)?;
             let op = Attention { probabilities, keep, scale };
-            query.apply_op3(&key, &value, op)?
+            apply(op, [&query, &key, &value])?
         }
     };
     Ok(out.to_dtype(dtype)?.reshape(out_dims)?)

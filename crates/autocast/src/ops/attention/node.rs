@@ -1,8 +1,8 @@
 //! The node of attention in candle's graph. Of the (T × S) matrices only the probabilities are kept for the backward pass.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp3, D, Layout, Shape, Storage, Tensor};
+use candle_core::{D, Result, Shape, Tensor};
 
+use crate::ops::node::{DeviceStorage, Op, View};
 use crate::ops::product::{product, product_transposed};
 use crate::prepare::accumulation_dtype;
 
@@ -17,7 +17,7 @@ pub(super) struct Attention {
 
 impl Attention {
     /// The probabilities after dropout.
-    fn weights(&self) -> candle_core::Result<Tensor> {
+    fn weights(&self) -> Result<Tensor> {
         match &self.keep {
             None => Ok(self.probabilities.clone()),
             Some(keep) => {
@@ -27,80 +27,42 @@ impl Attention {
             }
         }
     }
-
-    fn weigh<S: BackendStorage>(
-        weights: &S,
-        weights_l: &Layout,
-        value: &S,
-        value_l: &Layout,
-    ) -> candle_core::Result<(S, Shape)> {
-        let (batch, queries, keys) = weights_l.shape().dims3()?;
-        let (_, _, out) = value_l.shape().dims3()?;
-        let product = weights.matmul(value, (batch, queries, out, keys), weights_l, value_l)?;
-        Ok((product, (batch, queries, out).into()))
-    }
 }
 
-impl CustomOp3 for Attention {
+impl Op<3> for Attention {
     fn name(&self) -> &'static str {
         "attention"
     }
 
-    fn cpu_fwd(
-        &self,
-        _query: &CpuStorage,
-        _query_l: &Layout,
-        _key: &CpuStorage,
-        _key_l: &Layout,
-        value: &CpuStorage,
-        value_l: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn forward<S: DeviceStorage>(&self, [_, _, value]: [View<S>; 3]) -> Result<(S, Shape)> {
         let weights = self.weights()?;
         let (storage, layout) = weights.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(weights) => Self::weigh(weights, layout, value, value_l),
-            _ => candle_core::bail!("attention: query and value are on different devices"),
-        }
-    }
-
-    fn cuda_fwd(
-        &self,
-        _query: &CudaStorage,
-        _query_l: &Layout,
-        _key: &CudaStorage,
-        _key_l: &Layout,
-        value: &CudaStorage,
-        value_l: &Layout,
-    ) -> candle_core::Result<(CudaStorage, Shape)> {
-        let weights = self.weights()?;
-        let (storage, layout) = weights.storage_and_layout();
-        match &*storage {
-            Storage::Cuda(weights) => Self::weigh(weights, layout, value, value_l),
-            _ => candle_core::bail!("attention: query and value are on different devices"),
-        }
+        let Some(storage) = S::of(&storage) else {
+            candle_core::bail!("attention: query and value are on different devices");
+        };
+        let (batch, queries, keys) = layout.shape().dims3()?;
+        let (_, _, out) = value.1.shape().dims3()?;
+        let product = storage.matmul(value.0, (batch, queries, out, keys), layout, value.1)?;
+        Ok((product, (batch, queries, out).into()))
     }
 
     /// With `P` the probabilities and `dP` their gradient, the scores' gradient is `P ∘ (dP - rowsum(P ∘ dP))`, and that
     /// row sum equals `rowsum(grad ∘ out)`, which is the smaller product, with dropout too.
-    fn bwd(
+    fn backward(
         &self,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
+        [query, key, value]: [&Tensor; 3],
         out: &Tensor,
         grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let wanted = [query.track_op(), key.track_op(), value.track_op()];
-        let (query, key, value) = (query.detach(), key.detach(), value.detach());
-        let (out, grad) = (out.detach(), grad.detach().contiguous()?);
+        wanted: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
         let dtype = query.dtype();
         let wide = accumulation_dtype(dtype);
-        let value_grad = wanted[2].then(|| product(&self.weights()?.t()?, &grad)).transpose()?;
+        let value_grad = wanted[2].then(|| product(&self.weights()?.t()?, grad)).transpose()?;
         if !wanted[0] && !wanted[1] {
-            return Ok((None, None, value_grad));
+            return Ok([None, None, value_grad]);
         }
         let row_sums = (grad.to_dtype(wide)? * out.to_dtype(wide)?)?.sum_keepdim(D::Minus1)?;
-        let weights_grad = product_transposed(&grad, &value)?.to_dtype(wide)?;
+        let weights_grad = product_transposed(grad, value)?.to_dtype(wide)?;
         let probabilities_grad = match &self.keep {
             Some(keep) => (weights_grad * keep)?,
             None => weights_grad,
@@ -109,8 +71,8 @@ impl CustomOp3 for Attention {
             (probabilities_grad.broadcast_sub(&row_sums)? * self.probabilities.to_dtype(wide)?)?;
         let scores_grad = scores_grad.to_dtype(dtype)?;
         let scaled = |product: Tensor| product.to_dtype(wide)?.affine(self.scale, 0.)?.to_dtype(dtype);
-        let query_grad = wanted[0].then(|| scaled(product(&scores_grad, &key)?)).transpose()?;
-        let key_grad = wanted[1].then(|| scaled(product(&scores_grad.t()?, &query)?)).transpose()?;
-        Ok((query_grad, key_grad, value_grad))
+        let query_grad = wanted[0].then(|| scaled(product(&scores_grad, key)?)).transpose()?;
+        let key_grad = wanted[1].then(|| scaled(product(&scores_grad.t()?, query)?)).transpose()?;
+        Ok([query_grad, key_grad, value_grad])
     }
 }

@@ -5,9 +5,8 @@ use candle_core::{Device, Tensor};
 use super::Reduction;
 use super::elementwise::of_pair;
 use super::targets::check_constant;
-use crate::ops::float::float_inputs;
 use crate::ops::log_exp::{log1p, positive_part, sigmoid, softplus};
-use crate::prepare::same_dtype;
+use crate::prepare::{float_inputs, same_dtype};
 use crate::{Error, Result};
 
 /// The options of [`binary_cross_entropy_with_logits`].

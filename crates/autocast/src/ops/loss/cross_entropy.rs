@@ -4,8 +4,8 @@ use candle_core::Tensor;
 
 use super::Reduction;
 use super::targets::{Targets, check_class_weight, rows};
-use crate::ops::float::float_inputs;
 use crate::ops::record::{record, wide};
+use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
 /// The options of [`cross_entropy`].
@@ -156,9 +156,10 @@ pub(super) fn reduce_rows(
 ) -> Result<(Tensor, PerRow)> {
     Ok(match reduction {
         Reduction::None => (losses.reshape(target_dims)?, PerRow::Own),
-        Reduction::Sum => {
+        Reduction::Sum | Reduction::BatchMean => {
             let one = Tensor::ones((), losses.dtype(), losses.device())?;
-            (losses.sum_all()?, PerRow::Shared(one))
+            let share = (one / reduction.divisor(target_dims))?;
+            ((losses.sum_all()? * &share)?, PerRow::Shared(share))
         }
         Reduction::Mean => {
             let share = weights.sum_all()?.recip()?;

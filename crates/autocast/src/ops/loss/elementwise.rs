@@ -3,9 +3,8 @@
 use candle_core::Tensor;
 
 use super::Reduction;
-use crate::ops::float::{float_inputs, promoted};
 use crate::ops::record::{record, wide};
-use crate::prepare::accumulation_dtype;
+use crate::prepare::{accumulation_dtype, float_inputs, promote_types};
 use crate::{Error, Result};
 
 /// `(input − target)²`.
@@ -111,7 +110,7 @@ pub(super) fn of_pair(
     if input.dims() != target.dims() {
         return Err(Error::shape(op, format!("a target of shape {:?}", input.dims()), target.dims()));
     }
-    let dtype = promoted(&[&input, &target])?;
+    let dtype = promote_types(input.dtype(), target.dtype())?;
     let both = move |inputs: [&Tensor; 2]| -> Result<[Tensor; 2]> {
         let [x, t] = wide(inputs)?;
         let dtype = accumulation_dtype(dtype);

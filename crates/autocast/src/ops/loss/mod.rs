@@ -26,6 +26,9 @@ pub enum Reduction {
     Mean,
     /// Their sum: 0 over nothing.
     Sum,
+    /// Their sum divided by the size of the first dimension. This is the divergence of the distributions of a batch in
+    /// [`kl_div`], whose mean over elements is that divided by the number of classes.
+    BatchMean,
 }
 
 impl Reduction {
@@ -34,17 +37,25 @@ impl Reduction {
         Ok(match self {
             Self::None => losses.clone(),
             Self::Sum => losses.sum_all()?,
-            Self::Mean => (losses.sum_all()? / losses.elem_count() as f64)?,
+            Self::Mean | Self::BatchMean => (losses.sum_all()? / self.divisor(losses.dims()))?,
         })
     }
 
     /// The gradient of each of the elements of shape `dims`, from that of the reduced loss.
     fn spread(self, grad: &Tensor, dims: &[usize]) -> Result<Tensor> {
-        let count: usize = dims.iter().product();
         Ok(match self {
             Self::None => grad.clone(),
             Self::Sum => grad.broadcast_as(dims)?,
-            Self::Mean => (grad / count as f64)?.broadcast_as(dims)?,
+            Self::Mean | Self::BatchMean => (grad / self.divisor(dims))?.broadcast_as(dims)?,
         })
+    }
+
+    /// What the sum of losses of shape `dims` is divided by, where they weigh the same.
+    fn divisor(self, dims: &[usize]) -> f64 {
+        match self {
+            Self::None | Self::Sum => 1.,
+            Self::Mean => dims.iter().product::<usize>() as f64,
+            Self::BatchMean => dims.first().map_or(1., |&batch| batch as f64),
+        }
     }
 }

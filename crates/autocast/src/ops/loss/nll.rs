@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use super::Reduction;
 use super::cross_entropy::{reduce_rows, row_gradient};
 use super::targets::{Targets, check_class_weight, rows};
-use crate::ops::float::float_inputs;
 use crate::ops::record::{record, wide};
+use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
 /// `−weight[t] · input[t]` for class indices t.
