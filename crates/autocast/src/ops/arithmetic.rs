@@ -144,7 +144,7 @@ fn off_graph(
 /// Both operands in the dtype of the widened gradient.
 fn operands(grad: &Tensor, inputs: [&Tensor; 2]) -> Result<[Tensor; 2]> {
     let [a, b] = inputs;
-    Ok([a.detach().to_dtype(grad.dtype())?, b.detach().to_dtype(grad.dtype())?])
+    Ok([a.to_dtype(grad.dtype())?, b.to_dtype(grad.dtype())?])
 }
 
 /// The dtype of `x` with a scalar, and `x` widened.

@@ -102,7 +102,7 @@ fn convolution(
     let wanted = [&input, &weight].map(Tensor::track_op);
     let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {
         let grad = grad.to_dtype(input.dtype())?;
-        let padded = padding.padded(&input.detach())?;
+        let padded = padding.padded(input)?;
         let size = (padded.dim(2)?, padded.dim(3)?);
         let input_grad = match wanted[0] {
             true => padding.cropped(&spread(&grad, weight, size, steps)?)?,

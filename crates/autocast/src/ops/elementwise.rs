@@ -35,7 +35,7 @@ pub(super) fn unary_by_value(
     let [w] = wide([&x])?;
     let value = forward(&w)?.to_dtype(x.dtype())?;
     record(op, [&x], value, move |grad, value, [x]| {
-        let value = if value.dtype() == grad.dtype() { value.detach() } else { forward(&wide([x])?[0])? };
+        let value = if value.dtype() == grad.dtype() { value.clone() } else { forward(&wide([x])?[0])? };
         Ok([backward(grad, &value)?])
     })
 }

@@ -125,7 +125,7 @@ fn over(op: &'static str, x: &Tensor, dims: Vec<usize>, side: Side) -> Result<Te
     let kept = extremum.clone();
     let squeezed: Vec<usize> = (0..x.rank()).filter(|i| !dims.contains(i)).map(|i| x.dims()[i]).collect();
     record(op, [&x], extremum.reshape(squeezed)?, move |grad, _, [x]| {
-        let hit = x.detach().broadcast_eq(&kept)?.to_dtype(grad.dtype())?;
+        let hit = x.broadcast_eq(&kept)?.to_dtype(grad.dtype())?;
         let ties = hit.sum_keepdim(&*dims)?;
         Ok([hit.broadcast_mul(&(widen(grad)?.reshape(kept.shape())? / ties)?)?])
     })

@@ -24,7 +24,7 @@ pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     record("softmax", [&x], value.to_dtype(x.dtype())?, move |grad, value, [x]| {
         // A 16-bit value has lost what the gradient needs: take it from the input again.
         let y =
-            if value.dtype() == grad.dtype() { value.detach() } else { softmax_wide(&wide([x])?[0], dim)? };
+            if value.dtype() == grad.dtype() { value.clone() } else { softmax_wide(&wide([x])?[0], dim)? };
         let gy = (grad * &y)?;
         let total = gy.sum_keepdim(dim)?;
         Ok([(gy - y.broadcast_mul(&total)?)?])
@@ -52,7 +52,7 @@ pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     let value = if w.elem_count() == 0 { w } else { log_softmax_wide(&w, dim)? };
     record("log_softmax", [&x], value.to_dtype(x.dtype())?, move |grad, value, [x]| {
         let y = if value.dtype() == grad.dtype() {
-            value.detach()
+            value.clone()
         } else {
             log_softmax_wide(&wide([x])?[0], dim)?
         };
