@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use autocast::Autocast;
 use candle_core::Tensor;
-use grad_scaler::ScalerConfig;
+use grad_scaler::{DiagnosticsConfig, ScalerConfig};
 use precision_types::{Accelerator, IntoPrecision, LegacyNotice, Precision, RequestedPrecision};
 
 use crate::{AcceleratorChoice, Error, IntoAcceleratorChoice, Result, Trainer};
@@ -58,6 +58,7 @@ pub struct TrainerBuilder {
     seed: u64,
     on_unsupported: OnUnsupported,
     loss_scaling: Option<ScalerConfig>,
+    diagnostics: Option<DiagnosticsConfig>,
     initial_values: HashMap<String, Tensor>,
 }
 
@@ -70,6 +71,7 @@ impl Default for TrainerBuilder {
             seed: 0,
             on_unsupported: OnUnsupported::Error,
             loss_scaling: None,
+            diagnostics: None,
             initial_values: HashMap::new(),
         }
     }
@@ -116,6 +118,13 @@ impl TrainerBuilder {
         self
     }
 
+    /// Has the loss scaler remember what helps when a run goes bad; [`Step::diagnostics`](crate::Step::diagnostics) shows
+    /// it, and a skipped step names the parameters that overflowed. On a GPU every step then waits for the device.
+    pub fn diagnostics(mut self, config: DiagnosticsConfig) -> Self {
+        self.diagnostics = Some(config);
+        self
+    }
+
     /// Initial values by parameter name, in any float dtype; parameters without one are drawn from the seed.
     pub fn initial_values(mut self, values: HashMap<String, Tensor>) -> Self {
         self.initial_values = values;
@@ -157,6 +166,7 @@ impl TrainerBuilder {
             max_steps: self.max_steps,
             seed: self.seed,
             loss_scaling: self.loss_scaling.map_or_else(|| default_loss_scaling(precision), Ok)?,
+            diagnostics: self.diagnostics,
             initial_values: self.initial_values,
         })
     }

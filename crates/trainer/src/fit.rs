@@ -1,7 +1,8 @@
 //! The training loop.
 
 use candle_core::{DType, Tensor};
-use grad_scaler::StepOutcome;
+use candle_nn::VarBuilder;
+use grad_scaler::{Diagnostics, StepOutcome};
 
 use crate::parameters::ParameterStore;
 use crate::trainer::read;
@@ -68,6 +69,12 @@ impl Step<'_> {
     pub fn loss_scale(&self) -> f32 {
         self.update.loss_scale()
     }
+
+    /// What the loss scaler remembers, where the builder's `diagnostics` asked for it and the precision scales its loss.
+    #[must_use]
+    pub fn diagnostics(&self) -> Option<&Diagnostics> {
+        self.update.diagnostics()
+    }
 }
 
 impl Trainer {
@@ -95,7 +102,7 @@ impl Trainer {
         data: impl IntoIterator<Item = M::Batch>,
         mut on_step: impl FnMut(&Step) -> Result<()>,
     ) -> Result<Fit> {
-        let parameters = self.configure(module)?;
+        let ((), parameters) = self.init_module(|vb| module.configure_model(vb))?;
         let trained = parameters.filter(|name| module.is_trained(name));
         let mut update = Update::new(self, module.configure_optimizers(&trained)?, trained)?;
         let mut losses = Vec::new();
@@ -123,17 +130,21 @@ impl Trainer {
         Ok(Fit { losses, skipped_steps: update.skipped_steps(), parameters })
     }
 
-    /// Has the module create its parameters.
-    fn configure<M: TrainingModule>(&self, module: &mut M) -> Result<Parameters> {
+    /// Creates a model outside of training: on the device, in the precision's dtype (complex128 for complex parameters at
+    /// 64-true), from the seed or the initial values.
+    ///
+    /// # Errors
+    /// Those of `create`; a model without parameters; initial values that no parameter took.
+    pub fn init_module<T>(&self, create: impl FnOnce(VarBuilder) -> Result<T>) -> Result<(T, Parameters)> {
         let store = ParameterStore::new(self.seed, self.initial_values.clone());
         let dtype: DType = self.precision.param_dtype().into();
-        module.configure_model(store.builder(dtype, &self.device))?;
+        let module = create(store.builder(dtype, &self.device))?;
         let parameters = store.parameters();
         if parameters.is_empty() {
             return Err(Error::NoParameters);
         }
         match store.unused_initial_values() {
-            names if names.is_empty() => Ok(parameters),
+            names if names.is_empty() => Ok((module, parameters)),
             names => Err(Error::UnusedInitialValues { names }),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use autocast::Autocast;
 use candle_core::{Device, Tensor};
-use grad_scaler::ScalerConfig;
+use grad_scaler::{DiagnosticsConfig, ScalerConfig};
 use precision_types::{Accelerator, Precision};
 
 use crate::{Batch, Notice, Result, TrainerBuilder, TrainingModule};
@@ -24,6 +24,7 @@ pub struct Trainer {
     pub(crate) max_steps: usize,
     pub(crate) seed: u64,
     pub(crate) loss_scaling: ScalerConfig,
+    pub(crate) diagnostics: Option<DiagnosticsConfig>,
     pub(crate) initial_values: HashMap<String, Tensor>,
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use grad_scaler::{GradScaler, StepOutcome};
+use grad_scaler::{Diagnostics, GradScaler, StepOutcome};
 
 use crate::{Error, Optimization, Parameters, Result, Trainer};
 
@@ -20,6 +20,10 @@ impl Update {
         let scaler = match trainer.precision.needs_loss_scaling() {
             true => GradScaler::new(trainer.loss_scaling.clone(), &trainer.device)?,
             false => GradScaler::disabled(),
+        };
+        let scaler = match trainer.diagnostics {
+            Some(config) => scaler.with_diagnostics(config),
+            None => scaler,
         };
         let learning_rate = optimization.optimizer.learning_rate();
         Ok(Self { optimization, scaler, unchecked: Some(trained), learning_rate })
@@ -51,6 +55,10 @@ impl Update {
 
     pub(crate) fn loss_scale(&self) -> f32 {
         self.scaler.get_scale()
+    }
+
+    pub(crate) fn diagnostics(&self) -> Option<&Diagnostics> {
+        self.scaler.diagnostics()
     }
 
     pub(crate) fn skipped_steps(&self) -> usize {

@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use autocast::{nn, ops};
+use autocast::{ComplexTensor, nn, ops};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
-use grad_scaler::{ScalerConfig, StepOutcome};
+use grad_scaler::{DiagnosticsConfig, ScalerConfig, StepOutcome};
 use optim::{Schedule, Sgd, SgdConfig};
+use precision_types::ComplexDType;
 use trainer::{Error, OnUnsupported, Optimization, Parameters, Precision, Trainer, TrainingModule};
 
 /// `y = w x + b`, and a parameter that the loss may leave out.
@@ -185,5 +186,47 @@ fn a_schedule_waits_for_steps_that_are_skipped() {
     for (learning_rate, outcome) in steps {
         assert_eq!(learning_rate, schedule.lr(applied));
         applied += u64::from(outcome == StepOutcome::Applied);
+    }
+}
+
+#[test]
+fn a_skipped_step_names_what_overflowed() {
+    let scaling = ScalerConfig::new(2f64.powi(30), 2., 0.5, 1_000).unwrap();
+    let builder =
+        Trainer::builder().precision("16-true").accelerator("cpu").max_steps(1).loss_scaling(scaling);
+    let trainer = builder.diagnostics(DiagnosticsConfig::default()).build().unwrap();
+    let mut line = Line { use_unused: true, ..Default::default() };
+    let mut overflowed = Vec::new();
+    let fit = trainer.fit_with(&mut line, batches(), |step| {
+        overflowed.extend(step.diagnostics().unwrap().overflowed().iter().cloned());
+        Ok(())
+    });
+    assert_eq!(fit.unwrap().skipped_steps, 1);
+    assert_eq!(overflowed, ["layer.bias", "layer.weight", "unused"]);
+}
+
+#[test]
+fn complex_parameters_have_the_precisions_width_and_are_saved_with_the_model() {
+    for (precision, complex, part) in [
+        ("64-true", ComplexDType::Complex128, DType::F64),
+        ("32-true", ComplexDType::Complex64, DType::F32),
+        ("16-true", ComplexDType::Complex64, DType::F32),
+        ("bf16-mixed", ComplexDType::Complex64, DType::F32),
+    ] {
+        let init = candle_nn::Init::Randn { mean: 0., stdev: 1. };
+        let create = |vb: VarBuilder| Ok(ComplexTensor::var(&vb, (2, 3), "z", init)?);
+        let (z, parameters) = trainer(precision).init_module(create).unwrap();
+        assert_eq!(z.dtype(), complex, "{precision}");
+        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("complex-{precision}.safetensors"));
+        parameters.save(&file).unwrap();
+        let values = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+        assert_eq!(values["z.im"].dtype(), part, "{precision}");
+        let builder =
+            Trainer::builder().precision(precision).accelerator("cpu").seed(1).initial_values(values);
+        let (loaded, _) = builder.build().unwrap().init_module(create).unwrap();
+        let flat =
+            |t: &Tensor| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        assert_eq!(flat(loaded.imag()), flat(z.imag()), "{precision}");
     }
 }

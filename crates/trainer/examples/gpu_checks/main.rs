@@ -15,6 +15,8 @@ mod reference;
 mod report;
 mod scaler;
 mod step;
+#[path = "../../tests/survival/mod.rs"]
+mod survival;
 mod tiny_gpt;
 
 use candle_core::Device;

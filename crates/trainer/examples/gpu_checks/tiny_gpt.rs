@@ -1,10 +1,11 @@
-//! The reference model on a GPU, against the losses and loss scales that PyTorch recorded on one.
+//! Training on a GPU: the reference model against the losses and loss scales that PyTorch recorded, and many seeds.
 
 use grad_scaler::ScalerConfig;
 use trainer::Accelerator::Gpu;
 
 use crate::reference::{STEPS, landing_error, recorded, train, worst_error};
 use crate::report::{Outcome, Report, wrong};
+use crate::survival::{SEEDS, first_failure};
 
 pub(crate) fn run(report: &mut Report) {
     for (precision, tolerance) in [("32-true", 2e-5), ("64-true", 5e-8), ("bf16-mixed", 5e-3)] {
