@@ -1,4 +1,5 @@
 //! 16-bit training survives: from 200 random seeds, losses stay finite and get smaller at every 16-bit precision of a CPU.
+
 mod survival;
 
 use survival::first_failure;

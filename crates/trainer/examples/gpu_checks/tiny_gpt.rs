@@ -24,6 +24,14 @@ pub(crate) fn run(report: &mut Report) {
             mixed(run, init_scale)
         });
     }
+    for precision in ["16-mixed", "bf16-mixed", "16-true", "bf16-true"] {
+        report.check(&format!("{precision} survives {SEEDS} seeds"), || {
+            match first_failure(precision, Gpu)? {
+                None => Ok("every loss finite, and smaller at the end".into()),
+                Some((seed, losses)) => wrong(format!("seed {seed}: {losses:?}")),
+            }
+        });
+    }
 }
 
 fn within(error: f64, tolerance: f64) -> Outcome<String> {
