@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The example's binary, which cargo builds with the tests.
+/// The example's binary. `cargo test` builds it with the tests; after `cargo test --test compare_cli` alone it is absent
+/// or old, and `cargo build --example compare` makes it.
 fn compare() -> Command {
     let test = std::env::current_exe().expect("a test knows its own path");
     let target = test.parent().and_then(Path::parent).expect("tests are built in <target>/<profile>/deps");
@@ -87,7 +88,18 @@ fn zero_steps_are_refused() {
 
 #[test]
 fn a_word_for_a_number_is_refused() {
-    check_refused("word", &["--seed", "many"], &["many", "--seed"]);
+    check_refused("word", &["--seed", "many"], &["many", "--seed", "--help"]);
+}
+
+#[test]
+fn an_unknown_option_points_at_the_help() {
+    check_refused("bogus", &["--bogus"], &["--bogus", "--help"]);
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_needs_the_feature() {
+    check_refused("gpu", &["--accelerator", "gpu"], &["no GPU is available here", "--features cuda"]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(help) if !help.use_stderr() => return print_help(&help),
-        Err(error) => return fail(BAD_INPUT, &error.to_string().trim_start_matches("error: ")),
+        Err(error) => return fail(BAD_INPUT, &usage(&error)),
     };
     let (trainers, task) = match check(&options) {
         Ok(checked) => checked,
@@ -50,6 +50,13 @@ fn main() -> ExitCode {
 fn print_help(help: &clap::Error) -> ExitCode {
     print!("{help}");
     ExitCode::SUCCESS
+}
+
+/// The first line of what clap says, and where to read on.
+fn usage(error: &clap::Error) -> String {
+    let message = error.to_string();
+    let first = message.lines().next().unwrap_or_default();
+    format!("{}; see --help", first.trim_start_matches("error: "))
 }
 
 /// One line: what was wrong and what to do.
