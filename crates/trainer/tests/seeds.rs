@@ -1,5 +1,7 @@
 //! 16-bit training survives: from 200 random seeds, losses stay finite and get smaller at every 16-bit precision of a CPU.
 
+#[path = "../examples/compare/gpt.rs"]
+mod gpt;
 mod survival;
 
 use survival::first_failure;

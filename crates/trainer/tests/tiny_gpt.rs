@@ -1,6 +1,8 @@
 //! On a CPU, the reference model follows the losses that PyTorch recorded, or lands where 32-true does.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "../examples/compare/gpt.rs"]
+mod gpt;
 mod reference;
 
 use reference::{landing_error, recorded, train, worst_error};

@@ -8,6 +8,8 @@ mod autocast;
 mod bench;
 #[path = "../../../autocast/tests/common/mod.rs"]
 mod common;
+#[path = "../compare/gpt.rs"]
+mod gpt;
 mod kernels;
 mod promises;
 #[path = "../../tests/reference/mod.rs"]

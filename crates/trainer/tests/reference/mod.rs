@@ -2,9 +2,6 @@
 //! PyTorch 2.11 under Lightning 2.6.6 recorded for it at each precision, on a CPU and on a GPU.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-#[path = "../../examples/compare/gpt.rs"]
-mod gpt;
-
 use std::collections::HashMap;
 
 use autocast::ops::{CrossEntropy, cross_entropy};
@@ -15,7 +12,7 @@ use optim::{AdamW, AdamWConfig};
 use serde::Deserialize;
 use trainer::{Accelerator, Optimization, Parameters, Trainer, TrainingModule};
 
-use gpt::{Gpt, GptConfig};
+use crate::gpt::{Gpt, GptConfig};
 
 pub(crate) const STEPS: usize = 60;
 

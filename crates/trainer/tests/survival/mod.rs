@@ -1,9 +1,6 @@
 //! 16-bit training from many seeds: a small GPT learns one random batch by heart.
 #![allow(dead_code, reason = "each binary uses a part")]
 
-#[path = "../../examples/compare/gpt.rs"]
-mod gpt;
-
 use autocast::ops::{CrossEntropy, cross_entropy};
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
@@ -12,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use trainer::{Accelerator, Optimization, Parameters, Trainer, TrainingModule};
 
-use gpt::{Gpt, GptConfig};
+use crate::gpt::{Gpt, GptConfig};
 
 pub(crate) const SEEDS: u64 = 200;
 const STEPS: usize = 15;
