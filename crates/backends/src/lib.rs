@@ -4,11 +4,14 @@
 //! `kernels/<op>/`, whose `mod.rs` states its formula and what it does with rounding, NaN, signed zero and
 //! subnormals, and whose `scalar.rs` is the oracle that every other path is held to.
 
+#[cfg(feature = "candle")]
+pub mod bridge;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod error;
 mod floats;
 pub mod kernels;
+pub mod random;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};

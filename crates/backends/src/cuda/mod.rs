@@ -20,7 +20,9 @@ pub(crate) use kernel::{BLOCK, Kernel, Module, device};
 pub(crate) use table::Table;
 
 pub use crate::kernels::cast::cuda::cast;
+pub use crate::kernels::copy_if_applied::cuda::CopyIfApplied;
 pub use crate::kernels::fused_step::cuda::{
     DeviceParameter, DeviceRule, DeviceStep, DeviceWriteBack, StepSettings,
 };
 pub use crate::kernels::scaler_update::cuda::{DeviceScaler, DeviceScalerSettings, DeviceScalerState};
+pub use crate::kernels::sum::cuda::sum;

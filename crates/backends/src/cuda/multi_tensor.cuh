@@ -1,6 +1,6 @@
 // What the multi-tensor kernels share: the tables that the host uploads, conversions, and 16-byte access.
 //
-// The host writes the tables as 8-byte words (`src/cuda/tables.rs`); the assertions hold the two to one layout.
+// The host writes the tables as 8-byte words (`src/cuda/table.rs`); the assertions hold the two to one layout.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -35,7 +35,7 @@ struct StepState {
     uint32_t found_inf;
     uint32_t serial;      // steps decided so far
     uint32_t blocks_done; // zero between launches
-    uint32_t pad;
+    uint32_t applied;     // of those decided, the ones that were not skipped
 };
 static_assert(sizeof(StepState) == 32 && offsetof(StepState, found_inf) == 16, "");
 

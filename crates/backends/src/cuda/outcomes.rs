@@ -18,6 +18,8 @@ pub struct Outcome {
     pub found_inf: bool,
     /// The norm of the unscaled gradient, all parameters together; 0 where the gradients were not looked at.
     pub grad_norm: f32,
+    /// How many steps were applied before this one, modulo 2^31.
+    pub applied_before: u32,
 }
 
 /// The last [`Outcomes::LEN`] outcomes.
@@ -56,8 +58,11 @@ impl Outcomes {
     /// Where the driver has failed.
     pub fn poll(&self, serial: u32) -> Result<Option<Outcome>> {
         let payload = self.payload(serial)?;
-        Ok(payload
-            .map(|word| Outcome { found_inf: word & 1 == 1, grad_norm: f32::from_bits((word >> 32) as u32) }))
+        Ok(payload.map(|word| Outcome {
+            found_inf: word & 1 == 1,
+            grad_norm: f32::from_bits((word >> 32) as u32),
+            applied_before: word as u32 >> 1,
+        }))
     }
 
     /// The word that a kernel left with this serial number.

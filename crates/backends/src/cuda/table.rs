@@ -40,7 +40,12 @@ impl Table {
             self.send(words)?;
             words.clone_into(&mut self.words);
         }
-        Ok(self.on_device.as_ref().map_or(0, |slice| slice_address(slice, &self.stream)))
+        Ok(self.address())
+    }
+
+    /// Where the table is; 0 while it has never held anything.
+    pub(crate) fn address(&self) -> u64 {
+        self.on_device.as_ref().map_or(0, |slice| slice_address(slice, &self.stream))
     }
 
     fn send(&mut self, words: &[u64]) -> Result<()> {

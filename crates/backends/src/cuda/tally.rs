@@ -2,6 +2,7 @@
 
 use super::{Outcome, Outcomes};
 use crate::Result;
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -10,12 +11,18 @@ use std::sync::Arc;
 pub struct PendingStep {
     outcomes: Arc<Outcomes>,
     serial: u32,
+    /// `StepState` in `multi_tensor.cuh`.
+    state: Arc<CudaSlice<u64>>,
 }
 
 impl PendingStep {
-    /// The step of this serial number.
-    pub fn new(outcomes: &Arc<Outcomes>, serial: u32) -> Self {
-        Self { outcomes: Arc::clone(outcomes), serial }
+    pub(crate) fn new(outcomes: &Arc<Outcomes>, serial: u32, state: &Arc<CudaSlice<u64>>) -> Self {
+        Self { outcomes: Arc::clone(outcomes), serial, state: Arc::clone(state) }
+    }
+
+    /// Where the device's decision is, and under which serial number.
+    pub(crate) fn decision(&self) -> (&CudaSlice<u64>, u32) {
+        (&self.state, self.serial)
     }
 
     /// What became of it, or `None` while the device has not come to it. Does not wait.

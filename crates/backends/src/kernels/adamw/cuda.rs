@@ -4,7 +4,8 @@ use super::{Decay, Settings};
 use crate::cuda::{DeviceRule, Module};
 use crate::kernels::fused_step::cuda::RuleKernel;
 
-/// The step count is the device's own: [`Settings::step`] is not used.
+/// The step count is the device's own: [`Settings::step`] is not used. [`Settings::lr`] is multiplied by the step's rate
+/// where [`DeviceStep::set_rates`](crate::cuda::DeviceStep::set_rates) gave some.
 impl DeviceRule for Settings {
     fn kernel(&self) -> RuleKernel {
         let ptx = include_str!(concat!(env!("OUT_DIR"), "/adamw.ptx"));

@@ -2,15 +2,18 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use crate::cuda::{BLOCK, Kernel, Module, read_address, write_address};
+use crate::cuda::{BLOCK, Kernel, Module, device, read_address, slice_address, write_address};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, ValidAsZeroBits};
+use candle_core::cuda_backend::{CudaDType, CudaStorage};
+use candle_core::{CudaDevice, DType, Device, Layout, Tensor};
+use half::{bf16, f16};
 
 const OP: &str = "cast";
 const MODULE: Module =
     Module { name: "mixed_precision_cast", ptx: include_str!(concat!(env!("OUT_DIR"), "/cast.ptx")) };
 
-/// Writes `src`, cast to the dtype of `dst`, over `dst`: one of the two is f32 and the other 16 bits wide.
+/// Writes `src`, cast to the dtype of `dst`, over `dst`: f32 to or from 16 bits, or f64 to 16 bits.
 ///
 /// # Errors
 ///
@@ -22,12 +25,14 @@ pub fn cast(src: &Tensor, dst: &Tensor) -> Result<()> {
         (DType::F32, DType::BF16) => "cast_f32_bf16",
         (DType::F16, DType::F32) => "cast_f16_f32",
         (DType::BF16, DType::F32) => "cast_bf16_f32",
+        (DType::F64, DType::F16) => "cast_f64_f16",
+        (DType::F64, DType::BF16) => "cast_f64_bf16",
         (from, to) => {
             let got = format!("{} to {}", from.as_str(), to.as_str());
             return Err(Error::Operand {
                 op: OP,
                 argument: "the dtypes",
-                expected: "f32 and a 16-bit one".into(),
+                expected: "f32 and a 16-bit one, or f64 to a 16-bit one".into(),
                 got,
             });
         }
@@ -42,8 +47,41 @@ pub fn cast(src: &Tensor, dst: &Tensor) -> Result<()> {
     };
     let args =
         [read_address(OP, "src", candle, src)?, write_address(OP, "dst", candle, dst)?, expected as u64];
-    let blocks = (expected as u64).div_ceil(4 * u64::from(BLOCK)).min(1 << 16);
     // SAFETY: the kernel's parameters are passed one by one as these three words, both tensors are contiguous on this
     // device with `expected` elements, and what frees them does so in the order of the stream.
-    unsafe { Kernel::load(candle, MODULE, name)?.launch_each(blocks, &args) }
+    unsafe { Kernel::load(candle, MODULE, name)?.launch_each(blocks(expected), &args) }
+}
+
+fn blocks(len: usize) -> u64 {
+    (len as u64).div_ceil(4 * u64::from(BLOCK)).min(1 << 16)
+}
+
+/// The contiguous part of an f64 storage that `layout` shows, in f16 or bf16.
+pub(crate) fn cast_f64(storage: &CudaStorage, layout: &Layout, dtype: DType) -> Result<CudaStorage> {
+    match dtype {
+        DType::F16 => narrow::<f16>(storage, layout, "cast_f64_f16"),
+        _ => narrow::<bf16>(storage, layout, "cast_f64_bf16"),
+    }
+}
+
+fn narrow<T>(storage: &CudaStorage, layout: &Layout, name: &str) -> Result<CudaStorage>
+where
+    T: CudaDType + DeviceRepr + ValidAsZeroBits,
+{
+    let candle: &CudaDevice = &storage.device;
+    let src = storage.as_cuda_slice::<f64>().map_err(device(OP))?;
+    let Some((start, end)) = layout.contiguous_offsets().filter(|&(_, end)| end <= src.len()) else {
+        let (expected, got) = ("contiguous".into(), format!("strided as {:?}", layout.stride()));
+        return Err(Error::Operand { op: OP, argument: "src", expected, got });
+    };
+    let len = end - start;
+    // An allocation of no elements has no address.
+    let dst = candle.alloc_zeros::<T>(len.max(1)).map_err(device(OP))?;
+    let stream = candle.cuda_stream();
+    let from = slice_address(src, &stream) + (start * size_of::<f64>()) as u64;
+    let args = [from, slice_address(&dst, &stream), len as u64];
+    // SAFETY: the kernel's parameters are passed one by one as these three words; the source has `len` elements from
+    // `start` on, the destination was made with as many, and what frees them does so in the order of the stream.
+    unsafe { Kernel::load(candle, MODULE, name)?.launch_each(blocks(len), &args) }?;
+    Ok(CudaStorage::wrap_cuda_slice(dst, candle.clone()))
 }

@@ -1,7 +1,71 @@
-//! Casts between f32 and the 16-bit types.
+//! Casts between floats that round once.
 //!
 //! Narrowing rounds to nearest, ties to even; values beyond the range become infinite, subnormal results are kept, ±0 and
 //! ±∞ stay what they are, and a NaN stays a NaN. Widening is exact. Contract: bit-exact, NaN by class.
+//!
+//! An f64 reaches 16 bits by way of an f32 that is rounded **to odd**: towards zero, and where that was not exact, with the
+//! last bit set. The set bit remembers that there was more, so that the second rounding finds no tie where there was none
+//! (Boldo and Melquiond, 2008); f32 has the two bits more than either 16-bit format that this takes, subnormals included.
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use scalar::{cast_f64_bf16_scalar, cast_f64_f16_scalar};
+
+use crate::{Error, Result};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// Elements per task given to another thread.
+const CHUNK: usize = 32 * 1024;
+
+/// Rounds each element of `src` to the nearest f16.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`].
+pub fn cast_f64_f16(src: &[f64], dst: &mut [f16]) -> Result<()> {
+    cast("cast_f64_f16", src, dst, |x| f16::from_f32(round_to_odd(x)))
+}
+
+/// Rounds each element of `src` to the nearest bf16.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`].
+pub fn cast_f64_bf16(src: &[f64], dst: &mut [bf16]) -> Result<()> {
+    cast("cast_f64_bf16", src, dst, |x| bf16::from_f32(round_to_odd(x)))
+}
+
+fn cast<T: Send>(op: &'static str, src: &[f64], dst: &mut [T], one: impl Fn(f64) -> T + Sync) -> Result<()> {
+    let (expected, got) = (src.len(), dst.len());
+    if expected != got {
+        return Err(Error::LengthMismatch { op, argument: "dst", expected, got });
+    }
+    let chunk = |(src, dst): (&[f64], &mut [T])| {
+        for (to, &from) in dst.iter_mut().zip(src) {
+            *to = one(from);
+        }
+    };
+    if src.len() <= CHUNK {
+        chunk((src, dst));
+    } else {
+        src.par_chunks(CHUNK).zip(dst.par_chunks_mut(CHUNK)).for_each(chunk);
+    }
+    Ok(())
+}
+
+/// The f32 next to `x` towards zero, with its last bit set where that is not `x` itself.
+fn round_to_odd(x: f64) -> f32 {
+    let nearest = x as f32;
+    let back = f64::from(nearest);
+    if back == x || x.is_nan() {
+        return nearest;
+    }
+    // Magnitudes are ordered as their bits are.
+    let towards_zero = nearest.to_bits() - u32::from(back.abs() > x.abs());
+    f32::from_bits(towards_zero | 1)
+}

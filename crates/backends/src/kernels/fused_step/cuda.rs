@@ -5,23 +5,18 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
+pub use super::operands::{DeviceParameter, DeviceWriteBack};
+use super::operands::{OP, WEIGHTS, by_weight_type, check_tensors, chunk_ends, chunk_table};
 use crate::cuda::{
-    DeviceScaler, Kernel, Module, Outcomes, Table, device, dtype_code, read_address, slice_address,
-    write_address,
+    DeviceScaler, Kernel, Module, Outcomes, PendingStep, Table, device, dtype_code, read_address,
+    slice_address, write_address,
 };
 use crate::kernels::grad_stats::cuda::{MODULE as STATS, PARTIAL_WORDS, StatsArgs};
 use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
-use candle_core::{CudaDevice, DType, Device, Tensor};
+use candle_core::{CudaDevice, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-const OP: &str = "fused_step on CUDA";
-/// Elements per block: `CHUNK` in `multi_tensor.cuh`.
-const CHUNK: usize = 8192;
-/// The types that weights may have, in the order in which their parameters are put into the tables.
-const WEIGHTS: [(DType, &str); 4] =
-    [(DType::F32, "f32"), (DType::F16, "f16"), (DType::BF16, "bf16"), (DType::F64, "f64")];
 
 /// An optimizer's rule as its kernel takes it: the settings of one parameter group.
 pub trait DeviceRule {
@@ -43,40 +38,6 @@ pub struct RuleKernel {
     pub(crate) prefix: &'static str,
 }
 
-/// Where the bits of a weight go that its stored type cannot hold. As `fused_step::WriteBack`.
-#[derive(Clone, Copy, Debug)]
-pub enum DeviceWriteBack<'a> {
-    /// Nowhere: the weight is stored in the arithmetic's type, or rounded to nearest.
-    Nearest,
-    /// Into an f32 master copy.
-    Master(&'a Tensor),
-    /// Into a compensation of the weight's own type.
-    Kahan(&'a Tensor),
-    /// Into chance.
-    Stochastic {
-        /// Where the randomness starts. Every step of every slot draws its own.
-        seed: u64,
-    },
-}
-
-/// One parameter that has a gradient. All tensors are contiguous and on the optimizer's device; those that are written
-/// to are updated in place.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceParameter<'a> {
-    /// The parameter's index in the optimizer: below the number of slots, and in the list once.
-    pub slot: usize,
-    /// The index of its settings.
-    pub group: usize,
-    /// The parameter itself: f16, bf16, f32 or f64.
-    pub weights: &'a Tensor,
-    /// Its gradient, of any of these types.
-    pub grad: &'a Tensor,
-    /// How it keeps what its type cannot hold.
-    pub write_back: DeviceWriteBack<'a>,
-    /// The moments: f32, or f64 for f64 weights; as many as the rule has.
-    pub moments: [Option<&'a Tensor>; 2],
-}
-
 /// What a step does apart from its rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepSettings {
@@ -93,7 +54,7 @@ pub struct DeviceStep {
     slots: usize,
     launches: u32,
     /// `StepState` in `multi_tensor.cuh`.
-    state: CudaSlice<u64>,
+    state: Arc<CudaSlice<u64>>,
     steps: CudaSlice<u32>,
     overflowed: CudaSlice<u32>,
     counts: Option<CudaSlice<u64>>,
@@ -103,6 +64,9 @@ pub struct DeviceStep {
     params: Table,
     chunks: Table,
     groups: Table,
+    rates: Table,
+    /// The count of applied steps that the first rate is for, and how many there are.
+    window: (u32, u32),
     stats: Kernel,
     updates: HashMap<String, Kernel>,
 }
@@ -130,7 +94,7 @@ impl DeviceStep {
         Ok(Self {
             slots: steps.len(),
             launches: 0,
-            state: candle.alloc_zeros(4).map_err(device(OP))?,
+            state: Arc::new(candle.alloc_zeros(4).map_err(device(OP))?),
             steps: candle.clone_htod(&counts).map_err(device(OP))?,
             overflowed: candle.alloc_zeros(room).map_err(device(OP))?,
             counts: None,
@@ -140,6 +104,8 @@ impl DeviceStep {
             params: Table::new(candle),
             chunks: Table::new(candle),
             groups: Table::new(candle),
+            rates: Table::new(candle),
+            window: (0, 0),
             stats: Kernel::load(candle, STATS, "grad_stats")?,
             updates: HashMap::new(),
             candle: candle.clone(),
@@ -149,6 +115,31 @@ impl DeviceStep {
     /// What became of the steps, by the serial number that [`step`](Self::step) gave them.
     pub fn outcomes(&self) -> &Arc<Outcomes> {
         &self.outcomes
+    }
+
+    /// The step that has this serial number.
+    pub fn pending(&self, serial: u32) -> PendingStep {
+        PendingStep::new(&self.outcomes, serial, &self.state)
+    }
+
+    /// From the next step on, multiplies the learning rate of every group by `rates[n]` where `first + n` steps were applied
+    /// before it, as the device counts them from the making of `self`; a count outside of the table has its nearest rate.
+    /// No rates: by 1. Does not wait for the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Operand`] for more than 2^32 rates; [`Error::Device`] where the driver fails.
+    pub fn set_rates(&mut self, first: u32, rates: &[f64]) -> Result<()> {
+        let len = u32::try_from(rates.len()).map_err(|_| Error::Operand {
+            op: OP,
+            argument: "the rates",
+            expected: "fewer than 2^32".into(),
+            got: rates.len().to_string(),
+        })?;
+        let words: Vec<u64> = rates.iter().map(|rate| rate.to_bits()).collect();
+        self.rates.upload(&words)?;
+        self.window = (first, len);
+        Ok(())
     }
 
     /// Takes a step, or skips it where `scaler` is given and a gradient is infinite or NaN once unscaled. Does not wait
@@ -184,9 +175,11 @@ impl DeviceStep {
         let params = self.upload_params(parameters, &order)?;
         let words: Vec<u64> = groups.iter().flat_map(DeviceRule::words).collect();
         let groups = self.groups.upload(&words)?;
+        let rates = if self.window.1 == 0 { 0 } else { self.rates.address() };
+        let window = u64::from(self.window.0) | u64::from(self.window.1) << 32;
         let mut first = 0;
         for ((_, suffix), end) in WEIGHTS.iter().zip(ends) {
-            let args: [u64; 8] = [
+            let args: [u64; 10] = [
                 grads,
                 params,
                 chunk_list,
@@ -195,6 +188,8 @@ impl DeviceStep {
                 slice_address(&self.state, &self.candle.cuda_stream()),
                 settings.clip_value.unwrap_or(-1.0).to_bits(),
                 first as u64,
+                rates,
+                window,
             ];
             let blocks = (end - first) as u64;
             first = end;
@@ -378,75 +373,4 @@ impl DeviceStep {
         let all = self.candle.clone_dtoh(counts).map_err(device(OP))?;
         Ok(all.chunks_exact(3).take(self.slots).map(|c| [c[0], c[1], c[2]]).collect())
     }
-}
-
-fn check_tensors(p: &DeviceParameter<'_>, moments: usize) -> Result<()> {
-    let dtype = p.weights.dtype();
-    dtype_code(OP, dtype)?;
-    dtype_code(OP, p.grad.dtype())?;
-    let arithmetic = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
-    let narrow = dtype != arithmetic;
-    let fits = |argument, tensor: &Tensor, wanted: Option<DType>| {
-        let (expected, got) = (p.weights.elem_count(), tensor.elem_count());
-        if expected != got {
-            return Err(Error::LengthMismatch { op: OP, argument, expected, got });
-        }
-        match wanted.filter(|&wanted| wanted != tensor.dtype()) {
-            None => Ok(()),
-            Some(wanted) => {
-                let (expected, got) = (wanted.as_str().into(), tensor.dtype().as_str().into());
-                Err(Error::Operand { op: OP, argument, expected, got })
-            }
-        }
-    };
-    fits("grad", p.grad, None)?;
-    for nth in 0..2 {
-        match (nth < moments, p.moments[nth]) {
-            (true, Some(moment)) => fits("a moment", moment, Some(arithmetic))?,
-            (false, None) => {}
-            (wanted, _) => {
-                let count = |there: bool| if there { "a tensor" } else { "none" };
-                let (expected, got) = (count(wanted).into(), count(!wanted).into());
-                return Err(Error::Operand { op: OP, argument: "a moment", expected, got });
-            }
-        }
-    }
-    match p.write_back {
-        DeviceWriteBack::Nearest => Ok(()),
-        DeviceWriteBack::Master(master) if narrow => fits("a master", master, Some(arithmetic)),
-        DeviceWriteBack::Kahan(lost) if narrow => fits("a compensation", lost, Some(dtype)),
-        DeviceWriteBack::Stochastic { .. } if narrow => Ok(()),
-        _ => Err(Error::Operand {
-            op: OP,
-            argument: "the write-back",
-            expected: "Nearest for weights that hold every bit".into(),
-            got: format!("another one for {}", dtype.as_str()),
-        }),
-    }
-}
-
-/// The parameters, those of one type beside each other: each type has a kernel of its own.
-fn by_weight_type(parameters: &[DeviceParameter<'_>]) -> Vec<usize> {
-    let rank = |dtype| WEIGHTS.iter().position(|&(weights, _)| weights == dtype);
-    let mut order: Vec<usize> = (0..parameters.len()).collect();
-    order.sort_by_key(|&at| rank(parameters[at].weights.dtype()));
-    order
-}
-
-/// `Chunk`s in order.
-fn chunk_table(grads: &[(usize, &Tensor)]) -> Vec<u64> {
-    let of = |(tensor, (_, grad)): (usize, &(usize, &Tensor))| {
-        let n = grad.elem_count().div_ceil(CHUNK);
-        (0..n).map(move |index| tensor as u64 | (index as u64) << 32)
-    };
-    grads.iter().enumerate().flat_map(of).collect()
-}
-
-/// For each type of weights, where its chunks end.
-fn chunk_ends(parameters: &[DeviceParameter<'_>], order: &[usize]) -> [usize; 4] {
-    let rank = |dtype| WEIGHTS.iter().position(|&(weights, _)| weights == dtype);
-    WEIGHTS.map(|(last, _)| {
-        let up_to = |&&at: &&usize| rank(parameters[at].weights.dtype()) <= rank(last);
-        order.iter().filter(up_to).map(|&at| parameters[at].weights.elem_count().div_ceil(CHUNK)).sum()
-    })
 }

@@ -26,8 +26,17 @@ struct StepArgs {
     const StepState* state;
     double clip_value;    // negative: none
     uint64_t first_chunk; // of those whose weights have the kernel's type
+    const double* rates;  // by steps applied before, from `first_rate` on; null where the groups hold their whole rate
+    uint32_t first_rate, n_rates;
 };
-static_assert(sizeof(StepArgs) == 64, "");
+static_assert(sizeof(StepArgs) == 80, "");
+
+// What the groups' rates are multiplied by. Which step this is, the device alone knows: others may have been skipped.
+__device__ __forceinline__ double rate(const StepArgs& a) {
+    if (!a.rates) return 1.0;
+    int32_t at = int32_t(a.state->applied - 1 - a.first_rate);
+    return a.rates[min(uint32_t(max(at, 0)), a.n_rates - 1)];
+}
 
 template <typename C> struct Transform {
     C inv_scale, clip_coef, limit;
@@ -176,7 +185,11 @@ __device__ __forceinline__ void fused_step(const StepArgs& a) {
     const ParamDesc param = a.params[chunk.tensor];
     const uint32_t step = a.steps[grad.slot];
     __shared__ RuleOf<C> shared;
-    if (threadIdx.x == 0) shared = RuleOf<C>::prepare(static_cast<const Group*>(a.groups)[param.group], step);
+    if (threadIdx.x == 0) {
+        Group group = static_cast<const Group*>(a.groups)[param.group];
+        group.lr *= rate(a);
+        shared = RuleOf<C>::prepare(group, step);
+    }
     __syncthreads();
     const RuleOf<C> rule = shared;
     const Transform<C> transform = {C(a.state->inv_scale), C(a.state->clip_coef), C(a.clip_value), a.clip_value >= 0.0};

@@ -13,6 +13,8 @@
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+#[cfg(feature = "cuda")]
+mod operands;
 mod scalar;
 
 pub use scalar::fused_step_scalar;

@@ -7,7 +7,7 @@ pub(crate) const MODULE: Module = Module {
     ptx: include_str!(concat!(env!("OUT_DIR"), "/grad_stats.ptx")),
 };
 
-/// Bytes of one block's partial sum.
+/// Words of one block's partial sum.
 pub(crate) const PARTIAL_WORDS: usize = 2;
 
 /// `StatsArgs` in `grad_stats.cu`, word for word.

@@ -21,7 +21,7 @@ struct StatsArgs {
     StepState* state;
     const float* scale;
     ScalerState* scaler;
-    uint64_t* outcomes; // host memory: a ring of (serial, norm and found_inf)
+    uint64_t* outcomes; // host memory: a ring of (serial; norm, steps applied before, found_inf)
     double max_norm;    // negative: no clipping by norm
     uint32_t n_chunks, n_grads, ring, pad;
 };
@@ -86,12 +86,13 @@ template <typename G> __device__ void count(const G* grad, uint64_t start, uint6
 
 __device__ __forceinline__ float inverse(const float* scale) { return scale ? float(1.0 / double(*scale)) : 1.0f; }
 
-// Takes or skips the step, and tells the host. Only a scaler skips. As torch.nn.utils.clip_grad_norm_, clipping only ever shrinks.
+// Takes or skips the step, and tells the host. Only a scaler skips. As torch.nn.utils.clip_grad_norm_, clipping only ever
+// shrinks, and a NaN norm makes every gradient NaN: the comparison is the one that a NaN fails.
 __device__ void decide(const StatsArgs& a, Partial total) {
     StepState* s = a.state;
     double norm = sqrt(total.sum_squares);
     double coef = a.max_norm / (norm + 1e-6);
-    s->clip_coef = a.max_norm >= 0.0 && coef < 1.0 ? coef : 1.0;
+    s->clip_coef = a.max_norm < 0.0 || coef > 1.0 ? 1.0 : coef;
     s->inv_scale = inverse(a.scale);
     s->grad_norm = float(norm);
     s->found_inf = a.scaler && total.non_finite;
@@ -99,9 +100,11 @@ __device__ void decide(const StatsArgs& a, Partial total) {
     uint32_t serial = s->serial + 1;
     s->serial = serial;
     if (s->found_inf) a.scaler->found_inf = 1;
+    uint32_t before = s->applied;
+    s->applied = before + !s->found_inf;
     // The host polls the first word, so the second has to be there before it.
     volatile uint64_t* slot = a.outcomes + 2 * (serial % a.ring);
-    slot[1] = (uint64_t(__float_as_uint(s->grad_norm)) << 32) | s->found_inf;
+    slot[1] = (uint64_t(__float_as_uint(s->grad_norm)) << 32) | uint32_t(before << 1) | s->found_inf;
     __threadfence_system();
     slot[0] = serial;
 }

@@ -1,0 +1,172 @@
+//! Where candle's storage is opened on the CPU: tensors as the slices that kernels take. What a kernel writes is a
+//! `Vec`, which `Tensor::from_vec` takes over without a copy.
+
+use candle_core::backend::BackendStorage;
+#[cfg(feature = "cuda")]
+use candle_core::cuda_backend::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor};
+use half::{bf16, f16};
+
+use crate::kernels::cast::{cast_f64_bf16, cast_f64_f16};
+use crate::{Error, Floats, Result};
+
+/// Runs `f` on the elements of `tensors`, in the order of their shapes. A tensor that is not contiguous is copied first.
+///
+/// # Errors
+///
+/// [`Error::Operand`] for a tensor that is not on the CPU or not of f16, bf16, f32 or f64, with `op` as its name.
+pub fn with_floats<const N: usize, R>(
+    op: &'static str,
+    tensors: [&Tensor; N],
+    f: impl FnOnce([Floats<'_>; N]) -> R,
+) -> Result<R> {
+    with_list_of_floats(op, &tensors, |list| f(std::array::from_fn(|i| list[i])))
+}
+
+/// [`with_floats`] for a number of tensors that is known at run time only.
+///
+/// # Errors
+///
+/// As for [`with_floats`].
+pub fn with_list_of_floats<R>(
+    op: &'static str,
+    tensors: &[&Tensor],
+    f: impl FnOnce(&[Floats<'_>]) -> R,
+) -> Result<R> {
+    let operand = |expected: &str, got: String| Error::Operand {
+        op,
+        argument: "a tensor",
+        expected: expected.to_string(),
+        got,
+    };
+    let contiguous =
+        tensors.iter().map(|tensor| tensor.contiguous()).collect::<candle_core::Result<Vec<_>>>();
+    let contiguous = contiguous.map_err(candle(op))?;
+    let guards: Vec<_> = contiguous.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices = Vec::with_capacity(tensors.len());
+    for (storage, layout) in &guards {
+        let Storage::Cpu(storage) = &**storage else {
+            return Err(operand("on the CPU", "on another device".to_string()));
+        };
+        let Some(whole) = floats(storage) else {
+            return Err(operand("of f16, bf16, f32 or f64", format!("{:?}", storage_dtype(storage))));
+        };
+        let range = layout.contiguous_offsets().map(|(start, end)| start..end);
+        let slice = range.and_then(|range| whole.get(range));
+        slices.push(slice.ok_or_else(|| operand("contiguous", "strided".to_string()))?);
+    }
+    Ok(f(&slices))
+}
+
+/// `tensor` in another dtype, rounded once, on any device and with a gradient: candle's own cast of an f64 to 16 bits goes
+/// by way of an f32, and rounds twice.
+///
+/// # Errors
+///
+/// [`Error::Device`] where candle or the device fails.
+pub fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    let cast = match (tensor.dtype(), dtype) {
+        (DType::F64, DType::F16 | DType::BF16) => {
+            tensor.contiguous().and_then(|tensor| tensor.apply_op1(CastF64(dtype)))
+        }
+        _ => tensor.to_dtype(dtype),
+    };
+    cast.map_err(candle("cast"))
+}
+
+fn candle(op: &str) -> impl Fn(candle_core::Error) -> Error {
+    move |error| Error::Device { op: op.to_string(), message: error.to_string() }
+}
+
+/// From f64 to the 16-bit dtype. Its input is contiguous.
+struct CastF64(DType);
+
+impl CustomOp1 for CastF64 {
+    fn name(&self) -> &'static str {
+        "cast of f64"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (start, end) = layout.contiguous_offsets().unwrap_or_default();
+        let src = &storage.as_slice::<f64>()?[start..end];
+        let narrow = if self.0 == DType::F16 {
+            let mut dst = vec![f16::ZERO; src.len()];
+            cast_f64_f16(src, &mut dst).map_err(candle_core::Error::wrap)?;
+            CpuStorage::F16(dst)
+        } else {
+            let mut dst = vec![bf16::ZERO; src.len()];
+            cast_f64_bf16(src, &mut dst).map_err(candle_core::Error::wrap)?;
+            CpuStorage::BF16(dst)
+        };
+        Ok((narrow, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        let narrow = crate::kernels::cast::cuda::cast_f64(storage, layout, self.0);
+        Ok((narrow.map_err(candle_core::Error::wrap)?, layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(grad.to_dtype(DType::F64)?))
+    }
+}
+
+fn floats(storage: &CpuStorage) -> Option<Floats<'_>> {
+    match storage {
+        CpuStorage::F16(x) => Some(Floats::F16(x)),
+        CpuStorage::BF16(x) => Some(Floats::Bf16(x)),
+        CpuStorage::F32(x) => Some(Floats::F32(x)),
+        CpuStorage::F64(x) => Some(Floats::F64(x)),
+        _ => None,
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> DType {
+    BackendStorage::dtype(storage)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn a_view_is_read_in_the_order_of_its_shape() {
+        let x = Tensor::arange(0f32, 6., &Device::Cpu).unwrap().reshape((2, 3)).unwrap();
+        let read = |t: &Tensor| {
+            with_floats("test", [t], |[x]| match x {
+                Floats::F32(x) => x.to_vec(),
+                _ => Vec::new(),
+            })
+        };
+        assert_eq!(read(&x.t().unwrap()).unwrap(), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(read(&x.narrow(0, 1, 1).unwrap()).unwrap(), [3., 4., 5.]);
+    }
+
+    #[test]
+    fn integers_are_refused_by_name() {
+        let x = Tensor::zeros(3, DType::U32, &Device::Cpu).unwrap();
+        let error = with_floats("sum", [&x], |_| ()).unwrap_err().to_string();
+        assert!(error.contains("sum") && error.contains("U32"), "{error}");
+    }
+
+    /// 1 + 2^-11 + 2^-40 is a tie once it has been an f32.
+    #[test]
+    fn an_f64_reaches_sixteen_bits_in_one_rounding_and_has_a_gradient() {
+        let hair = 2f64.powi(-40);
+        for (dtype, spacing) in [(DType::F16, 2f64.powi(-10)), (DType::BF16, 2f64.powi(-7))] {
+            let above = 1.0 + spacing / 2.0 + hair;
+            let x = Var::new(&[[above, 3.0], [-above, 0.5]], &Device::Cpu).unwrap();
+            let y = cast(&x.t().unwrap(), dtype).unwrap();
+            let values = y.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+            assert_eq!(values, [[1.0 + spacing, -1.0 - spacing], [3.0, 0.5]]);
+            let grads = y.sum_all().unwrap().backward().unwrap();
+            assert_eq!(grads.get(&x).unwrap().to_vec2::<f64>().unwrap(), [[1.0; 2]; 2]);
+        }
+        let empty = Tensor::zeros((0, 2), DType::F64, &Device::Cpu).unwrap();
+        assert_eq!(cast(&empty, DType::F16).unwrap().dims(), [0, 2]);
+        assert_eq!(cast(&Tensor::new(2.5f32, &Device::Cpu).unwrap(), DType::U8).unwrap().dtype(), DType::U8);
+    }
+}

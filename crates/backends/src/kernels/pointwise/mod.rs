@@ -1,0 +1,210 @@
+//! Functions of single elements and of pairs of them, each with its derivative.
+//!
+//! Every element is computed in f64, whatever it is stored in, and rounded once: to nearest, ties to even. That puts f32
+//! and 16-bit results within one ULP of the exact value over the whole domain, subnormal ones included. In f64 the
+//! formulas are ones that neither cancel nor overflow before their result does, and the bounds are those of the table in
+//! `docs/numerics.md`. NaN gives NaN, except where a function is constant (`x⁰`) or its documentation says otherwise; an
+//! argument without a value, as the logarithm of −1, gives NaN. Zeros keep their sign wherever the function is odd.
+//!
+//! A gradient is the derivative at `x` times `grad`. Where a function is chosen piece by piece, so is its gradient:
+//! nothing is multiplied by 0 to be got rid of.
+//!
+//! Contract: the bounds in ULPs of `docs/numerics.md`. A GPU computes in f64, too, by the same formulas on its own library.
+
+mod forms;
+mod pair;
+mod power;
+mod rounded;
+mod table;
+#[cfg(feature = "candle")]
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+pub use pair::{Pair, pair_gradients, pair_values};
+pub use rounded::Rounded;
+#[cfg(feature = "candle")]
+pub use tensors::{gradient_of, gradients_of_pair, value_of, value_of_pair};
+
+use crate::{Error, Floats, Real, Result};
+use rayon::prelude::*;
+
+/// A function of one element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Function {
+    /// `|x|`, with derivative 0 at 0.
+    Abs,
+    /// The arccosine.
+    Acos,
+    /// `x + term`.
+    Add {
+        /// What is added.
+        term: f64,
+    },
+    /// The arcsine.
+    Asin,
+    /// The arctangent.
+    Atan,
+    /// `x` kept within `low..=high`, with derivative 1 at the ends and 0 at NaN.
+    Clamp {
+        /// The least value.
+        low: f64,
+        /// The largest value.
+        high: f64,
+    },
+    /// The cosine.
+    Cos,
+    /// The hyperbolic cosine.
+    Cosh,
+    /// `x / divisor`.
+    Divide {
+        /// What is divided by.
+        divisor: f64,
+    },
+    /// `x` where positive, `alpha · (exp(x) − 1)` elsewhere.
+    Elu {
+        /// The factor of the negative side.
+        alpha: f64,
+    },
+    /// The error function.
+    Erf,
+    /// The inverse of the error function.
+    Erfinv,
+    /// The exponential.
+    Exp,
+    /// `exp(x) − 1`.
+    Expm1,
+    /// `x · Φ(x)` with the normal distribution's Φ.
+    Gelu,
+    /// `x / (1 + exp(−2u))` with `u = √(2/π) (x + 0.044715 x³)`.
+    GeluTanh,
+    /// `min(max(x + 3, 0), 6) / 6`.
+    Hardsigmoid,
+    /// `x · hardsigmoid(x)`.
+    Hardswish,
+    /// `x` kept within `low..=high`, with derivative 0 at the ends and 1 at NaN.
+    Hardtanh {
+        /// The least value.
+        low: f64,
+        /// The largest value.
+        high: f64,
+    },
+    /// `x` where positive, `slope · x` elsewhere.
+    LeakyRelu {
+        /// The factor of the negative side.
+        slope: f64,
+    },
+    /// The natural logarithm.
+    Log,
+    /// The logarithm to base 10.
+    Log10,
+    /// `log(1 + x)`.
+    Log1p,
+    /// The logarithm to base 2.
+    Log2,
+    /// `x · tanh(log(1 + exp(x)))`.
+    Mish,
+    /// `−x`.
+    Neg,
+    /// `x` to the power of a number.
+    Power {
+        /// The exponent.
+        exponent: f64,
+    },
+    /// `1 / x`.
+    Reciprocal,
+    /// `max(x, 0)`, with derivative 0 at 0.
+    Relu,
+    /// `1 / √x`.
+    Rsqrt,
+    /// `x · factor`.
+    Scale {
+        /// What is multiplied by.
+        factor: f64,
+    },
+    /// `1 / (1 + exp(−x))`.
+    Sigmoid,
+    /// `x / (1 + exp(−x))`.
+    Silu,
+    /// The sine.
+    Sin,
+    /// The hyperbolic sine.
+    Sinh,
+    /// `log(1 + exp(x))`.
+    Softplus,
+    /// The square root.
+    Sqrt,
+    /// `x²`.
+    Square,
+    /// The tangent.
+    Tan,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// `function` of every element.
+pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
+    let function = function.rounded::<T>();
+    in_blocks(x.len(), |at, block| {
+        f64::load(T::floats(&x[at..at + block.len()]), block);
+        function.values(block);
+    })
+}
+
+/// The derivative of `function` at every element of `x`, times that of `grad`.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`].
+pub fn gradients<T: Rounded>(function: Function, x: &[T], grad: Floats<'_>) -> Result<Vec<T>> {
+    check_length("grad", x.len(), grad.len())?;
+    let function = function.rounded::<T>();
+    Ok(in_blocks(x.len(), |at, block| {
+        let mut wide = [0.; BLOCK];
+        let wide = &mut wide[..block.len()];
+        f64::load(T::floats(&x[at..at + block.len()]), wide);
+        load(grad, at, block);
+        function.gradients(wide, block);
+    }))
+}
+
+/// Elements that are widened at a time: they stay in the first-level cache.
+const BLOCK: usize = 256;
+/// Elements per task. What is shorter than a few of them is not worth another thread.
+const CHUNK: usize = 32 * BLOCK;
+
+/// `len` elements, a block at a time: `compute` fills the block that starts at an index. Which thread does it changes
+/// nothing.
+fn in_blocks<T: Rounded>(len: usize, compute: impl Fn(usize, &mut [f64]) + Sync) -> Vec<T> {
+    let mut out = vec![T::default(); len];
+    let chunk = |(index, out): (usize, &mut [T])| {
+        let mut wide = [0.; BLOCK];
+        for (at, out) in out.chunks_mut(BLOCK).enumerate() {
+            let wide = &mut wide[..out.len()];
+            compute(index * CHUNK + at * BLOCK, wide);
+            T::round(wide, out);
+        }
+    };
+    match len > 4 * CHUNK {
+        true => out.par_chunks_mut(CHUNK).enumerate().for_each(chunk),
+        false => out.chunks_mut(CHUNK).enumerate().for_each(chunk),
+    }
+    out
+}
+
+/// As many elements as `block` has, from an index on.
+fn load(from: Floats<'_>, at: usize, block: &mut [f64]) {
+    let part = from.get(at..at + block.len()).expect("lengths were checked");
+    f64::load(part, block);
+}
+
+fn check_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {
+    match expected == got {
+        true => Ok(()),
+        false => Err(Error::LengthMismatch { op: "pointwise", argument, expected, got }),
+    }
+}

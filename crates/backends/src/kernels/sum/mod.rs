@@ -1,0 +1,249 @@
+//! Sums along one axis of a block of numbers `[outer, reduced, inner]`: of the values, or of their squares.
+//!
+//! `out[o, i] = Σ_r f(x[o, r, i])`. Terms of f16, bf16 and f32 are exact in f64 (squares, too) and are added in f64; those of
+//! f64 are added with what each addition loses beside the sum. Nothing is rounded to a narrower type: that is the caller's
+//! to do, once. Over nothing the sum is 0; infinities and NaN come out as plain addition has them.
+//!
+//! Contract: with `n` terms `t`, off by at most `n · 2⁻⁵³ · Σ|t|` for the narrower types, and by `2⁻⁵² · |Σt| + n² · 2⁻¹⁰⁶ · Σ|t|`
+//! for f64. Chunks have a fixed size, so the result does not depend on the number of threads; the devices differ in the order.
+//!
+//! # Source
+//!
+//! Neumaier, Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen, 1974, with Knuth's branch-free sum.
+
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod scalar;
+
+pub use scalar::sum_scalar;
+
+use crate::{Element, Error, Floats, Real, Result};
+use rayon::prelude::*;
+
+/// What is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// The values.
+    Value,
+    /// Their squares.
+    Square,
+}
+
+impl Term {
+    #[inline(always)]
+    fn of(self, x: f64) -> f64 {
+        match self {
+            Self::Value => x,
+            Self::Square => x * x,
+        }
+    }
+}
+
+/// How a buffer is seen: the middle axis is summed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axes {
+    /// What stands before the axis.
+    pub outer: usize,
+    /// The length of the axis.
+    pub reduced: usize,
+    /// What stands after it.
+    pub inner: usize,
+}
+
+impl Axes {
+    fn len(self) -> Option<usize> {
+        self.outer.checked_mul(self.reduced)?.checked_mul(self.inner)
+    }
+
+    fn check(self, len: usize) -> Result<()> {
+        match self.len() {
+            Some(expected) if expected == len => Ok(()),
+            expected => Err(Error::LengthMismatch {
+                op: "sum",
+                argument: "the buffer",
+                expected: expected.unwrap_or(usize::MAX),
+                got: len,
+            }),
+        }
+    }
+}
+
+/// Terms per task along the reduced axis where it is contiguous.
+const CHUNK: usize = 16 * 1024;
+/// Rows per task, and columns, where it is not.
+const ROWS: usize = 1024;
+const COLUMNS: usize = 1024;
+/// Elements that are worth another thread.
+const PARALLEL: usize = 32 * 1024;
+/// Independent sums along a contiguous axis, for the vector unit.
+const LANES: usize = 8;
+/// Elements widened at once, so that they stay in the first-level cache.
+const BLOCK: usize = 512;
+
+/// The sums, `[outer, inner]`.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`] where the axes do not multiply to the buffer's length.
+pub fn sum(x: Floats<'_>, axes: Axes, term: Term) -> Result<Vec<f64>> {
+    axes.check(x.len())?;
+    Ok(match x {
+        Floats::F16(x) => sums::<_, f32, Plain>(x, axes, term),
+        Floats::Bf16(x) => sums::<_, f32, Plain>(x, axes, term),
+        Floats::F32(x) => sums::<_, f32, Plain>(x, axes, term),
+        Floats::F64(x) => sums::<_, f64, Compensated>(x, axes, term),
+    })
+}
+
+/// A sum in progress.
+pub(crate) trait Accumulator: Copy + Default + Send {
+    fn add(&mut self, x: f64);
+    fn merge(&mut self, other: Self);
+    fn value(self) -> f64;
+}
+
+/// Terms that are exact in f64 lose nothing that matters.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Plain(f64);
+
+impl Accumulator for Plain {
+    #[inline(always)]
+    fn add(&mut self, x: f64) {
+        self.0 += x;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+
+    fn value(self) -> f64 {
+        self.0
+    }
+}
+
+/// A sum and what its additions have lost.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Compensated {
+    sum: f64,
+    lost: f64,
+}
+
+impl Accumulator for Compensated {
+    #[inline(always)]
+    fn add(&mut self, x: f64) {
+        let sum = self.sum + x;
+        let kept = sum - self.sum;
+        self.lost += (self.sum - (sum - kept)) + (x - kept);
+        self.sum = sum;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
+    /// What an infinite sum has lost is NaN, and means nothing.
+    fn value(self) -> f64 {
+        if self.sum.is_finite() { self.sum + self.lost } else { self.sum }
+    }
+}
+
+fn sums<T: Element, W: Real, A: Accumulator>(x: &[T], axes: Axes, term: Term) -> Vec<f64> {
+    let Axes { outer, reduced, inner } = axes;
+    if outer * inner == 0 || reduced == 0 {
+        return vec![0.; outer * inner];
+    }
+    let totals: Vec<A> = if inner == 1 {
+        along_rows::<T, W, A>(x, reduced, term)
+    } else {
+        let (slab, columns) = (reduced * inner, |slab: &[T]| down_columns::<T, W, A>(slab, inner, term));
+        if x.len() >= PARALLEL && slab < PARALLEL {
+            let slabs = x.par_chunks_exact(slab).with_min_len(PARALLEL.div_ceil(2 * slab));
+            slabs.flat_map_iter(columns).collect()
+        } else {
+            x.chunks_exact(slab).flat_map(columns).collect()
+        }
+    };
+    totals.into_iter().map(A::value).collect()
+}
+
+/// The sum of each run of `reduced` elements.
+fn along_rows<T: Element, W: Real, A: Accumulator>(x: &[T], reduced: usize, term: Term) -> Vec<A> {
+    let row = |row: &[T]| merged(row.chunks(CHUNK).map(|chunk| run::<T, W, A>(chunk, term)));
+    if x.len() < PARALLEL {
+        return x.chunks_exact(reduced).map(row).collect();
+    }
+    if reduced <= CHUNK {
+        let rows = x.par_chunks_exact(reduced).with_min_len(PARALLEL.div_ceil(2 * reduced));
+        return rows.map(row).collect();
+    }
+    let chunked = |row: &[T]| {
+        let parts: Vec<A> = row.par_chunks(CHUNK).map(|chunk| run::<T, W, A>(chunk, term)).collect();
+        merged(parts.into_iter())
+    };
+    x.chunks_exact(reduced).map(chunked).collect()
+}
+
+fn merged<A: Accumulator>(parts: impl Iterator<Item = A>) -> A {
+    parts.fold(A::default(), |mut all, part| {
+        all.merge(part);
+        all
+    })
+}
+
+/// The sum of one chunk.
+fn run<T: Element, W: Real, A: Accumulator>(chunk: &[T], term: Term) -> A {
+    let mut lanes = [A::default(); LANES];
+    let mut buffer = [W::ZERO; BLOCK];
+    for block in chunk.chunks(BLOCK) {
+        let values = &mut buffer[..block.len()];
+        W::load(T::floats(block), values);
+        let mut groups = values.chunks_exact(LANES);
+        for group in &mut groups {
+            for (lane, &x) in lanes.iter_mut().zip(group) {
+                lane.add(term.of(x.to_f64()));
+            }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(groups.remainder()) {
+            lane.add(term.of(x.to_f64()));
+        }
+    }
+    merged(lanes.into_iter())
+}
+
+/// The sum of each column of rows of `inner` elements.
+fn down_columns<T: Element, W: Real, A: Accumulator>(slab: &[T], inner: usize, term: Term) -> Vec<A> {
+    // One column block of one chunk of rows.
+    let tile = |rows: &[T], from: usize| {
+        let width = COLUMNS.min(inner - from);
+        let mut totals = vec![A::default(); width];
+        let mut buffer = [W::ZERO; COLUMNS];
+        for row in rows.chunks_exact(inner) {
+            let values = &mut buffer[..width];
+            W::load(T::floats(&row[from..from + width]), values);
+            for (total, &x) in totals.iter_mut().zip(&*values) {
+                total.add(term.of(x.to_f64()));
+            }
+        }
+        totals
+    };
+    let chunk =
+        |rows: &[T]| -> Vec<A> { (0..inner).step_by(COLUMNS).flat_map(|from| tile(rows, from)).collect() };
+    if slab.len() < PARALLEL {
+        return slab.chunks(ROWS * inner).map(chunk).reduce(add_rows).unwrap_or_default();
+    }
+    if slab.len() <= ROWS * inner {
+        let blocks: Vec<usize> = (0..inner).step_by(COLUMNS).collect();
+        return blocks.into_par_iter().flat_map_iter(|from| tile(slab, from)).collect();
+    }
+    let parts: Vec<Vec<A>> = slab.par_chunks(ROWS * inner).map(chunk).collect();
+    parts.into_iter().reduce(add_rows).unwrap_or_default()
+}
+
+fn add_rows<A: Accumulator>(mut all: Vec<A>, row: Vec<A>) -> Vec<A> {
+    all.iter_mut().zip(row).for_each(|(total, part)| total.merge(part));
+    all
+}
+
+#[cfg(test)]
+mod tests;

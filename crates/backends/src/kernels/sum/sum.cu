@@ -1,0 +1,101 @@
+// Sums along the middle axis of [outer, reduced, inner], in f64: of the values or of their squares.
+//
+// One launch takes at most `rows` terms into each of its sums; the host launches again on the partial sums until one is
+// left. No atomics: every sum is folded in an order that its place decides.
+#include "multi_tensor.cuh"
+
+struct SumArgs {
+    const void* x;
+    double* out;        // [outer, chunks, inner]
+    uint64_t reduced, inner;
+    uint64_t chunks, rows; // chunks per outer index, and the terms of one
+    uint64_t tiles;     // of columns, per chunk
+    uint64_t blocks;    // in all: more than a grid may have are walked
+    uint32_t dtype, square;
+};
+static_assert(sizeof(SumArgs) == 72, "");
+
+// A sum and what its additions have lost. Terms of the narrower types lose nothing that matters in f64.
+template <bool EXACT> struct Sum {
+    double sum = 0.0, lost = 0.0;
+    __device__ __forceinline__ void add(double x) {
+        double next = sum + x;
+        if constexpr (EXACT) {
+            double kept = next - sum;
+            lost += (sum - (next - kept)) + (x - kept);
+        }
+        sum = next;
+    }
+    __device__ __forceinline__ void merge(double other, double other_lost) {
+        add(other);
+        if constexpr (EXACT) lost += other_lost;
+    }
+    __device__ __forceinline__ double value() const { return EXACT && isfinite(sum) ? sum + lost : sum; }
+};
+
+template <typename T> __device__ __forceinline__ double term(T x, bool square) {
+    double v = convert<double>(x);
+    return square ? v * v : v;
+}
+template <> __device__ __forceinline__ double term(__half x, bool square) { return term(__half2float(x), square); }
+template <> __device__ __forceinline__ double term(__nv_bfloat16 x, bool square) { return term(__bfloat162float(x), square); }
+
+// The fold over the block, valid in thread 0.
+template <bool EXACT> __device__ Sum<EXACT> fold(Sum<EXACT> mine) {
+    __shared__ Sum<EXACT> warps[BLOCK / 32];
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1)
+        mine.merge(__shfl_down_sync(0xffffffffu, mine.sum, step), __shfl_down_sync(0xffffffffu, mine.lost, step));
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = mine;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int w = 1; w < BLOCK / 32; ++w) mine.merge(warps[w].sum, warps[w].lost);
+    return mine;
+}
+
+// inner == 1: a block for each chunk of a row.
+template <bool EXACT, typename T> __device__ void rows(const SumArgs& a, const T* x) {
+    for (uint64_t block = blockIdx.x; block < a.blocks; block += gridDim.x) {
+        uint64_t row = block / a.chunks, from = block % a.chunks * a.rows;
+        uint64_t to = min(from + a.rows, a.reduced);
+        const T* start = x + row * a.reduced;
+        Sum<EXACT> mine;
+        for (uint64_t i = from + threadIdx.x; i < to; i += BLOCK) mine.add(term(start[i], a.square));
+        mine = fold<EXACT>(mine);
+        if (threadIdx.x == 0) a.out[block] = mine.value();
+    }
+}
+
+// inner > 1: a block of 32 columns by 8 rows at a time for each tile of a chunk.
+template <bool EXACT, typename T> __device__ void columns(const SumArgs& a, const T* x) {
+    constexpr int WIDE = 32, DEEP = BLOCK / WIDE;
+    __shared__ Sum<EXACT> tile[DEEP][WIDE];
+    const uint32_t lane = threadIdx.x % WIDE, depth = threadIdx.x / WIDE;
+    for (uint64_t block = blockIdx.x; block < a.blocks; block += gridDim.x) {
+        uint64_t column = block % a.tiles * WIDE + lane, chunk = block / a.tiles;
+        uint64_t outer = chunk / a.chunks, from = chunk % a.chunks * a.rows;
+        uint64_t to = min(from + a.rows, a.reduced);
+        Sum<EXACT> mine;
+        if (column < a.inner)
+            for (uint64_t r = from + depth; r < to; r += DEEP)
+                mine.add(term(x[(outer * a.reduced + r) * a.inner + column], a.square));
+        __syncthreads();
+        tile[depth][lane] = mine;
+        __syncthreads();
+        if (depth == 0 && column < a.inner) {
+            for (int d = 1; d < DEEP; ++d) mine.merge(tile[d][lane].sum, tile[d][lane].lost);
+            a.out[chunk * a.inner + column] = mine.value();
+        }
+    }
+}
+
+template <typename T> __device__ __forceinline__ void sum(const SumArgs& a, const T* x) {
+    constexpr bool EXACT = std::is_same_v<T, double>;
+    if (a.inner == 1) rows<EXACT>(a, x);
+    else columns<EXACT>(a, x);
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) sum(const __grid_constant__ SumArgs a) {
+    typed(a.x, a.dtype, [&](auto* x) { sum(a, x); });
+}
