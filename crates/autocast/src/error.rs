@@ -67,6 +67,9 @@ pub enum Error {
     /// A precision that the accelerator does not run.
     #[error(transparent)]
     UnsupportedPrecision(#[from] precision_types::UnsupportedPrecision),
+    /// A kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] backends::Error),
     /// candle refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -1,7 +1,8 @@
 //! Autocast for candle: inside a region, each op runs in the dtype that PyTorch would choose for it.
 //!
 //! - [`OpTable`] says which dtype that is, as data that can be read and changed.
-//! - [`Autocast`] is the region, entered by guard or closure; [`no_grad`] runs ops without recording a graph.
+//! - [`Autocast`] is the region, entered by guard or closure; [`no_grad`] runs ops without recording a graph, and
+//!   [`with_mode`] says whether layers train or are used.
 //! - [`ops`] are differentiable functions that follow the region, [`nn`] layers made of them, and [`cast_inputs`] lets an op
 //!   of your own take part.
 //! - [`backward`] differentiates graphs of any depth, and [`ComplexTensor`] is complex64 or complex128.
@@ -30,19 +31,22 @@
 //! ```
 
 mod backward;
+mod buffers;
 mod cache;
 mod complex;
 mod error;
 pub mod nn;
 pub mod ops;
 mod prepare;
+pub mod random;
 mod region;
 mod table;
 
 pub use backward::{backward, deep_stack};
+pub use buffers::{BufferUpdate, defer_buffers};
 pub use cache::{CachePolicy, CacheStats, parameters_changed};
 pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
-pub use prepare::{cast_inputs, cast_slice};
-pub use region::{Autocast, RegionGuard, cache_stats, no_grad};
+pub use prepare::{cast_inputs, cast_slice, cast_to};
+pub use region::{Autocast, Mode, RegionGuard, cache_stats, fast_ops, mode, no_grad, with_mode};
 pub use table::{CastRule, OpTable};

@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 use crate::{
     Error, Result,
     cache::CastCache,
+    ops::empty::without_gradient,
     region::{self, Active, GradMode},
     table::Input,
 };
@@ -39,6 +40,9 @@ pub fn cast_slice(op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let seen: Vec<Input> =
         inputs.iter().map(|t| Input { dtype: t.dtype(), on_device: region.covers(t.device()) }).collect();
     let dtypes = region.table().cast_dtypes(op, region.fast_dtype(), &seen)?;
+    if dtypes.contains(&region.fast_dtype()) {
+        region::count_fast_op();
+    }
     inputs.iter().zip(dtypes).map(|(&tensor, dtype)| cast(tensor, dtype, grad_mode, &region)).collect()
 }
 
@@ -46,12 +50,33 @@ fn cast(tensor: &Tensor, dtype: DType, grad_mode: GradMode, region: &Active) -> 
     if tensor.dtype() == dtype {
         return Ok(recorded(tensor, grad_mode));
     }
-    let cast = || Ok(recorded(tensor, grad_mode).to_dtype(dtype)?);
+    let cast = || Ok(retyped(&recorded(tensor, grad_mode), dtype)?);
     if dtype == region.fast_dtype() && CastCache::takes(tensor) {
         region::with_cache(|cache| cache.get_or_cast(tensor, dtype, grad_mode, region.cache_policy(), cast))
     } else {
         cast()
     }
+}
+
+/// `tensor` in another dtype, rounded once and with a gradient. candle's own cast of an f64 to 16 bits rounds twice.
+///
+/// # Errors
+///
+/// When the device has no memory left.
+pub fn cast_to(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    match tensor.elem_count() {
+        0 => Ok(retyped(tensor, dtype)?),
+        _ => Ok(backends::bridge::cast(tensor, dtype)?),
+    }
+}
+
+/// `tensor` in another dtype, in the graph, as `to_dtype`, which on a GPU fails for a tensor without elements.
+pub(crate) fn retyped(tensor: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
+    if tensor.elem_count() > 0 || tensor.dtype() == dtype {
+        return tensor.to_dtype(dtype);
+    }
+    let empty = Tensor::zeros(tensor.shape(), dtype, tensor.device())?;
+    Ok(without_gradient("to_dtype", &[tensor], empty)?)
 }
 
 /// The tensor as an op may use it: without its history where no graph is recorded.
@@ -74,7 +99,7 @@ pub(crate) fn accumulation_dtype(dtype: DType) -> DType {
 
 /// `tensor` in its [`accumulation_dtype`].
 pub(crate) fn widen(tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.to_dtype(accumulation_dtype(tensor.dtype()))?)
+    Ok(retyped(tensor, accumulation_dtype(tensor.dtype()))?)
 }
 
 /// The dtypes that ops on real numbers work in.
@@ -97,13 +122,21 @@ pub(crate) fn check_float(op: &str, x: &Tensor) -> Result<()> {
     }
 }
 
+/// An error if `tensor` waits for a gradient that `op` does not define.
+pub(crate) fn check_constant(op: &str, argument: &str, tensor: &Tensor) -> Result<()> {
+    match tensor.track_op() {
+        true => Err(Error::argument(op, argument, "a tensor in a graph", "a constant: detach it")),
+        false => Ok(()),
+    }
+}
+
 /// [`cast_slice`], and each of them in the dtype that all promote to.
 pub(crate) fn promoted_slice(op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let inputs = cast_slice(op, inputs)?;
     let dtypes = inputs.iter().map(Tensor::dtype).collect::<Vec<_>>();
     let Some((&first, rest)) = dtypes.split_first() else { return Ok(inputs) };
     let dtype = rest.iter().try_fold(first, |a, &b| promote_types(a, b))?;
-    Ok(inputs.iter().map(|t| t.to_dtype(dtype)).collect::<candle_core::Result<_>>()?)
+    Ok(inputs.iter().map(|t| retyped(t, dtype)).collect::<candle_core::Result<_>>()?)
 }
 
 /// The dtype of `a ∘ b` where an op promotes as PyTorch does: the wider float; f32 for f16 with bf16; the float where

@@ -1,5 +1,5 @@
-//! The region: which table and fast dtype hold on this thread, and whether gradients are recorded. Casting by it is for
-//! [`crate::prepare`], keeping casts for [`crate::cache`].
+//! The region: which table and fast dtype hold on this thread, whether gradients are recorded, and whether layers train.
+//! Casting by it is for [`crate::prepare`], keeping casts for [`crate::cache`].
 
 use std::{cell::RefCell, marker::PhantomData, sync::Arc};
 
@@ -107,6 +107,7 @@ impl Autocast {
         let id = THREAD.with_borrow_mut(|thread| {
             if thread.regions.is_empty() {
                 thread.cache.start();
+                thread.fast_ops = 0;
             }
             thread.last_id += 1;
             thread.regions.push((thread.last_id, self.settings.clone()));
@@ -147,20 +148,75 @@ impl Drop for RegionGuard {
 ///
 /// Casts of parameters that are made here are kept apart from those that carry gradients.
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore;
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            THREAD.with_borrow_mut(|thread| thread.no_grad_depth -= 1);
-        }
-    }
-    THREAD.with_borrow_mut(|thread| thread.no_grad_depth += 1);
-    let _restore = Restore;
+    let _restore = Restore::new(|thread| &mut thread.grad_mode, GradMode::Off);
     f()
+}
+
+/// Whether layers train or are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// Dropout drops, and BatchNorm normalises with its batch's statistics and moves the running ones.
+    #[default]
+    Train,
+    /// Dropout drops nothing, BatchNorm normalises with the running statistics, and nothing is written to a model.
+    Evaluate,
+}
+
+/// Runs `f` in `mode`, which holds on this thread until `f` ends.
+///
+/// `forward_by_mode` of [`nn::Dropout`](crate::nn::Dropout) and [`nn::BatchNorm`](crate::nn::BatchNorm) follows it. Where
+/// a layer is told itself whether it trains, by `forward_train` or a `train` argument, that wins; but running statistics
+/// move in [`Mode::Train`] alone.
+///
+/// ```
+/// use autocast::{Mode, mode, with_mode};
+///
+/// assert_eq!(mode(), Mode::Train);
+/// assert_eq!(with_mode(Mode::Evaluate, mode), Mode::Evaluate);
+/// ```
+pub fn with_mode<R>(mode: Mode, f: impl FnOnce() -> R) -> R {
+    let _restore = Restore::new(|thread| &mut thread.mode, mode);
+    f()
+}
+
+/// The mode that holds on this thread; [`Mode::Train`] where none was set.
+pub fn mode() -> Mode {
+    THREAD.with_borrow(|thread| thread.mode)
+}
+
+/// Sets a part of the thread's state, and puts back what it was when dropped, also where `f` panics.
+struct Restore<T: Copy> {
+    place: fn(&mut Thread) -> &mut T,
+    before: T,
+}
+
+impl<T: Copy> Restore<T> {
+    fn new(place: fn(&mut Thread) -> &mut T, value: T) -> Self {
+        let before = THREAD.with_borrow_mut(|thread| std::mem::replace(place(thread), value));
+        Self { place, before }
+    }
+}
+
+impl<T: Copy> Drop for Restore<T> {
+    fn drop(&mut self) {
+        THREAD.with_borrow_mut(|thread| *(self.place)(thread) = self.before);
+    }
 }
 
 /// What the cast cache has done on this thread since the outermost region was entered.
 pub fn cache_stats() -> CacheStats {
     THREAD.with_borrow(|thread| thread.cache.stats())
+}
+
+/// How many ops took their inputs in the fast dtype since the outermost region was entered on this thread. Zero after a
+/// step means that no op of the step followed the region.
+pub fn fast_ops() -> usize {
+    THREAD.with_borrow(|thread| thread.fast_ops)
+}
+
+/// Notes an op that takes its inputs in the fast dtype.
+pub(crate) fn count_fast_op() {
+    THREAD.with_borrow_mut(|thread| thread.fast_ops += 1);
 }
 
 /// What this thread's ops have to follow.
@@ -169,7 +225,9 @@ struct Thread {
     /// Innermost last, each with its guard's id.
     regions: Vec<(u64, Arc<Settings>)>,
     last_id: u64,
-    no_grad_depth: usize,
+    grad_mode: GradMode,
+    mode: Mode,
+    fast_ops: usize,
     cache: CastCache,
 }
 
@@ -178,8 +236,9 @@ thread_local! {
 }
 
 /// Whether a graph is being recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) enum GradMode {
+    #[default]
     Record,
     Off,
 }
@@ -214,8 +273,7 @@ impl Active {
 pub(crate) fn current() -> (Option<Active>, GradMode) {
     THREAD.with_borrow(|thread| {
         let innermost = thread.regions.last().filter(|(_, settings)| settings.state == State::Enabled);
-        let grad_mode = if thread.no_grad_depth == 0 { GradMode::Record } else { GradMode::Off };
-        (innermost.map(|(_, settings)| Active(settings.clone())), grad_mode)
+        (innermost.map(|(_, settings)| Active(settings.clone())), thread.grad_mode)
     })
 }
 

@@ -7,8 +7,8 @@ mod common;
 use autocast::ops::{
     AttentionDropout, AttentionMask, AttentionOptions, DropoutSeed, scaled_dot_product_attention,
 };
-use autocast::{Error, Result};
-use candle_core::{D, DType, Device, Tensor};
+use autocast::{Error, Result, ops};
+use candle_core::{D, DType, Device, Tensor, Var};
 use common::functions::{check_close, check_gradients, to_f64, value_and_gradients, values};
 use proptest::prelude::*;
 
@@ -203,5 +203,91 @@ proptest! {
             sdpa(&turned, &options)
         };
         check_gradients("attention", &run, &[of(queries, width, 1), of(keys, width, 2), of(keys, out, 3)]);
+    }
+}
+
+/// Values of 3 queries and keys of width 2, in which key 2 is hidden from queries 0 and 1 and seen by nobody else.
+fn hidden_key_masks() -> Vec<(&'static str, AttentionOptions)> {
+    let inf = f32::NEG_INFINITY;
+    let seen = Tensor::new(&[[1u8, 0, 0], [1, 1, 0], [0, 0, 0]], &Device::Cpu).unwrap();
+    let add = Tensor::new(&[[0f32, inf, inf], [0., 0.5, inf], [inf, inf, inf]], &Device::Cpu).unwrap();
+    let trained = Var::from_tensor(&add).unwrap().into_inner();
+    let with = |mask| AttentionOptions { mask, ..Default::default() };
+    vec![
+        ("boolean", with(AttentionMask::Boolean(seen))),
+        ("additive", with(AttentionMask::Additive(add))),
+        ("trained", with(AttentionMask::Additive(trained))),
+        ("causal", AttentionOptions::causal()),
+    ]
+}
+
+/// The output for the first two queries and all gradients of its sum, of which those of the mask are last.
+fn first_two(x: &[Tensor], options: &AttentionOptions) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let vars: Vec<Var> = x.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+    let out = ops::scaled_dot_product_attention(&vars[0], &vars[1], &vars[2], options).unwrap();
+    let weights = Tensor::new(&[[1f32, 2.], [3., -1.]], &Device::Cpu).unwrap();
+    let out = out.narrow(0, 0, 2).unwrap();
+    let grads = autocast::backward(ops::sum_all(&ops::mul(&out, &weights).unwrap()).unwrap()).unwrap();
+    let mut all: Vec<Vec<f64>> = vars.iter().map(|v| to_f64(grads.get(v).unwrap())).collect();
+    if let AttentionMask::Additive(mask) = &options.mask {
+        all.extend(grads.get(mask).map(to_f64));
+    }
+    (to_f64(&out), all)
+}
+
+#[test]
+fn what_a_hidden_key_or_value_holds_does_not_matter() {
+    for dtype in [DType::F32, DType::BF16] {
+        let plain: Vec<Tensor> = (0..3).map(|i| values(&[3, 2], 40 + i).to_dtype(dtype).unwrap()).collect();
+        for (name, options) in hidden_key_masks() {
+            let want = first_two(&plain, &options);
+            assert!(want.1.iter().flatten().all(|g| g.is_finite()), "{name}");
+            for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                // The hidden key, its value, both; the row of index 2 of each.
+                for which in [&[1usize][..], &[2], &[1, 2]] {
+                    let mut x = plain.clone();
+                    for &i in which {
+                        let row = Tensor::full(odd, (1, 2), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                        x[i] = Tensor::cat(&[&plain[i].narrow(0, 0, 2).unwrap(), &row], 0).unwrap();
+                    }
+                    let got = first_two(&x, &options);
+                    // The third query of the causal mask sees it all, but its gradient is 0 here, and 0 times that NaN.
+                    match name {
+                        "causal" => assert_eq!(got.0, want.0, "{name} {dtype:?} {odd} {which:?}"),
+                        _ => assert_eq!(got, want, "{name} {dtype:?} {odd} {which:?}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_visible_value_holds_is_told() {
+    for (dtype, odd) in [(DType::F32, f32::NAN), (DType::F32, f32::INFINITY), (DType::BF16, f32::NAN)] {
+        let x = Tensor::ones((3, 2), dtype, &Device::Cpu).unwrap();
+        let v =
+            Tensor::new(&[[1f32, 1.], [odd, 1.], [1., 1.]], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        let out = ops::scaled_dot_product_attention(&x, &x, &v, &AttentionOptions::causal()).unwrap();
+        let finite: Vec<bool> = to_f64(&out).iter().map(|v| v.is_finite()).collect();
+        assert_eq!(finite, [true, true, false, true, false, true], "{dtype:?} {odd}");
+    }
+}
+
+#[test]
+fn an_odd_gradient_of_a_query_stays_with_the_keys_that_it_sees() {
+    let vars: Vec<Var> = (0..3).map(|i| Var::from_tensor(&values(&[3, 2], 50 + i)).unwrap()).collect();
+    let vars: Vec<Var> =
+        vars.iter().map(|v| Var::from_tensor(&v.to_dtype(DType::F32).unwrap()).unwrap()).collect();
+    let out = ops::scaled_dot_product_attention(&vars[0], &vars[1], &vars[2], &AttentionOptions::causal());
+    let weights = Tensor::new(&[[1f32, 1.], [f32::NAN, 1.], [1., 1.]], &Device::Cpu).unwrap();
+    let loss = ops::sum_all(&ops::mul(&out.unwrap(), &weights).unwrap()).unwrap();
+    let grads = autocast::backward(loss).unwrap();
+    for (at, var) in vars.iter().enumerate() {
+        let grad = to_f64(grads.get(var).unwrap());
+        // Query 1 sees keys 0 and 1.
+        let own = if at == 0 { &grad[..2] } else { &grad[4..] };
+        assert!(own.iter().all(|g| g.is_finite()), "{at}: {grad:?}");
+        assert!(grad[2].is_nan(), "{at}: {grad:?}");
     }
 }

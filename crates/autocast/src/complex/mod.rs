@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder};
 use precision_types::ComplexDType;
 
+use crate::ops::reduce::summed;
 use crate::{
     Error, Result,
     prepare::{promote_types, recorded, same_dtype},
@@ -158,7 +159,8 @@ impl ComplexTensor {
     ///
     /// Where candle refuses.
     pub fn sum_all(&self) -> Result<Self> {
-        self.each(Tensor::sum_all)
+        let all = |part: &Tensor| Ok(summed("sum", part, (0..part.rank()).collect())?);
+        self.each(all)
     }
 
     /// `f` of each part.

@@ -5,8 +5,11 @@
 use candle_core::{D, Module, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::{self, AttentionOptions};
-use crate::{Error, Result};
+use crate::ops::size::check_size;
+use crate::ops::{self, AttentionDropout, AttentionOptions};
+use crate::{Error, Mode, Result, mode};
+
+const OP: &str = "multi_head_attention";
 
 /// Whether the projections of a [`MultiHeadAttention`] have biases, and how it attends when it is called as a
 /// [`Module`].
@@ -14,7 +17,8 @@ use crate::{Error, Result};
 pub struct MultiHeadAttentionConfig {
     /// Whether the four projections have a bias.
     pub bias: bool,
-    /// Mask, scale and dropout of [`Module::forward`].
+    /// Mask, scale and dropout of [`Module::forward`], which drops in [`Mode::Train`] alone and inside
+    /// [`random::with_seed`](crate::random::with_seed) draws another mask at every call.
     pub attention: AttentionOptions,
 }
 
@@ -92,7 +96,7 @@ impl MultiHeadAttention {
     fn split(&self, projected: &Tensor) -> Result<Tensor> {
         let &[batch, steps, embed] = projected.dims() else {
             let expected = "inputs of shape (batch, T, embed)";
-            return Err(Error::shape("multi_head_attention", expected, projected.dims()));
+            return Err(Error::shape(OP, expected, projected.dims()));
         };
         Ok(projected.reshape((batch, steps, self.heads, embed / self.heads))?.transpose(1, 2)?)
     }
@@ -100,7 +104,10 @@ impl MultiHeadAttention {
 
 impl Module for MultiHeadAttention {
     fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
-        Ok(self.attend(input, input, input, &self.attention)?)
+        let dropout = self.attention.dropout.filter(|_| mode() == Mode::Train);
+        let dropout = dropout.map(|dropout| AttentionDropout { seed: dropout.seed.of_the_step(), ..dropout });
+        let options = AttentionOptions { dropout, ..self.attention.clone() };
+        Ok(self.attend(input, input, input, &options)?)
     }
 }
 
@@ -109,7 +116,7 @@ impl Module for MultiHeadAttention {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidArgument`] if the heads do not divide the embedding, else what `vb` reports.
+/// [`Error::InvalidArgument`] if there is no embedding or the heads do not divide it, else what `vb` reports.
 ///
 /// # Source
 ///
@@ -120,10 +127,19 @@ pub fn multi_head_attention(
     config: MultiHeadAttentionConfig,
     vb: VarBuilder,
 ) -> Result<MultiHeadAttention> {
+    if embed == 0 || embed.checked_mul(4).is_none() {
+        return Err(Error::argument(
+            "multi_head_attention",
+            "embed",
+            embed,
+            "at least 1, and four times it a size",
+        ));
+    }
     if heads == 0 || !embed.is_multiple_of(heads) {
         let expected = format!("a divisor of the embedding, {embed}");
-        return Err(Error::argument("multi_head_attention", "heads", heads, expected));
+        return Err(Error::argument(OP, "heads", heads, expected));
     }
+    check_size(OP, &[4, embed, embed], vb.dtype())?;
     let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
     // Xavier over the three projections as one matrix, then `Linear`'s own.
     let in_init = uniform((6. / (4 * embed) as f64).sqrt());

@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::ops::batch_norm::train;
 use crate::ops::norm::Centre;
 use crate::prepare::accumulation_dtype as wide;
-use crate::{Error, Result, ops};
+use crate::{Error, Mode, Result, buffers, mode, ops};
 
 /// The options of [`batch_norm()`]; an `eps` alone converts into it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,7 +145,22 @@ impl BatchNorm {
         self.momentum
     }
 
-    /// Normalises with the statistics of this batch, and moves the running ones towards them.
+    /// [`forward_train`](Self::forward_train) in [`Mode::Train`], [`forward_eval`](Self::forward_eval) in
+    /// [`Mode::Evaluate`].
+    ///
+    /// # Errors
+    ///
+    /// As these.
+    pub fn forward_by_mode(&self, x: &Tensor) -> Result<Tensor> {
+        match mode() {
+            Mode::Train => self.forward_train(x),
+            Mode::Evaluate => self.forward_eval(x),
+        }
+    }
+
+    /// Normalises with the statistics of this batch, and in [`Mode::Train`] moves the running ones towards them: at once, or
+    /// with the step that [`defer_buffers`](crate::defer_buffers) holds them back for. A channel whose mean or variance is
+    /// not finite moves neither.
     ///
     /// # Errors
     ///
@@ -154,11 +169,15 @@ impl BatchNorm {
         self.check(x)?;
         let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
         let batch = train(x, self.centre, weight, bias, self.eps)?;
+        // Infinities and NaN are what 0 times them is not 0: one would stay in a running statistic for good.
+        let finite = ((&batch.mean * 0.)? + (&batch.var * 0.)?)?.eq(0.)?;
         let mean = (self.centre == Centre::Mean).then_some((&self.running_mean, &batch.mean));
         for (running, new) in mean.into_iter().chain([(&self.running_var, &batch.var)]) {
-            let old = running.as_detached_tensor();
-            let new = new.to_dtype(old.dtype())?;
-            running.set(&((old * (1. - self.momentum))? + (new * self.momentum)?)?)?;
+            buffers::write(running, |old| {
+                let new = new.to_dtype(old.dtype())?;
+                let moved = ((old * (1. - self.momentum))? + (new * self.momentum)?)?;
+                Ok(finite.where_cond(&moved, old)?)
+            })?;
         }
         Ok(batch.output)
     }
@@ -170,7 +189,8 @@ impl BatchNorm {
     /// As [`ops::batch_norm_eval`].
     pub fn forward_eval(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
-        ops::batch_norm_eval(x, self.running_mean(), self.running_var(), weight, bias, self.eps)
+        let [mean, var] = [&self.running_mean, &self.running_var].map(candle_core::Var::as_detached_tensor);
+        ops::batch_norm_eval(x, &mean, &var, weight, bias, self.eps)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {

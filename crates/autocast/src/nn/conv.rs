@@ -4,6 +4,7 @@
 use candle_core::{Module, Tensor};
 use candle_nn::{Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, Init, VarBuilder};
 
+use crate::ops::size::check_size;
 use crate::ops::{self, ConvOptions, ConvTransposeOptions};
 use crate::{Error, Result};
 
@@ -126,6 +127,7 @@ pub fn conv1d(
     vb: VarBuilder,
 ) -> Result<Conv1d> {
     let dims = (out_channels, per_group("conv1d", in_channels, cfg.groups)?, kernel_size);
+    check_size("conv1d", &[dims.0, dims.1, dims.2], vb.dtype())?;
     let weight = vb.get_with_hints(dims, "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
     let bias = vb.get_with_hints(out_channels, "bias", bias_init(in_channels))?;
     Ok(Conv1d::new(weight, Some(bias), cfg))
@@ -144,6 +146,7 @@ pub fn conv1d_no_bias(
     vb: VarBuilder,
 ) -> Result<Conv1d> {
     let dims = (out_channels, per_group("conv1d", in_channels, cfg.groups)?, kernel_size);
+    check_size("conv1d", &[dims.0, dims.1, dims.2], vb.dtype())?;
     let weight = vb.get_with_hints(dims, "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
     Ok(Conv1d::new(weight, None, cfg))
 }
@@ -161,6 +164,7 @@ pub fn conv2d(
     vb: VarBuilder,
 ) -> Result<Conv2d> {
     let dims = (out_channels, per_group("conv2d", in_channels, cfg.groups)?, kernel_size, kernel_size);
+    check_size("conv2d", &[dims.0, dims.1, dims.2, dims.3], vb.dtype())?;
     let weight = vb.get_with_hints(dims, "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
     let bias = vb.get_with_hints(out_channels, "bias", bias_init(in_channels))?;
     Ok(Conv2d::new(weight, Some(bias), cfg))
@@ -179,6 +183,7 @@ pub fn conv2d_no_bias(
     vb: VarBuilder,
 ) -> Result<Conv2d> {
     let dims = (out_channels, per_group("conv2d", in_channels, cfg.groups)?, kernel_size, kernel_size);
+    check_size("conv2d", &[dims.0, dims.1, dims.2, dims.3], vb.dtype())?;
     let weight = vb.get_with_hints(dims, "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
     Ok(Conv2d::new(weight, None, cfg))
 }
@@ -196,6 +201,7 @@ pub fn conv_transpose1d(
     vb: VarBuilder,
 ) -> Result<ConvTranspose1d> {
     let dims = (in_channels, per_group("conv_transpose1d", out_channels, cfg.groups)?, kernel_size);
+    check_size("conv_transpose1d", &[dims.0, dims.1, dims.2], vb.dtype())?;
     let init = transpose_init(out_channels, kernel_size);
     let weight = vb.get_with_hints(dims, "weight", init)?;
     let bias = vb.get_with_hints(out_channels, "bias", init)?;
@@ -215,6 +221,7 @@ pub fn conv_transpose1d_no_bias(
     vb: VarBuilder,
 ) -> Result<ConvTranspose1d> {
     let dims = (in_channels, per_group("conv_transpose1d", out_channels, cfg.groups)?, kernel_size);
+    check_size("conv_transpose1d", &[dims.0, dims.1, dims.2], vb.dtype())?;
     let init = transpose_init(out_channels, kernel_size);
     let weight = vb.get_with_hints(dims, "weight", init)?;
     Ok(ConvTranspose1d::new(weight, None, cfg))
@@ -233,6 +240,7 @@ pub fn conv_transpose2d(
     vb: VarBuilder,
 ) -> Result<ConvTranspose2d> {
     let dims = (in_channels, out_channels, kernel_size, kernel_size);
+    check_size("conv_transpose2d", &[dims.0, dims.1, dims.2, dims.3], vb.dtype())?;
     let init = transpose_init(out_channels, kernel_size * kernel_size);
     let weight = vb.get_with_hints(dims, "weight", init)?;
     let bias = vb.get_with_hints(out_channels, "bias", init)?;
@@ -252,6 +260,7 @@ pub fn conv_transpose2d_no_bias(
     vb: VarBuilder,
 ) -> Result<ConvTranspose2d> {
     let dims = (in_channels, out_channels, kernel_size, kernel_size);
+    check_size("conv_transpose2d", &[dims.0, dims.1, dims.2, dims.3], vb.dtype())?;
     let init = transpose_init(out_channels, kernel_size * kernel_size);
     let weight = vb.get_with_hints(dims, "weight", init)?;
     Ok(ConvTranspose2d::new(weight, None, cfg))

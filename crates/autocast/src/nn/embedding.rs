@@ -3,6 +3,7 @@
 use candle_core::{Module, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use crate::ops::size::check_size;
 use crate::{Result, ops};
 
 /// A table whose rows are looked up by index.
@@ -41,6 +42,7 @@ impl Module for Embedding {
 ///
 /// What `vb` reports: a missing parameter or a wrong shape.
 pub fn embedding(in_size: usize, out_size: usize, vb: VarBuilder) -> Result<Embedding> {
+    check_size("embedding", &[in_size, out_size], vb.dtype())?;
     let table = vb.get_with_hints((in_size, out_size), "weight", Init::Randn { mean: 0., stdev: 1. })?;
     Ok(Embedding::new(table, out_size))
 }

@@ -3,6 +3,7 @@
 use candle_core::{Module, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use crate::ops::size::check_size;
 use crate::{Result, ops};
 
 /// A product with a weight matrix and an optional bias.
@@ -41,6 +42,7 @@ impl Module for Linear {
 ///
 /// What `vb` reports: a missing parameter or a wrong shape.
 pub fn linear(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
+    check_size("linear", &[out_dim, in_dim], vb.dtype())?;
     let weight = vb.get_with_hints((out_dim, in_dim), "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
     let bound = 1. / (in_dim as f64).sqrt();
     let bias = vb.get_with_hints(out_dim, "bias", Init::Uniform { lo: -bound, up: bound })?;
@@ -53,6 +55,7 @@ pub fn linear(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
 ///
 /// As [`linear`].
 pub fn linear_no_bias(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
+    check_size("linear", &[out_dim, in_dim], vb.dtype())?;
     let weight = vb.get_with_hints((out_dim, in_dim), "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
     Ok(Linear::new(weight, None))
 }

@@ -179,7 +179,7 @@ impl GroupNorm {
         num_groups: usize,
         eps: f64,
     ) -> Result<Self> {
-        if num_groups == 0 || !num_channels.is_multiple_of(num_groups) {
+        if num_groups == 0 || num_groups > num_channels || !num_channels.is_multiple_of(num_groups) {
             let expected = format!("a divisor of the {num_channels} channels");
             return Err(Error::argument("group_norm", "num_groups", num_groups, expected));
         }

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::broadcast::broadcast_dims;
+use super::empty::of_no_elements;
 use super::matmul::{outer_product, prepared, promoted, ranked_product, stack_sizes, stacked_product};
 use super::product::product;
 use crate::prepare::widen;
@@ -64,17 +65,20 @@ pub fn baddbmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64
 }
 
 /// `beta · input + alpha · product`, in the accumulation dtype.
-fn blend(op: &str, input: &Tensor, product: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
+fn blend(op: &'static str, input: &Tensor, product: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
     if broadcast_dims(op, input.dims(), product.dims()).ok().as_deref() != Some(product.dims()) {
         let expected = format!("an input that broadcasts to {:?}", product.dims());
         return Err(Error::shape(op, expected, input.dims()));
+    }
+    if let Some(empty) = of_no_elements(op, &[input, product], product.dims(), product.dtype())? {
+        return Ok(empty);
     }
     let scaled = |t: &Tensor, factor: f64| -> Result<Tensor> {
         let t = widen(t)?;
         if factor == 1. { Ok(t) } else { Ok(t.affine(factor, 0.)?) }
     };
     let scaled_product = scaled(product, alpha)?;
-    let sum = if beta == 0. || product.elem_count() == 0 {
+    let sum = if beta == 0. {
         // Not read, so that what it holds (NaN, say) cannot matter; its gradient is zero rather than absent.
         let input = widen(input)?.broadcast_as(product.dims())?;
         let never = Tensor::zeros(product.dims(), DType::U8, product.device())?;

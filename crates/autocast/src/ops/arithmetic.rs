@@ -1,12 +1,14 @@
-//! Sums, differences, products and quotients with PyTorch's broadcasting and type promotion. The gradient of a broadcast
+//! Sums, differences, products and quotients of floats with PyTorch's broadcasting and type promotion. The gradient of a broadcast
 //! operand is summed in f32 (f64 for f64).
 
 use candle_core::{DType, Tensor};
 
 use super::broadcast::{broadcast_dims, sum_to};
+use super::empty::of_no_elements;
 use super::record::{record, wide};
+use super::whole::{Whole, wrapping};
 use crate::Result;
-use crate::prepare::{cast_inputs, promote_types};
+use crate::prepare::{cast_inputs, promote_types, retyped};
 
 /// `a + b`.
 ///
@@ -19,8 +21,14 @@ use crate::prepare::{cast_inputs, promote_types};
 /// `torch.add`, and its tutorial on type promotion: a tensor with dimensions decides before one without.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("add", [a, b])?;
+    if result_type(&a, &b)?.is_int() {
+        return wrapping("add", Whole::Add, &a, &b);
+    }
     if alike(&a, &b) {
         return Ok(a.add(&b)?);
+    }
+    if let Some(empty) = of_nothing("add", &a, &b)? {
+        return Ok(empty);
     }
     let value = off_graph("add", &a, &b, Tensor::broadcast_add)?;
     record("add", [&a, &b], value, |grad, _, [a, b]| Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?]))
@@ -33,8 +41,14 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// As [`add`].
 pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("sub", [a, b])?;
+    if result_type(&a, &b)?.is_int() {
+        return wrapping("sub", Whole::Sub, &a, &b);
+    }
     if alike(&a, &b) {
         return Ok(a.sub(&b)?);
+    }
+    if let Some(empty) = of_nothing("sub", &a, &b)? {
+        return Ok(empty);
     }
     let value = off_graph("sub", &a, &b, Tensor::broadcast_sub)?;
     record("sub", [&a, &b], value, |grad, _, [a, b]| {
@@ -49,8 +63,14 @@ pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// As [`add`].
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("mul", [a, b])?;
+    if result_type(&a, &b)?.is_int() {
+        return wrapping("mul", Whole::Mul, &a, &b);
+    }
     if alike(&a, &b) {
         return Ok(a.mul(&b)?);
+    }
+    if let Some(empty) = of_nothing("mul", &a, &b)? {
+        return Ok(empty);
     }
     let value = off_graph("mul", &a, &b, Tensor::broadcast_mul)?;
     record("mul", [&a, &b], value, |grad, _, [a, b]| {
@@ -72,7 +92,10 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         float if float.is_float() => float,
         _ => DType::F32,
     };
-    broadcast_dims("div", a.dims(), b.dims())?;
+    let dims = broadcast_dims("div", a.dims(), b.dims())?;
+    if let Some(empty) = of_no_elements("div", &[&a, &b], &dims, dtype)? {
+        return Ok(empty);
+    }
     let [x, y] = [a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?];
     let value = x.broadcast_div(&y)?;
     record("div", [&a, &b], value, |grad, _, [a, b]| {
@@ -92,6 +115,9 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     let [x] = cast_inputs("add", [x])?;
     let (dtype, w) = operand(&x)?;
+    if let Some(empty) = of_no_elements("add", &[&x], x.dims(), dtype)? {
+        return Ok(empty);
+    }
     record("add", [&x], w.affine(1., scalar)?.to_dtype(dtype)?, |grad, _, [_]| Ok([grad.clone()]))
 }
 
@@ -104,6 +130,9 @@ pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     let [x] = cast_inputs("mul", [x])?;
     let (dtype, w) = operand(&x)?;
+    if let Some(empty) = of_no_elements("mul", &[&x], x.dims(), dtype)? {
+        return Ok(empty);
+    }
     record("mul", [&x], w.affine(scalar, 0.)?.to_dtype(dtype)?, move |grad, _, [_]| {
         Ok([grad.affine(scalar, 0.)?])
     })
@@ -117,6 +146,9 @@ pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     let [x] = cast_inputs("div", [x])?;
     let (dtype, w) = operand(&x)?;
+    if let Some(empty) = of_no_elements("div", &[&x], x.dims(), dtype)? {
+        return Ok(empty);
+    }
     let divide = move |t: &Tensor| -> Result<Tensor> {
         let scalar = Tensor::full(scalar, (), t.device())?.to_dtype(t.dtype())?;
         Ok(t.broadcast_div(&scalar)?)
@@ -128,6 +160,11 @@ pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 /// it returns the first, and the second has no gradient.
 fn alike(a: &Tensor, b: &Tensor) -> bool {
     a.dtype() == b.dtype() && a.dims() == b.dims() && a.elem_count() > 0
+}
+
+/// The result of two operands that broadcast to no elements.
+fn of_nothing(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
+    of_no_elements(op, &[a, b], &broadcast_dims(op, a.dims(), b.dims())?, result_type(a, b)?)
 }
 
 fn off_graph(
@@ -150,7 +187,7 @@ fn operands(grad: &Tensor, inputs: [&Tensor; 2]) -> Result<[Tensor; 2]> {
 /// The dtype of `x` with a scalar, and `x` widened.
 fn operand(x: &Tensor) -> Result<(DType, Tensor)> {
     if x.dtype().is_int() {
-        return Ok((DType::F32, x.to_dtype(DType::F32)?));
+        return Ok((DType::F32, retyped(x, DType::F32)?));
     }
     let [w] = wide([x])?;
     Ok((x.dtype(), w))

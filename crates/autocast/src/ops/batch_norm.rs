@@ -1,12 +1,15 @@
 //! batch_norm: each channel normalised over the batch and all positions while training, with running statistics in
 //! evaluation. It leaves the running statistics to the layer.
 
+use backends::kernels::sum::Term;
 use candle_core::Tensor;
 
 use super::broadcast::sum_to;
+use super::empty::of_no_elements;
 use super::norm::{Centre, View, normalize};
 use super::record::{record, wide};
-use crate::prepare::float_inputs;
+use super::total::{centred, quotient_of, total_f64};
+use crate::prepare::{check_constant, float_inputs};
 use crate::{Error, Result};
 
 /// What [`batch_norm_train`] computed.
@@ -67,13 +70,14 @@ pub(crate) fn train(
     let output = normalize(OP, &by_channel, &view, centre, weight, bias, eps)?;
 
     let [rows] = wide([&by_channel.detach().reshape((channels, count))?])?;
-    let mean = (rows.sum_keepdim(1)? / count as f64)?;
-    let centred = match centre {
-        Centre::Mean => rows.broadcast_sub(&mean)?,
+    let mean = quotient_of(&total_f64(&rows, &[1], Term::Value)?, count as f64)?.to_dtype(rows.dtype())?;
+    let rows = match centre {
+        Centre::Mean => centred(&rows, &[1], count)?,
         Centre::Zero => rows,
     };
-    let var = (centred.sqr()?.sum(1)? / (count - 1) as f64)?;
-    Ok(BatchNormOutput { output: output.transpose(0, 1)?, mean: mean.squeeze(1)?, var })
+    let var =
+        quotient_of(&total_f64(&rows, &[1], Term::Square)?, (count - 1) as f64)?.to_dtype(rows.dtype())?;
+    Ok(BatchNormOutput { output: output.transpose(0, 1)?, mean: mean.squeeze(1)?, var: var.squeeze(1)? })
 }
 
 /// Batch norm with given statistics, which are constants.
@@ -84,7 +88,7 @@ pub(crate) fn train(
 ///
 /// # Errors
 ///
-/// Shapes that do not fit, a dtype that is not f16, bf16, f32 or f64.
+/// Shapes that do not fit, statistics that are part of a graph, a dtype that is not f16, bf16, f32 or f64.
 ///
 /// # Source
 ///
@@ -97,7 +101,11 @@ pub fn batch_norm_eval(
     bias: Option<&Tensor>,
     eps: f64,
 ) -> Result<Tensor> {
+    check_constant(OP, "mean", mean)?;
+    check_constant(OP, "var", var)?;
     let channels = channels(x)?;
+    check_constant(OP, "mean", mean)?;
+    check_constant(OP, "var", var)?;
     let like = |value| Tensor::full(value, channels, x.device()).and_then(|t| t.to_dtype(mean.dtype()));
     let weight = weight.map_or_else(|| like(1f64), |w| Ok(w.clone()))?;
     let bias = bias.map_or_else(|| like(0f64), |b| Ok(b.clone()))?;
@@ -107,6 +115,9 @@ pub fn batch_norm_eval(
             let expected = format!("statistics and parameters of shape [{channels}]");
             return Err(Error::shape(OP, expected, parameter.dims()));
         }
+    }
+    if let Some(empty) = of_no_elements(OP, &[&x, &weight, &bias], x.dims(), x.dtype())? {
+        return Ok(empty);
     }
     let mut along = vec![1; x.rank()];
     along[1] = channels;

@@ -1,11 +1,12 @@
 //! `conv1d` and `conv2d`. candle's own have a wrong weight gradient (1-D) and no bf16 on a CPU; these are written on
 //! [`correlation`](super::correlation), in which a 1-D image is one of height 1.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::bias::add_bias;
 use super::correlation::{Steps, correlate, kernel_gradient, spread};
 use super::record::record;
+use super::size::check_size;
 use crate::prepare::{cast_inputs, same_dtype};
 use crate::{Error, Result};
 
@@ -38,8 +39,8 @@ impl Default for ConvOptions {
 /// # Errors
 ///
 /// [`Error::ShapeMismatch`] where these do not fit, also if the kernel is longer than the padded input;
-/// [`Error::InvalidArgument`] for options of 0 or groups that do not divide the channels; [`Error::DTypeMismatch`] where
-/// the dtypes differ after the region's rule was applied.
+/// [`Error::InvalidArgument`] for options of 0, groups that do not divide the channels, or a padding that does not fit
+/// into memory; [`Error::DTypeMismatch`] where the dtypes differ after the region's rule was applied.
 ///
 /// # Source
 ///
@@ -90,14 +91,17 @@ fn convolution(
     let (out, group_channels, kh, kw) = weight.dims4()?;
     let channels = input.dim(1)?;
     check_groups(op, "the output channels", out, steps.groups)?;
-    if channels != group_channels * steps.groups {
-        let expected = format!("an input of {} channels", group_channels * steps.groups);
+    if group_channels.checked_mul(steps.groups) != Some(channels) {
+        let expected = format!("an input of {} · {group_channels} channels", steps.groups);
         return Err(Error::shape(op, expected, format!("{channels} channels")));
     }
     check_bias(op, bias.as_ref(), out)?;
     let padding = Padding::new(spatial, options.padding);
+    let padded = padding.size(op, &input)?;
+    check_fits(op, padded, (kh, kw), steps)?;
+    let positions = [steps.positions(padded.0, kh), steps.positions(padded.1, kw)];
+    check_size(op, &[input.dim(0)?, out, positions[0], positions[1]], DType::F64)?;
     let padded = padding.padded(&input)?;
-    check_fits(op, &padded, (kh, kw), steps)?;
     let value = correlate(&padded, &weight, steps)?;
     let wanted = [&input, &weight].map(Tensor::track_op);
     let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {
@@ -164,14 +168,13 @@ pub(super) fn check_bias(op: &str, bias: Option<&Tensor>, out: usize) -> Result<
 }
 
 pub(super) fn check_groups(op: &str, what: &str, channels: usize, groups: usize) -> Result<()> {
-    match channels.is_multiple_of(groups) {
+    match channels.is_multiple_of(groups) && groups <= channels.max(1) {
         true => Ok(()),
         false => Err(Error::argument(op, "groups", groups, format!("a divisor of {what}, {channels}"))),
     }
 }
 
-pub(super) fn check_fits(op: &str, padded: &Tensor, kernel: (usize, usize), steps: Steps) -> Result<()> {
-    let (_, _, height, width) = padded.dims4()?;
+fn check_fits(op: &str, (height, width): (usize, usize), kernel: (usize, usize), steps: Steps) -> Result<()> {
     if steps.positions(height, kernel.0) == 0 || steps.positions(width, kernel.1) == 0 {
         let expected = format!("an input, with its padding, no smaller than the dilated kernel {kernel:?}");
         return Err(Error::shape(op, expected, (height, width)));
@@ -213,6 +216,18 @@ pub(super) struct Padding {
 impl Padding {
     pub(super) fn new(spatial: usize, padding: usize) -> Self {
         Self { rows: if spatial == 1 { 0 } else { padding }, columns: padding }
+    }
+
+    /// The height and width of `image` with its padding.
+    fn size(self, op: &str, image: &Tensor) -> Result<(usize, usize)> {
+        let (batch, channels, height, width) = image.dims4()?;
+        let padded = |size: usize, by: usize| by.checked_mul(2).and_then(|both| size.checked_add(both));
+        let sizes = padded(height, self.rows).zip(padded(width, self.columns));
+        let (height, width) = sizes.ok_or_else(|| {
+            Error::argument(op, "padding", self.columns, "one that can be added on both sides")
+        })?;
+        check_size(op, &[batch, channels, height, width], DType::F64)?;
+        Ok((height, width))
     }
 
     pub(super) fn padded(self, image: &Tensor) -> candle_core::Result<Tensor> {

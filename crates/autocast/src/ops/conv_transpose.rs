@@ -1,11 +1,12 @@
 //! `conv_transpose1d` and `conv_transpose2d`: the adjoints of the convolutions with the same weight. candle's have no
 //! gradient in one dimension and no groups in two.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::conv::{Padding, as_images, check_bias, check_groups, checked_steps, finish, prepared};
 use super::correlation::{correlate, kernel_gradient, spread};
 use super::record::record;
+use super::size::check_size;
 use crate::{Error, Result};
 
 /// How a kernel moves over the output of a transposed convolution, the same in all directions.
@@ -98,19 +99,27 @@ fn transposed(
         let expected = format!("an input of {channels} channels");
         return Err(Error::shape(op, expected, format!("{input_channels} channels")));
     }
-    check_bias(op, bias.as_ref(), group_out * steps.groups)?;
+    let too_large = || {
+        let expected = "options whose result fits into memory";
+        Error::argument(op, "options", format!("{options:?}"), expected)
+    };
+    let out = group_out.checked_mul(steps.groups).ok_or_else(too_large)?;
+    check_bias(op, bias.as_ref(), out)?;
     // The size before anything is cut off.
     let full = |positions: usize, kernel: usize, added: usize| match positions {
-        0 => 0,
-        _ => steps.extent(positions, kernel) + added,
+        0 => Ok(0),
+        _ => steps.extent(positions, kernel).and_then(|size| size.checked_add(added)).ok_or_else(too_large),
     };
     let added = options.output_padding;
-    let size = (full(rows, kh, if spatial == 1 { 0 } else { added }), full(columns, kw, added));
+    let size = (full(rows, kh, if spatial == 1 { 0 } else { added })?, full(columns, kw, added)?);
+    check_size(op, &[input.dim(0)?, out, size.0, size.1], DType::F64)?;
     let padding = Padding::new(spatial, options.padding);
-    if size.1 <= 2 * options.padding || (spatial == 2 && size.0 <= 2 * options.padding) {
+    let cut = options.padding.saturating_mul(2);
+    if size.1 <= cut || (spatial == 2 && size.0 <= cut) {
         let expected = format!("an input whose result is larger than twice the padding {}", options.padding);
         return Err(Error::shape(op, expected, input.dims()));
     }
+    check_size(op, &[input.dim(0)?.max(1), out.max(1), size.0, size.1], DType::F32)?;
     let value = padding.cropped(&spread(&input, &weight, size, steps)?)?;
     let wanted = [&input, &weight].map(Tensor::track_op);
     let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {

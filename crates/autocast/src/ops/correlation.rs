@@ -21,13 +21,19 @@ pub(super) struct Steps {
 impl Steps {
     /// The positions of a kernel of `kernel` taps along `size` pixels, none if it does not fit.
     pub(super) fn positions(self, size: usize, kernel: usize) -> usize {
-        let span = self.dilation * (kernel - 1) + 1;
-        if size < span { 0 } else { (size - span) / self.stride + 1 }
+        match self.extent(1, kernel) {
+            Some(span) if span <= size => (size - span) / self.stride + 1,
+            _ => 0,
+        }
     }
 
-    /// The pixels that a kernel of `kernel` taps touches in `positions` positions.
-    pub(super) fn extent(self, positions: usize, kernel: usize) -> usize {
-        if positions == 0 { 0 } else { (positions - 1) * self.stride + self.dilation * (kernel - 1) + 1 }
+    /// The pixels that a kernel of `kernel` taps touches in `positions` positions, if they can be counted.
+    pub(super) fn extent(self, positions: usize, kernel: usize) -> Option<usize> {
+        if positions == 0 {
+            return Some(0);
+        }
+        let span = self.dilation.checked_mul(kernel - 1)?.checked_add(1)?;
+        self.stride.checked_mul(positions - 1)?.checked_add(span)
     }
 }
 
@@ -45,12 +51,15 @@ pub(super) fn correlate(image: &Tensor, kernel: &Tensor, steps: Steps) -> Result
 pub(super) fn spread(values: &Tensor, kernel: &Tensor, size: (usize, usize), steps: Steps) -> Result<Tensor> {
     let (batch, _, rows, columns) = values.dims4()?;
     let (_, channels, kh, kw) = kernel.dims4()?;
-    let touched = (steps.extent(rows, kh), steps.extent(columns, kw));
+    let untouched = |size: usize, positions: usize, kernel: usize| {
+        steps.extent(positions, kernel).map_or(0, |touched| size.saturating_sub(touched))
+    };
+    let behind = (untouched(size.0, rows, kh), untouched(size.1, columns, kw));
     let dims = [batch, channels * steps.groups, size.0, size.1];
     in_groups(values, 1, kernel, 0, &dims, steps, |values, kernel| {
         let image = values.conv_transpose2d(kernel, 0, 0, steps.stride, steps.dilation)?;
         // Pixels behind the last position belong to no kernel.
-        image.pad_with_zeros(2, 0, size.0 - touched.0)?.pad_with_zeros(3, 0, size.1 - touched.1)
+        image.pad_with_zeros(2, 0, behind.0)?.pad_with_zeros(3, 0, behind.1)
     })
 }
 

@@ -1,11 +1,13 @@
 //! dropout, from a seed: the same seed gives the same mask on every device, because the mask is drawn on the host.
 
+use backends::random;
 use candle_core::Tensor;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rayon::prelude::*;
 
+use super::empty::of_no_elements;
 use super::record::{record, wide};
-use crate::prepare::float_inputs;
+use super::size::check_size;
+use crate::prepare::{accumulation_dtype, float_inputs};
 use crate::{Error, Result};
 
 /// Which mask [`dropout`] draws.
@@ -15,6 +17,17 @@ pub struct DropoutSeed {
     pub seed: u64,
     /// Which mask of the sequence.
     pub step: u64,
+}
+
+impl DropoutSeed {
+    /// The seed of a step's next draw inside [`random::with_seed`](crate::random::with_seed), mixed with this one; outside,
+    /// this one.
+    pub(crate) fn of_the_step(self) -> Self {
+        match crate::random::next_key() {
+            Some(key) => Self { seed: random::key(&[key, self.seed]), step: self.step },
+            None => self,
+        }
+    }
 }
 
 impl From<u64> for DropoutSeed {
@@ -41,6 +54,10 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
     if p == 0. {
         return Ok(x);
     }
+    if let Some(empty) = of_no_elements("dropout", &[&x], x.dims(), x.dtype())? {
+        return Ok(empty);
+    }
+    check_size("dropout", x.dims(), accumulation_dtype(x.dtype()))?;
     let kept = mask(x.elem_count(), p, seed.into());
     let kept = Tensor::from_vec(kept, x.shape(), x.device())?;
     let scale = if p == 1. { 0. } else { 1. / (1. - p) };
@@ -50,10 +67,13 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
     record("dropout", [&x], value, move |grad, _, [_]| Ok([apply(grad)?]))
 }
 
+/// Draws that are worth another thread.
+const CHUNK: usize = 64 * 1024;
+
 /// 1 for each element that is kept.
 pub(super) fn mask(count: usize, p: f64, seed: DropoutSeed) -> Vec<u8> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed.seed);
-    rng.set_stream(seed.step);
+    let key = random::key(&[seed.seed, seed.step]);
     let threshold = (p * 2f64.powi(32)) as u64;
-    (0..count).map(|_| u8::from(u64::from(rng.next_u32()) >= threshold)).collect()
+    let kept = move |index: usize| u8::from(u64::from(random::random_bits(key, index as u64)) >= threshold);
+    (0..count).into_par_iter().with_min_len(CHUNK).map(kept).collect()
 }

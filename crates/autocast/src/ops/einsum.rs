@@ -4,7 +4,8 @@ use candle_core::Tensor;
 
 use super::broadcast::expand;
 use super::product::product;
-use crate::prepare::{cast_slice, same_dtype, widen};
+use super::reduce::summed;
+use crate::prepare::{cast_slice, same_dtype};
 use crate::{Error, Result};
 
 const OP: &str = "einsum";
@@ -113,7 +114,7 @@ impl Term {
         let gone = (0..self.letters.len()).filter(|&i| !keep(&self.letters[i])).collect::<Vec<_>>();
         let tensor = match gone.is_empty() {
             true => self.tensor,
-            false => widen(&self.tensor)?.sum(gone)?.to_dtype(self.tensor.dtype())?,
+            false => summed("einsum", &self.tensor, gone)?,
         };
         Ok(Self { tensor, letters: self.letters.into_iter().filter(|letter| keep(letter)).collect() })
     }

@@ -1,41 +1,24 @@
 //! What elementwise ops of one input have in common.
 
+use backends::kernels::pointwise::{Function, gradient_of, value_of};
 use candle_core::Tensor;
 
-use super::record::{record, wide};
+use super::empty::of_no_elements;
+use super::record::record;
 use crate::Result;
 use crate::prepare::float_inputs;
 
-/// A function of `x` in f32 (f64 for f64), rounded once to `x`'s dtype. `backward` turns the gradient of the value and
-/// the widened input into the gradient of the input.
-pub(super) fn unary(
-    op: &'static str,
-    x: &Tensor,
-    forward: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
-    backward: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
-) -> Result<Tensor> {
+/// `function` of `x`, rounded once to `x`'s dtype.
+pub(super) fn unary(op: &'static str, function: Function, x: &Tensor) -> Result<Tensor> {
     let [x] = float_inputs(op, [x])?;
-    let [w] = wide([&x])?;
-    let value = forward(&w)?.to_dtype(x.dtype())?;
-    record(op, [&x], value, move |grad, _, [x]| {
-        let [w] = wide([x])?;
-        Ok([backward(grad, &w)?])
-    })
+    if let Some(empty) = of_no_elements(op, &[&x], x.dims(), x.dtype())? {
+        return Ok(empty);
+    }
+    let value = value_of(function, &x)?;
+    record(op, [&x], value, move |grad, _, [x]| Ok([gradient_of(function, x, grad)?]))
 }
 
-/// [`unary`] for functions whose gradient is simplest in terms of their value. A 16-bit value has lost what the gradient
-/// needs (1 − tanh² near ±1): there it is computed again.
-pub(super) fn unary_by_value(
-    op: &'static str,
-    x: &Tensor,
-    forward: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
-    backward: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
-) -> Result<Tensor> {
-    let [x] = float_inputs(op, [x])?;
-    let [w] = wide([&x])?;
-    let value = forward(&w)?.to_dtype(x.dtype())?;
-    record(op, [&x], value, move |grad, value, [x]| {
-        let value = if value.dtype() == grad.dtype() { value.clone() } else { forward(&wide([x])?[0])? };
-        Ok([backward(grad, &value)?])
-    })
+/// `function` of a wide tensor off the graph, for an op that is made of several.
+pub(super) fn apply(function: Function, x: &Tensor) -> candle_core::Result<Tensor> {
+    value_of(function, x).map_err(candle_core::Error::wrap)
 }

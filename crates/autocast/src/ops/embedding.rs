@@ -1,8 +1,14 @@
 //! `embedding`: rows of a table by index.
 
-use candle_core::{DType, Shape, Tensor};
+use backends::bridge;
+use backends::kernels::row_sums::{RowSums, row_sums as kernel};
+use candle_core::{DType, Device, Shape, Tensor};
 
+use super::empty::without_gradient;
+use super::index::Range;
 use super::node::{DeviceStorage, Op, View, apply};
+use super::record::record;
+use super::size::check_size;
 use crate::prepare::{accumulation_dtype, cast_inputs};
 use crate::{Error, Result};
 
@@ -16,8 +22,9 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] if `weight` is no matrix, [`Error::UnsupportedDType`] for other ids. An id that is no row is
-/// candle's error on a CPU; on a GPU candle does not look, so check ids that you do not trust before they are sent there.
+/// [`Error::ShapeMismatch`] if `weight` is no matrix, [`Error::UnsupportedDType`] for other ids, on a CPU
+/// [`Error::InvalidArgument`] for an id that is no row. On a GPU, where looking would make the host wait, the result of
+/// such an id is NaN and gives the table no gradient: the step is reported as non-finite, or skipped by a scaler.
 ///
 /// # Source
 ///
@@ -35,8 +42,9 @@ pub fn embedding_with_padding(ids: &Tensor, weight: &Tensor, padding: usize) -> 
     lookup(ids, weight, Some(padding))
 }
 
+const OP: &str = "embedding";
+
 fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tensor> {
-    const OP: &str = "embedding";
     const IDS: [DType; 3] = [DType::U8, DType::U32, DType::I64];
     let [weight] = cast_inputs(OP, [weight])?;
     let &[rows, width] = weight.dims() else {
@@ -51,17 +59,27 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     if rows == 0 && ids.elem_count() > 0 {
         return Err(Error::shape(OP, "a weight with at least one row", weight.dims()));
     }
-    let mut dims = ids.dims().to_vec();
-    dims.push(width);
-    // i64, because candle takes the largest u8 and u32 for "no row" and gives zeros.
-    let flat = ids.flatten_all()?.to_dtype(DType::I64)?.contiguous()?;
-    let picked = if flat.elem_count() == 0 || width == 0 {
-        // No row is used, yet the (zero) gradient stays in the graph.
-        weight.narrow(0, 0, 0)?.reshape((0, width))?.reshape(dims.as_slice())?
-    } else {
-        apply(Lookup { padding }, [&weight.contiguous()?, &flat])?.reshape(dims)?
-    };
-    Ok(picked)
+    let dims = [ids.dims(), &[width]].concat();
+    check_size(OP, &dims, DType::F64)?;
+    let ids = Range { op: OP, argument: "id", things: "rows", count: rows, except: None }.check(ids)?;
+    if dims.contains(&0) {
+        return without_gradient(OP, &[&weight], Tensor::zeros(dims, weight.dtype(), weight.device())?);
+    }
+    let picked = apply(Lookup { padding }, [&weight.contiguous()?, &ids.valid])?.reshape(dims)?;
+    match ids.outside {
+        None => Ok(picked),
+        Some(outside) => poisoned(&picked, &outside),
+    }
+}
+
+/// `picked` with NaN in the rows of ids that are no row; those pass no gradient on to the row that stood in for theirs.
+fn poisoned(picked: &Tensor, outside: &Tensor) -> Result<Tensor> {
+    let mut column = picked.dims().to_vec();
+    column[picked.rank() - 1] = 1;
+    let outside = outside.reshape(column)?.broadcast_as(picked.shape())?.contiguous()?;
+    let nan = Tensor::full(f32::NAN, picked.shape(), picked.device())?.to_dtype(picked.dtype())?;
+    let value = outside.where_cond(&nan, &picked.detach())?;
+    record(OP, [picked], value, move |grad, _, _| Ok([outside.where_cond(&grad.zeros_like()?, grad)?]))
 }
 
 struct Lookup {
@@ -88,16 +106,32 @@ impl Op<2> for Lookup {
         grad: &Tensor,
         _: [bool; 2],
     ) -> candle_core::Result<[Option<Tensor>; 2]> {
-        let wide = accumulation_dtype(grad.dtype());
-        let grad = grad.to_dtype(wide)?;
-        let grad = match self.padding {
-            None => grad,
+        let sums = row_sums(ids, grad, weight.dims2()?)?;
+        // Choosing instead of leaving out: the padding row is zeroed where its sum is, whatever that is.
+        let sums = match self.padding {
+            None => sums,
             Some(row) => {
-                let used = ids.ne(row as i64)?.unsqueeze(1)?;
-                used.broadcast_as(grad.shape())?.where_cond(&grad, &grad.zeros_like()?)?
+                let rows = Tensor::arange(0, weight.dim(0)? as u32, weight.device())?;
+                let kept = rows.ne(row as u32)?.unsqueeze(1)?.broadcast_as(sums.shape())?;
+                kept.where_cond(&sums, &sums.zeros_like()?)?
             }
         };
-        let sums = Tensor::zeros(weight.dims(), wide, weight.device())?.index_add(ids, &grad, 0)?;
         Ok([Some(sums.to_dtype(weight.dtype())?), None])
+    }
+}
+
+/// The rows of `grad` added up by their id, in f32 (f64 for f64): a row that is looked up a million times has the sum of a
+/// million gradients, so they are added in f64.
+fn row_sums(ids: &Tensor, grad: &Tensor, (rows, width): (usize, usize)) -> candle_core::Result<Tensor> {
+    let wide = accumulation_dtype(grad.dtype());
+    if !grad.device().is_cpu() {
+        let sums = Tensor::zeros((rows, width), DType::F64, grad.device())?;
+        return sums.index_add(ids, &grad.to_dtype(DType::F64)?, 0)?.to_dtype(wide);
+    }
+    let ids = ids.to_vec1::<i64>()?;
+    let sums = bridge::with_floats("embedding", [grad], |[grad]| kernel(&ids, grad, rows, width));
+    match sums.and_then(|sums| sums).map_err(candle_core::Error::wrap)? {
+        RowSums::F32(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu),
+        RowSums::F64(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu),
     }
 }

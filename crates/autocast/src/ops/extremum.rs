@@ -3,7 +3,9 @@
 use candle_core::shape::{Dim, Dims};
 use candle_core::{DType, Tensor};
 
+use super::empty::without_gradient;
 use super::record::record;
+use super::total::total;
 use crate::prepare::{float_inputs, widen};
 use crate::{Error, Result};
 
@@ -30,7 +32,8 @@ pub fn min(x: &Tensor, dim: impl Dim) -> Result<(Tensor, Tensor)> {
     along("min", x, dim, Side::Min)
 }
 
-/// The largest elements over `dims`, which are removed. Equal elements share the gradient evenly.
+/// The largest elements over `dims`, which are removed. NaN is larger than anything. Equal elements, or all that are
+/// NaN, share the gradient evenly.
 ///
 /// # Errors
 ///
@@ -89,14 +92,15 @@ fn along(op: &'static str, x: &Tensor, dim: impl Dim, side: Side) -> Result<(Ten
     let plain = x.detach().contiguous()?;
     let mut kept = x.dims().to_vec();
     kept[dim] = 1;
-    let index = if x.elem_count() == 0 {
-        Tensor::zeros(kept, DType::U32, x.device())?
-    } else {
-        // candle's comparisons pass over NaN.
-        let nan = plain.ne(&plain)?.to_dtype(DType::F32)?;
-        let first_nan = nan.argmax_keepdim(dim)?;
-        nan.max_keepdim(dim)?.gt(0.)?.where_cond(&first_nan, &side.index_keepdim(&plain, dim)?)?
-    };
+    if x.elem_count() == 0 {
+        let zeros = |dtype| Tensor::zeros(&*kept, dtype, x.device())?.squeeze(dim);
+        let value = without_gradient(op, &[&x], zeros(x.dtype())?)?;
+        return Ok((value, zeros(DType::U32)?));
+    }
+    // candle's comparisons pass over NaN.
+    let nan = plain.ne(&plain)?.to_dtype(DType::F32)?;
+    let first_nan = nan.argmax_keepdim(dim)?;
+    let index = nan.max_keepdim(dim)?.gt(0.)?.where_cond(&first_nan, &side.index_keepdim(&plain, dim)?)?;
     let value = plain.gather(&index, dim)?.squeeze(dim)?;
     let saved = index.clone();
     let value = record(op, [&x], value, move |grad, _, [x]| {
@@ -112,21 +116,27 @@ fn over(op: &'static str, x: &Tensor, dims: Vec<usize>, side: Side) -> Result<Te
     for &dim in &dims {
         check_dim(op, &x, dim)?;
     }
+    let squeezed: Vec<usize> = (0..x.rank()).filter(|i| !dims.contains(i)).map(|i| x.dims()[i]).collect();
+    if x.elem_count() == 0 {
+        return without_gradient(op, &[&x], Tensor::zeros(squeezed, x.dtype(), x.device())?);
+    }
     let plain = x.detach().contiguous()?;
     let mut extremum = plain.clone();
     for &dim in &dims {
         extremum = side.keepdim(&extremum, dim)?;
     }
-    if !dims.is_empty() && x.elem_count() != 0 {
+    if !dims.is_empty() {
         let nan = plain.ne(&plain)?.to_dtype(DType::F32)?.sum_keepdim(&*dims)?.gt(0.)?;
         let poison = Tensor::full(f64::NAN, extremum.shape(), x.device())?.to_dtype(x.dtype())?;
         extremum = nan.where_cond(&poison, &extremum)?;
     }
     let kept = extremum.clone();
-    let squeezed: Vec<usize> = (0..x.rank()).filter(|i| !dims.contains(i)).map(|i| x.dims()[i]).collect();
     record(op, [&x], extremum.reshape(squeezed)?, move |grad, _, [x]| {
-        let hit = x.broadcast_eq(&kept)?.to_dtype(grad.dtype())?;
-        let ties = hit.sum_keepdim(&*dims)?;
-        Ok([hit.broadcast_mul(&(widen(grad)?.reshape(kept.shape())? / ties)?)?])
+        let both_nan = kept.ne(&kept)?.broadcast_as(x.shape())?.mul(&x.ne(x)?)?;
+        let hit = (x.broadcast_eq(&kept)? + both_nan)?;
+        let ties = total(&hit.to_dtype(grad.dtype())?, &dims)?;
+        let share = (widen(grad)?.reshape(kept.shape())? / ties)?.broadcast_as(x.shape())?.contiguous()?;
+        // A choice and not a product: elsewhere the gradient is 0 whatever the share is.
+        Ok([hit.where_cond(&share, &share.zeros_like()?)?])
     })
 }

@@ -1,8 +1,10 @@
 //! `interpolate`: images of another size.
 
-use candle_core::Tensor;
+use backends::kernels::resample::Taps;
+use candle_core::{DType, Tensor};
 
-use super::resample::{Resample, resample};
+use super::resample::resample;
+use super::size::check_size;
 use crate::prepare::{cast_inputs, check_float};
 use crate::{Error, Result};
 
@@ -26,8 +28,8 @@ pub enum InterpolateMode {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit or the input has no pixels, [`Error::InvalidArgument`] for a size of 0,
-/// [`Error::UnsupportedDType`] for integers.
+/// [`Error::ShapeMismatch`] where these do not fit or the input has no pixels, [`Error::InvalidArgument`] for a size of 0
+/// or one that does not fit into memory, [`Error::UnsupportedDType`] for integers.
 ///
 /// # Source
 ///
@@ -51,26 +53,32 @@ pub fn interpolate(input: &Tensor, size: &[usize], mode: InterpolateMode) -> Res
     if input.dims()[2..].contains(&0) {
         return Err(Error::shape(op, "an input with pixels", input.dims()));
     }
-    let maps = input.dims()[2..].iter().zip(size).map(|(&from, &to)| mode.map(from, to)).collect::<Vec<_>>();
-    resample(&input, &maps)
+    // The taps' tables, two entries for each place in one dimension, before the result is looked at.
+    for &to in size {
+        check_size(op, &[to, 4], DType::F64)?;
+    }
+    check_size(op, &[&input.dims()[..2], size].concat(), DType::F64)?;
+    let maps = input.dims()[2..].iter().zip(size).map(|(&from, &to)| mode.taps(from, to));
+    resample(op, &input, maps.collect())
 }
 
 impl InterpolateMode {
-    fn map(self, from: usize, to: usize) -> Resample {
+    fn taps(self, from: usize, to: usize) -> Taps {
         match self {
-            Self::Nearest => Resample::new(to, from, |at| {
+            Self::Nearest => Taps::new(to, from, |at| {
                 let scale = from as f32 / to as f32;
                 [(((at as f32 * scale) as usize).min(from - 1), 1.)]
             }),
-            Self::Linear { align_corners } => Resample::new(to, from, |at| {
+            Self::Linear { align_corners } => Taps::new(to, from, |at| {
                 let place = match (align_corners, to) {
                     (true, 1) => 0.,
                     (true, _) => at as f64 * (from - 1) as f64 / (to - 1) as f64,
                     (false, _) => ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.),
                 };
                 let low = (place as usize).min(from - 1);
-                let part = place - low as f64;
-                [(low, 1. - part), ((low + 1).min(from - 1), part)]
+                // Behind the last pixel there is only that one; a tap of weight 0 is none.
+                let part = if low + 1 < from { place - low as f64 } else { 0. };
+                [(low, 1. - part), (low + 1, part)]
             }),
         }
     }

@@ -5,7 +5,9 @@ use candle_core::{DType, Tensor};
 
 use super::arithmetic::result_type;
 use super::broadcast::{broadcast_dims, sum_to};
+use super::empty::without_gradient;
 use super::record::record;
+use super::size::check_size;
 use crate::prepare::promoted_slice;
 use crate::{Error, Result};
 
@@ -25,6 +27,9 @@ pub fn cat(tensors: &[&Tensor], dim: impl Dim) -> Result<Tensor> {
             return Err(Error::shape("cat", expected, tensor.dims()));
         }
     }
+    let mut dims = first.dims().to_vec();
+    dims[dim] = tensors.iter().fold(0, |sum: usize, t| sum.saturating_add(t.dims()[dim]));
+    check_size("cat", &dims, first.dtype())?;
     Ok(Tensor::cat(&tensors, dim)?)
 }
 
@@ -40,6 +45,7 @@ pub fn stack(tensors: &[&Tensor], dim: impl Dim) -> Result<Tensor> {
         return Err(Error::shape("stack", format!("{:?}", first.dims()), odd.dims()));
     }
     let dim = dim.to_index_plus_one(first.shape(), "stack")?;
+    check_size("stack", &[&[tensors.len()], first.dims()].concat(), first.dtype())?;
     Ok(Tensor::stack(&tensors, dim)?)
 }
 
@@ -68,6 +74,9 @@ pub fn where_cond(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> 
     let [a, b] = crate::prepare::cast_inputs(OP, [a, b])?;
     let dtype = result_type(&a, &b)?;
     let dims = broadcast_dims(OP, condition.dims(), &broadcast_dims(OP, a.dims(), b.dims())?)?;
+    if dims.contains(&0) {
+        return without_gradient(OP, &[&a, &b], Tensor::zeros(dims, dtype, a.device())?);
+    }
     let spread = |t: &Tensor| t.detach().broadcast_as(&*dims)?.contiguous();
     let condition = spread(condition)?;
     let value = condition.where_cond(&spread(&a.to_dtype(dtype)?)?, &spread(&b.to_dtype(dtype)?)?)?;

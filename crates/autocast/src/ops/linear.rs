@@ -6,6 +6,7 @@ use super::bias::{add_bias, storage_add_bias};
 use super::broadcast::sum_to_vector;
 use super::node::{DeviceStorage, Op, View, apply};
 use super::product::{product, readable, storage_product};
+use super::size::check_size;
 use crate::prepare::{cast_inputs, same_dtype};
 use crate::{Error, Result};
 
@@ -59,9 +60,10 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
 
     let mut dims = leading.to_vec();
     dims.push(out_features);
+    check_size(op, &dims, input.dtype())?;
     if input.elem_count() == 0 || weight.elem_count() == 0 {
         let rows = leading.iter().product::<usize>();
-        let flat = input.reshape((rows, in_features))?.matmul(&weight.t()?)?;
+        let flat = product(&input.reshape((rows, in_features))?, &weight.t()?)?;
         let flat = bias.map_or(Ok(flat.clone()), |bias| add_bias(&flat, bias, 1))?;
         return Ok(flat.reshape(dims)?);
     }

@@ -162,7 +162,7 @@ pub(super) fn stack_sizes(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<(usize
 
 pub(super) fn stacked_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
     stack_sizes(op, &lhs, &rhs)?;
-    Ok(product(&lhs, &rhs)?)
+    product(&lhs, &rhs)
 }
 
 pub(super) fn outer_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {

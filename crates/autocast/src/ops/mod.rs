@@ -14,12 +14,12 @@ mod dropout;
 mod einsum;
 mod elementwise;
 mod embedding;
+pub(crate) mod empty;
 mod extremum;
+mod index;
 mod interpolate;
-mod inverse;
 mod join;
 pub(crate) mod linear;
-mod log_exp;
 mod loss;
 mod matmul;
 mod node;
@@ -29,11 +29,14 @@ mod pool;
 mod prelu;
 mod product;
 mod record;
-mod reduce;
+pub(crate) mod reduce;
 mod resample;
 mod rope;
 mod scan;
+pub(crate) mod size;
 mod softmax;
+mod total;
+mod whole;
 
 pub use activation::{
     elu, gelu, gelu_tanh, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, sigmoid, silu, softplus,

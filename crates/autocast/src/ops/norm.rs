@@ -2,10 +2,13 @@
 //! scaled and shifted. Statistics are f32 (f64 for f64). The backward normalises again from the input rather than
 //! keeping a wide copy of it.
 
+use backends::kernels::sum::Term;
 use candle_core::Tensor;
 
 use super::broadcast::sum_to;
+use super::empty::of_no_elements;
 use super::record::{record, wide};
+use super::total::{centred, quotient_of, total, total_f64};
 use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
@@ -74,7 +77,7 @@ pub fn group_norm(
     let &[samples, channels, ref rest @ ..] = x.dims() else {
         return Err(Error::shape("group_norm", "at least two dimensions (N, C, …)", x.dims()));
     };
-    if groups == 0 || !channels.is_multiple_of(groups) {
+    if groups == 0 || groups > channels.max(1) || !channels.is_multiple_of(groups) {
         let expected = format!("a divisor of the {channels} channels");
         return Err(Error::argument("group_norm", "groups", groups, expected));
     }
@@ -146,6 +149,9 @@ pub(crate) fn normalize(
     match (weight, bias) {
         (None, None) => {
             let [x] = float_inputs(op, [x])?;
+            if let Some(empty) = of_no_elements(op, &[&x], x.dims(), x.dtype())? {
+                return Ok(empty);
+            }
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, None, None)?;
             record(op, [&x], value, move |grad, _, [x]| Ok([norm.backward(grad, x, None, [true, false])?.0]))
@@ -153,6 +159,9 @@ pub(crate) fn normalize(
         (Some(weight), None) => {
             let [x, weight] = float_inputs(op, [x, weight])?;
             view.check(op, &x, &weight)?;
+            if let Some(empty) = of_no_elements(op, &[&x, &weight], x.dims(), x.dtype())? {
+                return Ok(empty);
+            }
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, Some(&weight), None)?;
             let wanted = [&x, &weight].map(Tensor::track_op);
@@ -166,6 +175,9 @@ pub(crate) fn normalize(
             let [x, weight, bias] = float_inputs(op, [x, &ones, bias])?;
             view.check(op, &x, &weight)?;
             view.check(op, &x, &bias)?;
+            if let Some(empty) = of_no_elements(op, &[&x, &weight, &bias], x.dims(), x.dtype())? {
+                return Ok(empty);
+            }
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, Some(&weight), Some(&bias))?;
             let wanted = [&x, &weight].map(Tensor::track_op);
@@ -204,8 +216,8 @@ impl Norm {
         weight: Option<&Tensor>,
         wanted: [bool; 2],
     ) -> Result<(Tensor, Tensor)> {
-        let (normalized, inv_rms) = self.normalized(x)?;
-        let length = self.view.rows[1] as f64;
+        let (normalized, rms) = self.normalized(x)?;
+        let length = self.view.rows[1];
         let mut dy = grad.reshape(&self.view.rows)?;
         let mut dw = dy.clone();
         if let Some(weight) = weight {
@@ -218,26 +230,27 @@ impl Norm {
         if !wanted[0] {
             return Ok((dy, dw));
         }
-        let along = ((&dy * &normalized)?.sum_keepdim(1)? / length)?;
+        let along = quotient_of(&total(&(&dy * &normalized)?, &[1])?, length as f64)?;
         if self.centre == Centre::Mean {
-            dy = dy.broadcast_sub(&(dy.sum_keepdim(1)? / length)?)?;
+            dy = centred(&dy, &[1], length)?;
         }
-        let dx = (dy - normalized.broadcast_mul(&along)?)?.broadcast_mul(&inv_rms)?;
+        let dx = (dy - normalized.broadcast_mul(&along)?)?.broadcast_div(&rms)?;
         Ok((dx.reshape(x.dims())?, dw))
     }
 
-    /// The rows of `x`, normalised, and the factor that each was scaled by.
+    /// The rows of `x`, normalised, and what each was divided by.
     fn normalized(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let [x] = wide([x])?;
         let rows = x.reshape(&self.view.rows)?;
-        let length = self.view.rows[1] as f64;
-        let centred = match self.centre {
-            Centre::Mean => rows.broadcast_sub(&(rows.sum_keepdim(1)? / length)?)?,
+        let length = self.view.rows[1];
+        let rows = match self.centre {
+            Centre::Mean => centred(&rows, &[1], length)?,
             Centre::Zero => rows,
         };
-        let mean_square = (centred.sqr()?.sum_keepdim(1)? / length)?;
-        let inv_rms = (mean_square + self.eps)?.sqrt()?.recip()?;
-        Ok((centred.broadcast_mul(&inv_rms)?, inv_rms))
+        // In f64, whose squares of f32 neither overflow nor vanish.
+        let mean_square = quotient_of(&total_f64(&rows, &[1], Term::Square)?, length as f64)?;
+        let rms = (mean_square + self.eps)?.sqrt()?.to_dtype(rows.dtype())?;
+        Ok((rows.broadcast_div(&rms)?, rms))
     }
 
     fn parameter(&self, parameter: &Tensor) -> Result<Tensor> {

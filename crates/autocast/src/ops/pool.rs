@@ -1,8 +1,13 @@
 //! Pooling. candle's pools have a gradient only where kernel and stride are equal, and share it among ties.
 
-use candle_core::Tensor;
+use backends::kernels::max_pool::argmax_in_windows;
+use backends::kernels::resample::Taps;
+use backends::{Floats, bridge};
+use candle_core::{DType, Device, Tensor};
 
-use super::resample::{Resample, resample};
+use super::empty::without_gradient;
+use super::resample::resample;
+use super::size::check_size;
 use crate::prepare::{cast_inputs, check_float, widen};
 use crate::{Error, Result};
 
@@ -33,7 +38,8 @@ impl<const N: usize> PoolOptions<N> {
 /// # Errors
 ///
 /// [`Error::ShapeMismatch`] for another rank or an input smaller than the window, [`Error::InvalidArgument`] for a kernel
-/// or stride of 0 or a padding of more than half the kernel, [`Error::UnsupportedDType`] for integers.
+/// or stride of 0, a padding of more than half the kernel, or windows that do not fit into memory,
+/// [`Error::UnsupportedDType`] for integers.
 ///
 /// # Source
 ///
@@ -101,57 +107,92 @@ pub fn adaptive_avg_pool2d(input: &Tensor, size: [usize; 2]) -> Result<Tensor> {
     if size.contains(&0) {
         return Err(Error::argument(OP, "size", format!("{size:?}"), "at least 1 in each dimension"));
     }
+    // The taps' tables, before the result is looked at: windows overlap by one pixel at most.
+    for (i, to) in size.into_iter().enumerate() {
+        check_size(OP, &[to.max(input.dims()[i + 2]), 4], DType::F64)?;
+    }
+    check_size(OP, &[&input.dims()[..2], &size].concat(), DType::F64)?;
     let maps = [0, 1].map(|i| {
         let (from, to) = (input.dims()[i + 2], size[i]);
-        Resample::new(to, from, move |at| {
-            let (start, end) = (at * from / to, ((at + 1) * from).div_ceil(to));
+        Taps::new(to, from, |at| {
+            let (start, end) = adaptive_window(at, from, to);
             (start..end).map(move |input| (input, 1. / (end - start) as f64))
         })
     });
-    resample(&input, &maps)
+    resample(OP, &input, maps.into())
 }
 
-fn average<const N: usize>(op: &str, input: &Tensor, options: &PoolOptions<N>) -> Result<Tensor> {
+/// The `at`-th of `to` windows over `from` pixels; in 128 bits, because the product of two sizes may not fit 64.
+fn adaptive_window(at: usize, from: usize, to: usize) -> (usize, usize) {
+    let [at, from, to] = [at, from, to].map(|size| size as u128);
+    ((at * from / to) as usize, ((at + 1) * from).div_ceil(to) as usize)
+}
+
+fn average<const N: usize>(op: &'static str, input: &Tensor, options: &PoolOptions<N>) -> Result<Tensor> {
     let input = checked_input::<N>(op, input)?;
     let windows = options.windows(op, &input)?;
+    for (windows, kernel) in windows.iter().zip(options.kernel) {
+        check_size(op, &[*windows, kernel, 4], DType::F64)?;
+    }
     let maps = (0..N).map(|i| {
         let (kernel, size) = (options.kernel[i], input.dims()[i + 2]);
         let (stride, padding) = (options.stride[i], options.padding[i]);
-        Resample::new(windows[i], size, move |at| {
+        Taps::new(windows[i], size, |at| {
             (at * stride..at * stride + kernel)
-                .filter_map(move |tap| tap.checked_sub(padding).filter(|&tap| tap < size))
+                .filter_map(move |tap| tap.checked_sub(padding))
                 .map(move |input| (input, 1. / kernel as f64))
         })
     });
-    resample(&input, &maps.collect::<Vec<_>>())
+    resample(op, &input, maps.collect())
 }
 
-fn maximum<const N: usize>(op: &str, input: &Tensor, options: &PoolOptions<N>) -> Result<Tensor> {
+fn maximum<const N: usize>(op: &'static str, input: &Tensor, options: &PoolOptions<N>) -> Result<Tensor> {
     let input = checked_input::<N>(op, input)?;
     let windows = options.windows(op, &input)?;
     let dims = input.dims();
     let (planes, pixels) = (dims[0] * dims[1], dims[2..].iter().product::<usize>());
+    if u32::try_from(pixels).is_err() {
+        return Err(Error::shape(op, "an input of fewer than 2^32 pixels", dims));
+    }
     let mut out_dims = dims[..2].to_vec();
     out_dims.extend(windows);
-    let flat = widen(&input)?.reshape((planes, pixels))?;
-    let (count, taps) = (windows.iter().product::<usize>(), options.kernel.iter().product::<usize>());
     if planes == 0 {
-        // Nothing to choose from; the (empty) gradient stays in the graph.
-        return Ok(flat
-            .narrow(1, 0, 1)?
-            .reshape((0, 1))?
-            .broadcast_as((0, count))?
-            .reshape(out_dims)?
-            .to_dtype(input.dtype())?);
+        return without_gradient(op, &[&input], Tensor::zeros(out_dims, input.dtype(), input.device())?);
     }
-    let table = Tensor::from_vec(options.taps(windows, &dims[2..]), count * taps, input.device())?;
-    let ranked = flat.detach();
-    let ranked = ranked.ne(&ranked)?.where_cond(&ranked.ones_like()?.affine(0., f64::INFINITY)?, &ranked)?;
-    let choices = ranked.index_select(&table, 1)?.reshape((planes, count, taps))?.argmax(2)?;
-    // From the tap that was chosen in a window to the pixel under it.
-    let table = table.reshape((1, count, taps))?.broadcast_as((planes, count, taps))?.contiguous()?;
-    let pixels = table.gather(&choices.unsqueeze(2)?, 2)?.squeeze(2)?;
+    check_size(op, &out_dims, DType::F64)?;
+    check_size(op, &[&windows[..], &options.kernel[..], &[4]].concat(), DType::F64)?;
+    let (count, taps) = (windows.iter().product::<usize>(), options.kernel.iter().product::<usize>());
+    let table = options.taps(windows, &dims[2..]);
+    let flat = widen(&input)?.reshape((planes, pixels))?;
+    let pixels = match input.device() {
+        Device::Cpu => {
+            let chosen = bridge::with_floats(op, [&flat], |[x]| match x {
+                Floats::F32(x) => Ok(argmax_in_windows(x, pixels, &table, taps)),
+                Floats::F64(x) => Ok(argmax_in_windows(x, pixels, &table, taps)),
+                _ => candle_core::bail!("{op}: only f32 and f64 are compared in"),
+            })?;
+            Tensor::from_vec(chosen?, (planes, count), &Device::Cpu)?
+        }
+        device => {
+            chosen_pixels(&flat.detach(), &Tensor::from_vec(table, count * taps, device)?, (count, taps))?
+        }
+    };
     Ok(flat.gather(&pixels, 1)?.reshape(out_dims)?.to_dtype(input.dtype())?)
+}
+
+/// The pixel of the maximum in each window, from tensor ops. `table` has the pixel under each tap of each window.
+fn chosen_pixels(
+    flat: &Tensor,
+    table: &Tensor,
+    (count, taps): (usize, usize),
+) -> candle_core::Result<Tensor> {
+    let planes = flat.dim(0)?;
+    let under = flat.contiguous()?.index_select(table, 1)?.reshape((planes, count, taps))?;
+    // candle's comparisons pass over NaN.
+    let nan = under.ne(&under)?.to_dtype(DType::F32)?;
+    let choices = nan.max(2)?.gt(0.)?.where_cond(&nan.argmax(2)?, &under.argmax(2)?)?;
+    let table = table.reshape((1, count, taps))?.broadcast_as((planes, count, taps))?.contiguous()?;
+    table.gather(&choices.unsqueeze(2)?, 2)?.squeeze(2)
 }
 
 fn checked_input<const N: usize>(op: &str, input: &Tensor) -> Result<Tensor> {
@@ -184,12 +225,12 @@ impl<const N: usize> PoolOptions<N> {
                     format!("at most half the kernel {kernel}"),
                 ));
             }
-            let padded = input.dims()[i + 2] + 2 * padding;
-            if padded < kernel {
+            let padded = padding.checked_mul(2).and_then(|both| input.dims()[i + 2].checked_add(both));
+            let Some(padded) = padded.filter(|&padded| padded >= kernel) else {
                 let expected =
                     format!("an input, with its padding, no smaller than the kernel {:?}", self.kernel);
                 return Err(Error::shape(op, expected, input.dims()));
-            }
+            };
             *windows = (padded - kernel) / stride + 1;
         }
         Ok(windows)

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::broadcast::sum_to;
+use super::empty::of_no_elements;
 use super::record::{record, wide};
 use crate::prepare::{cast_inputs, check_float, same_dtype};
 use crate::{Error, Result};
@@ -31,6 +32,9 @@ pub fn prelu(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if weight.rank() > 1 || (slopes != 1 && channels != Some(slopes)) {
         let expected = format!("a weight of one element or of one per channel ({channels:?})");
         return Err(Error::shape(OP, expected, weight.dims()));
+    }
+    if let Some(empty) = of_no_elements(OP, &[&input, &weight], input.dims(), dtype)? {
+        return Ok(empty);
     }
     // One slope per channel stands along dimension 1.
     let along = move |rank: usize| -> Vec<usize> {

@@ -8,7 +8,7 @@ use candle_core::{Shape, Tensor};
 
 use super::node::{DeviceStorage, Op, View, apply};
 use crate::Result;
-use crate::prepare::widen;
+use crate::prepare::{retyped, widen};
 
 /// `inputs` detached from the graph and widened to the dtype that sums are accumulated in.
 pub(super) fn wide<const N: usize>(inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
@@ -82,7 +82,7 @@ where
         for (at, input) in inputs.into_iter().enumerate().filter(|&(at, _)| wanted[at]) {
             out[at] = Some(match &grads {
                 None => input.zeros_like()?,
-                Some(grads) => grads[at].detach().to_dtype(input.dtype())?,
+                Some(grads) => retyped(&grads[at].detach(), input.dtype())?,
             });
         }
         Ok(out)

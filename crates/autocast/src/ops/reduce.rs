@@ -1,12 +1,15 @@
 //! Reductions by summing: over any dimensions, in f32 (f64 for f64), rounded once.
 
-use candle_core::Tensor;
+use backends::kernels::sum::Term;
 use candle_core::shape::Dims;
+use candle_core::{DType, Tensor};
 
+use super::empty::{of_no_elements, without_gradient};
 use super::record::{record, wide};
 use super::scan::{Direction, recurrence, scan, shifted};
+use super::total::{centred, quotient_of, total_f64};
 use crate::Result;
-use crate::prepare::float_inputs;
+use crate::prepare::{accumulation_dtype, float_inputs};
 
 /// The sum over `dims`, which are removed; 0 over nothing.
 ///
@@ -48,12 +51,25 @@ pub fn mean_all(x: &Tensor) -> Result<Tensor> {
 
 fn sum_of(op: &'static str, x: &Tensor, dims: Vec<usize>, divisor: fn(usize) -> f64) -> Result<Tensor> {
     let [x] = float_inputs(op, [x])?;
-    let reduced = Reduced::new(&x, dims);
+    divided_sum(op, &x, dims, divisor)
+}
+
+/// The sum over `dims` of a float tensor in the dtype that it has, whatever the region.
+pub(crate) fn summed(op: &'static str, x: &Tensor, dims: Vec<usize>) -> Result<Tensor> {
+    divided_sum(op, x, dims, |_| 1.)
+}
+
+fn divided_sum(op: &'static str, x: &Tensor, dims: Vec<usize>, divisor: fn(usize) -> f64) -> Result<Tensor> {
+    let reduced = Reduced::new(x, dims);
     let divisor = divisor(reduced.count);
-    let [w] = wide([&x])?;
-    let value = (reduced.sum(&w)? / divisor)?;
-    record(op, [&x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
-        Ok([(reduced.keep(grad)? / divisor)?.broadcast_as(x.shape())?])
+    if let Some(empty) = of_no_elements(op, &[x], &reduced.squeezed, x.dtype())? {
+        return Ok(empty);
+    }
+    // Divided in f64, where the sum of large f32 is finite.
+    let value = quotient_of(&total_f64(x, &reduced.dims, Term::Value)?, divisor)?;
+    let value = value.to_dtype(accumulation_dtype(x.dtype()))?;
+    record(op, [x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
+        Ok([quotient_of(&reduced.keep(grad)?, divisor)?.broadcast_as(x.shape())?])
     })
 }
 
@@ -66,12 +82,15 @@ fn sum_of(op: &'static str, x: &Tensor, dims: Vec<usize>, divisor: fn(usize) -> 
 pub fn var<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
     let [x] = float_inputs("var", [x])?;
     let reduced = Reduced::new(&x, dims.to_indexes(x.shape(), "var")?);
-    let freedom = reduced.count as f64 - correction as f64;
+    let freedom = (reduced.count as f64 - correction as f64).max(0.);
+    if let Some(empty) = of_no_elements("var", &[&x], &reduced.squeezed, x.dtype())? {
+        return Ok(empty);
+    }
     let [w] = wide([&x])?;
-    let value = (reduced.sum(&reduced.centred(&w)?.sqr()?)? / freedom.max(0.))?;
+    let value = quotient_of(&reduced.squares(&reduced.centred(&w)?)?, freedom)?.to_dtype(w.dtype())?;
     record("var", [&x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
         let centred = reduced.centred(&wide([x])?[0])?;
-        Ok([centred.broadcast_mul(&(reduced.keep(grad)? * (2. / freedom.max(0.)))?)?])
+        Ok([centred.broadcast_mul(&(reduced.keep(grad)? * (2. / freedom))?)?])
     })
 }
 
@@ -88,12 +107,16 @@ pub fn std<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
     let [x] = float_inputs("std", [x])?;
     let reduced = Reduced::new(&x, dims.to_indexes(x.shape(), "std")?);
     let freedom = (reduced.count as f64 - correction as f64).max(0.);
+    if let Some(empty) = of_no_elements("std", &[&x], &reduced.squeezed, x.dtype())? {
+        return Ok(empty);
+    }
     let [w] = wide([&x])?;
-    let std = (reduced.sum(&reduced.centred(&w)?.sqr()?)? / freedom)?.sqrt()?;
+    let (centred, scale) = reduced.scaled(&reduced.centred(&w)?)?;
+    let std = quotient_of(&reduced.squares(&centred)?, freedom)?.sqrt()?.mul(&scale)?.to_dtype(w.dtype())?;
     record("std", [&x], reduced.squeeze(&std)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
-        let factor = (reduced.keep(grad)? / (&std * freedom)?)?;
-        let factor = std.eq(0.)?.where_cond(&std.zeros_like()?, &factor)?;
-        Ok([reduced.centred(&wide([x])?[0])?.broadcast_mul(&factor)?])
+        // First the quotient, which is at most of the order of √n, so that nothing overflows on the way.
+        let quotient = quotient(&reduced.centred(&wide([x])?[0])?, &std)?;
+        Ok([quotient.broadcast_mul(&(reduced.keep(grad)? / freedom)?)?])
     })
 }
 
@@ -110,13 +133,15 @@ pub fn norm<D: Dims>(x: &Tensor, dims: D) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "linalg_vector_norm")?;
     let [x] = float_inputs("linalg_vector_norm", [x])?;
     let reduced = Reduced::new(&x, dims);
+    if let Some(empty) = of_no_elements("linalg_vector_norm", &[&x], &reduced.squeezed, x.dtype())? {
+        return Ok(empty);
+    }
     let [w] = wide([&x])?;
-    let norm = reduced.sum(&w.sqr()?)?.sqrt()?;
+    let (scaled, scale) = reduced.scaled(&w)?;
+    let norm = reduced.squares(&scaled)?.sqrt()?.mul(&scale)?.to_dtype(w.dtype())?;
     let value = reduced.squeeze(&norm)?.to_dtype(x.dtype())?;
     record("linalg_vector_norm", [&x], value, move |grad, _, [x]| {
-        let factor = (reduced.keep(grad)? / &norm)?;
-        let factor = norm.eq(0.)?.where_cond(&norm.zeros_like()?, &factor)?;
-        Ok([wide([x])?[0].broadcast_mul(&factor)?])
+        Ok([quotient(&wide([x])?[0], &norm)?.broadcast_mul(&reduced.keep(grad)?)?])
     })
 }
 
@@ -128,13 +153,16 @@ pub fn norm<D: Dims>(x: &Tensor, dims: D) -> Result<Tensor> {
 pub fn prod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     let dim = dim.to_index(x.shape(), "prod")?;
     let [x] = float_inputs("prod", [x])?;
-    let [w] = wide([&x])?;
-    let length = w.dims()[dim];
-    if length == 0 {
-        let reduced = Reduced::new(&x, vec![dim]);
-        let value = reduced.squeeze(&(reduced.sum(&w)? + 1.)?)?;
-        return record("prod", [&x], value.to_dtype(x.dtype())?, |_, _, [x]| Ok([x.zeros_like()?]));
+    let reduced = Reduced::new(&x, vec![dim]);
+    if let Some(empty) = of_no_elements("prod", &[&x], &reduced.squeezed, x.dtype())? {
+        return Ok(empty);
     }
+    let length = x.dims()[dim];
+    if length == 0 {
+        let ones = Tensor::ones(&*reduced.squeezed, x.dtype(), x.device())?;
+        return without_gradient("prod", &[&x], ones);
+    }
+    let [w] = wide([&x])?;
     let before = scan(&w, dim, Direction::Forward, 1., Tensor::mul)?;
     let value = before.narrow(dim, length - 1, 1)?.squeeze(dim)?;
     record("prod", [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
@@ -153,6 +181,9 @@ pub fn prod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
 pub fn cumsum(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     let dim = dim.to_index(x.shape(), "cumsum")?;
     let [x] = float_inputs("cumsum", [x])?;
+    if let Some(empty) = of_no_elements("cumsum", &[&x], x.dims(), x.dtype())? {
+        return Ok(empty);
+    }
     let value = scan(&wide([&x])?[0], dim, Direction::Forward, 0., Tensor::add)?;
     record("cumsum", [&x], value.to_dtype(x.dtype())?, move |grad, _, [_]| {
         Ok([scan(grad, dim, Direction::Backward, 0., Tensor::add)?])
@@ -167,6 +198,9 @@ pub fn cumsum(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
 pub fn cumprod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     let dim = dim.to_index(x.shape(), "cumprod")?;
     let [x] = float_inputs("cumprod", [x])?;
+    if let Some(empty) = of_no_elements("cumprod", &[&x], x.dims(), x.dtype())? {
+        return Ok(empty);
+    }
     let value = scan(&wide([&x])?[0], dim, Direction::Forward, 1., Tensor::mul)?;
     record("cumprod", [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
         // x[i] is a factor of every product from i on: what the gradients of those make of each other's further factors
@@ -180,6 +214,13 @@ pub fn cumprod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> 
 /// The products along `dim`, which is not empty, of the elements strictly before each one.
 fn products(x: &Tensor, dim: usize, from: Direction) -> Result<Tensor> {
     shifted(&scan(x, dim, from, 1., Tensor::mul)?, dim, from, 1, 1.)
+}
+
+/// `x / size`, and 0 where the size is 0.
+fn quotient(x: &Tensor, size: &Tensor) -> Result<Tensor> {
+    let nothing = size.eq(0.)?;
+    let quotient = x.broadcast_div(&nothing.where_cond(&size.ones_like()?, size)?)?;
+    Ok(nothing.broadcast_as(x.shape())?.where_cond(&x.zeros_like()?, &quotient)?)
 }
 
 /// Which dimensions of a tensor are reduced.
@@ -201,15 +242,30 @@ impl Reduced {
         Self { dims, kept, squeezed, count }
     }
 
-    fn sum(&self, x: &Tensor) -> Result<Tensor> {
-        if x.elem_count() == 0 {
-            return Ok(Tensor::zeros(&*self.kept, x.dtype(), x.device())?);
-        }
-        Ok(x.sum_keepdim(&*self.dims)?)
+    /// The sum of squares, in f64, which holds those of f32.
+    fn squares(&self, x: &Tensor) -> Result<Tensor> {
+        total_f64(x, &self.dims, Term::Square)
     }
 
     fn centred(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.broadcast_sub(&(self.sum(x)? / self.count as f64)?)?)
+        centred(x, &self.dims, self.count)
+    }
+
+    /// `x` divided by a power of two for each sum, and that in f64, so that squares of f64 neither overflow nor vanish. f32
+    /// has no need of it.
+    fn scaled(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let mut largest = x.detach().contiguous()?.abs()?;
+        if x.dtype() != DType::F64 || x.elem_count() == 0 {
+            return Ok((x.clone(), Tensor::ones(&*self.kept, DType::F64, x.device())?));
+        }
+        for &dim in &self.dims {
+            largest = largest.max_keepdim(dim)?;
+        }
+        let ordinary = (largest.gt(f64::MIN_POSITIVE)? * largest.lt(f64::INFINITY)?)?;
+        let exponent = (largest.log()? / std::f64::consts::LN_2)?.floor()?;
+        let power = exponent.clamp(-1000., 1000.)?.affine(std::f64::consts::LN_2, 0.)?.exp()?;
+        let scale = ordinary.where_cond(&power, &power.ones_like()?)?;
+        Ok((x.broadcast_div(&scale)?, scale))
     }
 
     fn squeeze(&self, x: &Tensor) -> Result<Tensor> {

@@ -2,8 +2,9 @@
 
 use candle_core::{D, Tensor};
 
+use super::empty::of_no_elements;
 use super::record::{record, wide};
-use crate::prepare::{accumulation_dtype, cast_inputs, check_float};
+use crate::prepare::{accumulation_dtype, cast_inputs, check_constant, check_float, retyped};
 use crate::{Error, Result};
 
 /// Which two entries of the last dimension are rotated together.
@@ -38,14 +39,7 @@ pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Res
         check_float(OP, t)?;
     }
     for (name, angles) in [("cos", cos), ("sin", sin)] {
-        if angles.track_op() {
-            return Err(Error::argument(
-                OP,
-                name,
-                "tracked by a variable",
-                "a constant (see Tensor::detach)",
-            ));
-        }
+        check_constant(OP, name, angles)?;
     }
     let &[.., steps, width] = input.dims() else {
         return Err(Error::shape(OP, "an input of shape (.., T, width)", input.dims()));
@@ -58,12 +52,15 @@ pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Res
     let wide_dtype = accumulation_dtype(input.dtype());
     let angles = |t: &Tensor| -> Result<Tensor> {
         let fits = t.rank() >= 2 && t.dims().ends_with(&[steps, width / 2]);
-        match t.to_dtype(wide_dtype)?.broadcast_as(half.as_slice()) {
+        match retyped(t, wide_dtype)?.broadcast_as(half.as_slice()) {
             Ok(spread) if fits => Ok(spread),
             _ => Err(Error::shape(OP, format!("cos and sin of shape ({steps}, {})", width / 2), t.dims())),
         }
     };
     let (cos, sin) = (angles(cos)?, angles(sin)?);
+    if let Some(empty) = of_no_elements(OP, &[&input], input.dims(), input.dtype())? {
+        return Ok(empty);
+    }
     let [x] = wide([&input])?;
     let value = pairs.rotate(&x, &cos, &sin)?.to_dtype(input.dtype())?;
     // The inverse of a rotation is its transpose.

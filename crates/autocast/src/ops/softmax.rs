@@ -1,9 +1,12 @@
 //! softmax, log_softmax and logsumexp along one dimension, in f32 or f64 inside whatever the dtype.
 
+use backends::kernels::sum::Term;
 use candle_core::Tensor;
 use candle_core::shape::Dim;
 
+use super::empty::{of_no_elements, without_gradient};
 use super::record::{record, wide};
+use super::total::{total, total_f64};
 use crate::Result;
 use crate::prepare::float_inputs;
 
@@ -19,21 +22,24 @@ use crate::prepare::float_inputs;
 pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     let [x] = float_inputs("softmax", [x])?;
     let dim = dim.to_index(x.shape(), "softmax")?;
+    if let Some(empty) = of_no_elements("softmax", &[&x], x.dims(), x.dtype())? {
+        return Ok(empty);
+    }
     let [w] = wide([&x])?;
-    let value = if w.elem_count() == 0 { w } else { softmax_wide(&w, dim)? };
+    let value = softmax_wide(&w, dim)?;
     record("softmax", [&x], value.to_dtype(x.dtype())?, move |grad, value, [x]| {
         // A 16-bit value has lost what the gradient needs: take it from the input again.
         let y =
             if value.dtype() == grad.dtype() { value.clone() } else { softmax_wide(&wide([x])?[0], dim)? };
         let gy = (grad * &y)?;
-        let total = gy.sum_keepdim(dim)?;
+        let total = total(&gy, &[dim])?;
         Ok([(gy - y.broadcast_mul(&total)?)?])
     })
 }
 
-fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
+pub(super) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
     let exp = x.broadcast_sub(&x.max_keepdim(dim)?)?.exp()?;
-    Ok(exp.broadcast_div(&exp.sum_keepdim(dim)?)?)
+    Ok(exp.broadcast_div(&total(&exp, &[dim])?)?)
 }
 
 /// `x − log Σ exp(x)` along `dim`.
@@ -48,23 +54,25 @@ fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
 pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     let [x] = float_inputs("log_softmax", [x])?;
     let dim = dim.to_index(x.shape(), "log_softmax")?;
+    if let Some(empty) = of_no_elements("log_softmax", &[&x], x.dims(), x.dtype())? {
+        return Ok(empty);
+    }
     let [w] = wide([&x])?;
-    let value = if w.elem_count() == 0 { w } else { log_softmax_wide(&w, dim)? };
+    let value = log_softmax_wide(&w, dim)?;
     record("log_softmax", [&x], value.to_dtype(x.dtype())?, move |grad, value, [x]| {
         let y = if value.dtype() == grad.dtype() {
             value.clone()
         } else {
             log_softmax_wide(&wide([x])?[0], dim)?
         };
-        let total = grad.sum_keepdim(dim)?;
+        let total = total(grad, &[dim])?;
         Ok([(grad - y.exp()?.broadcast_mul(&total)?)?])
     })
 }
 
 fn log_softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
     let shifted = x.broadcast_sub(&x.max_keepdim(dim)?)?;
-    let lse = shifted.exp()?.sum_keepdim(dim)?.log()?;
-    Ok(shifted.broadcast_sub(&lse)?)
+    Ok(shifted.broadcast_sub(&log_total(&shifted.exp()?, dim)?)?)
 }
 
 /// `log Σ exp(x)` along `dim`, which is removed. Over nothing, and over −∞ alone, it is −∞.
@@ -82,19 +90,33 @@ pub fn logsumexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     let [w] = wide([&x])?;
     let mut kept = x.dims().to_vec();
     kept[dim] = 1;
+    if kept.contains(&0) {
+        return without_gradient(
+            "logsumexp",
+            &[&x],
+            Tensor::zeros(kept, x.dtype(), x.device())?.squeeze(dim)?,
+        );
+    }
     let lse = if w.elem_count() == 0 {
         Tensor::full(f64::NEG_INFINITY, kept, x.device())?.to_dtype(w.dtype())?
     } else {
         let anchor = finite(&w.max_keepdim(dim)?)?;
-        (w.broadcast_sub(&anchor)?.exp()?.sum_keepdim(dim)?.log()? + anchor)?
+        (log_total(&w.broadcast_sub(&anchor)?.exp()?, dim)? + anchor)?
     };
-    let saved = lse.clone();
     let value = lse.squeeze(dim)?.to_dtype(x.dtype())?;
     record("logsumexp", [&x], value, move |grad, _, [x]| {
+        // Not exp(x − lse), which rounds the logarithm beside a large maximum before it subtracts it.
         let [x] = wide([x])?;
-        let share = x.broadcast_sub(&finite(&saved)?)?.exp()?;
+        let exp = x.broadcast_sub(&finite(&x.max_keepdim(dim)?)?)?.exp()?;
+        let sum = total(&exp, &[dim])?;
+        let share = exp.broadcast_div(&sum.eq(0.)?.where_cond(&sum.ones_like()?, &sum)?)?;
         Ok([share.broadcast_mul(&grad.unsqueeze(dim)?)?])
     })
+}
+
+/// The logarithm of the sum of `exp` along `dim`. Taken in f64, where a sum that is barely above 1 still is.
+pub(super) fn log_total(exp: &Tensor, dim: usize) -> Result<Tensor> {
+    Ok(total_f64(exp, &[dim], Term::Value)?.log()?.to_dtype(exp.dtype())?)
 }
 
 /// `x` with its infinities replaced by 0, so that subtracting them from themselves does not make a NaN.

@@ -13,7 +13,9 @@ pub mod cases_reductions;
 pub mod check;
 pub mod functions;
 pub mod op_calls;
+pub mod pointwise;
 pub mod samples;
+pub mod zero_sizes;
 
 use autocast::Result;
 use candle_core::Tensor;

@@ -3,7 +3,9 @@
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use crate::ops::empty::without_gradient;
 use crate::ops::linear::affine_map;
+use crate::ops::size::check_size;
 use crate::prepare::{cast_slice, same_dtype, widen};
 use crate::{Error, Result};
 
@@ -36,7 +38,10 @@ impl<const GATES: usize> Cell<GATES> {
         suffix: &str,
         vb: &VarBuilder,
     ) -> Result<Self> {
-        let rows = GATES * hidden;
+        let rows = GATES.saturating_mul(hidden);
+        for width in [in_dim, hidden] {
+            check_size("the recurrent layer", &[rows, width], vb.dtype())?;
+        }
         let weight = |width: usize, name: &str, init: Init| {
             vb.get_with_hints((rows, width), &format!("weight_{name}_{suffix}"), init)
         };
@@ -87,6 +92,20 @@ impl<const GATES: usize> Cell<GATES> {
         affine_map(op, state, &self.w_hh, self.b_hh.as_ref())
     }
 
+    /// The next state of a batch without elements, which `from_input`, `states` and all parameters lead to.
+    pub(super) fn empty_state<const N: usize>(
+        &self,
+        op: &'static str,
+        from_input: &Tensor,
+        states: [&Tensor; N],
+    ) -> Result<Tensor> {
+        let mut inputs = vec![from_input, &self.w_ih, &self.w_hh];
+        inputs.extend(states);
+        inputs.extend(&self.b_ih);
+        inputs.extend(&self.b_hh);
+        without_gradient(op, &inputs, Tensor::zeros(states[0].dims(), states[0].dtype(), states[0].device())?)
+    }
+
     pub(super) fn zeros(&self, batch: usize) -> candle_core::Result<Tensor> {
         Tensor::zeros((batch, self.hidden), self.dtype, &self.device)
     }
@@ -127,6 +146,15 @@ pub(super) fn steps(sequence: &Tensor) -> candle_core::Result<Vec<Tensor>> {
 
 fn steps_of_half(sequence: &Tensor, start: usize, len: usize) -> candle_core::Result<Vec<Tensor>> {
     steps(&sequence.narrow(1, start, len)?)
+}
+
+/// The states of single steps, `(batch, hidden)`, as `(batch, T, hidden)`.
+pub(super) fn joined<'a>(op: &str, states: impl Iterator<Item = &'a Tensor>) -> candle_core::Result<Tensor> {
+    let states: Vec<_> = states.collect();
+    if states.is_empty() {
+        return Err(Error::argument(op, "states", "an empty list", "the states of at least one step").into());
+    }
+    Tensor::stack(&states, 1)
 }
 
 pub(super) fn sigmoid(x: &Tensor) -> candle_core::Result<Tensor> {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use candle_nn::rnn::GRUState;
 use candle_nn::{GRUConfig, RNN, VarBuilder};
 
-use super::cell::{Cell, Inits, sigmoid, steps};
+use super::cell::{Cell, Inits, joined, sigmoid, steps};
 use crate::Result;
 use crate::prepare::widen;
 
@@ -40,6 +40,9 @@ impl Gru {
 
     /// One step from the contribution of the input.
     fn advance(cell: &Cell<3>, from_input: &Tensor, h: &Tensor) -> Result<GRUState> {
+        if h.elem_count() == 0 {
+            return Ok(GRUState { h: cell.empty_state(Self::OP, from_input, [h])? });
+        }
         let [reset_x, update_x, new_x] = cell.gates(from_input)?;
         let [reset_h, update_h, new_h] = cell.gates(&cell.state_part(Self::OP, h)?)?;
         let reset = sigmoid(&reset_x.add(&reset_h)?)?;
@@ -78,7 +81,7 @@ impl RNN for Gru {
 
     /// The hidden states as `(batch, T, hidden)`. (candle-nn joins them to `(batch, T · hidden)`.)
     fn states_to_tensor(&self, states: &[GRUState]) -> candle_core::Result<Tensor> {
-        Tensor::stack(&states.iter().map(|state| &state.h).collect::<Vec<_>>(), 1)
+        joined(Self::OP, states.iter().map(|state| &state.h))
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use candle_nn::rnn::{Direction, LSTMState};
 use candle_nn::{LSTMConfig, RNN, VarBuilder};
 
-use super::cell::{Cell, Inits, sigmoid, steps};
+use super::cell::{Cell, Inits, joined, sigmoid, steps};
 use crate::Result;
 use crate::prepare::widen;
 
@@ -46,6 +46,10 @@ impl Lstm {
 
     /// One step from the contribution of the input.
     fn advance(cell: &Cell<4>, from_input: &Tensor, state: &LSTMState) -> Result<LSTMState> {
+        if state.h.elem_count() == 0 {
+            let empty = cell.empty_state(Self::OP, from_input, [&state.h, &state.c])?;
+            return Ok(LSTMState { h: empty.clone(), c: empty });
+        }
         let dtype = state.h.dtype();
         let from_state = cell.state_part(Self::OP, &state.h)?;
         let [input, forget, candidate, output] =
@@ -90,7 +94,7 @@ impl RNN for Lstm {
     }
 
     fn states_to_tensor(&self, states: &[LSTMState]) -> candle_core::Result<Tensor> {
-        Tensor::stack(&states.iter().map(|state| &state.h).collect::<Vec<_>>(), 1)
+        joined(Self::OP, states.iter().map(|state| &state.h))
     }
 }
 

@@ -1,9 +1,10 @@
 //! What hides keys from queries in attention: masks, and dropout on the probabilities.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
+use crate::ops::broadcast::sum_to;
 use crate::ops::dropout::{self, DropoutSeed};
-use crate::prepare::check_float;
+use crate::prepare::{check_constant, check_float};
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";
@@ -31,71 +32,94 @@ pub struct AttentionDropout {
     pub seed: DropoutSeed,
 }
 
-/// A mask as a sum onto the scores.
-pub(super) struct Bias {
-    /// Broadcasts to the scores. No row is `-inf` throughout: such rows are 0 here, and 0 in `seen`.
-    pub(super) add: Tensor,
-    /// 0 for queries that see no key, else 1; absent if every query sees one.
-    pub(super) seen: Option<Tensor>,
+/// What of the scores counts, and what is added to it.
+pub(super) struct Mask {
+    /// u8, broadcasts to the scores: 0 where a key is hidden.
+    visible: Tensor,
+    /// Broadcasts to the scores; 0 where a key is hidden.
+    pub(super) add: Option<Tensor>,
+    /// The shape of the scores.
+    dims: Vec<usize>,
 }
 
-impl Bias {
-    pub(super) fn is_tracked(&self) -> bool {
-        self.add.track_op()
+impl Mask {
+    /// `scores` where a key is visible, `fill` elsewhere: a choice, because no product or sum hides a NaN.
+    pub(super) fn choose(&self, scores: &Tensor, fill: f32) -> Result<Tensor> {
+        let visible = self.visible.broadcast_as(&*self.dims)?.contiguous()?.reshape(scores.shape())?;
+        let fill = Tensor::full(fill, (), scores.device())?.to_dtype(scores.dtype())?;
+        Ok(visible.where_cond(scores, &fill.broadcast_as(scores.shape())?)?)
     }
 
-    /// From an additive mask whose last two dimensions are `(T or 1, S or 1)`.
-    fn new(add: &Tensor) -> Result<Self> {
-        let highest = add.detach().max_keepdim(D::Minus1)?;
-        let hidden = highest.eq(f64::NEG_INFINITY)?;
-        let zeros = add.zeros_like()?;
-        let add = hidden.broadcast_as(add.shape())?.where_cond(&zeros, add)?;
-        let seen = hidden.where_cond(&highest.zeros_like()?, &highest.ones_like()?)?;
-        Ok(Self { add, seen: Some(seen) })
+    /// `scores`, untracked and of any shape with their elements, under the mask.
+    pub(super) fn scores(&self, scores: &Tensor) -> Result<Tensor> {
+        let scores = match &self.add {
+            Some(add) => {
+                scores.reshape(&*self.dims)?.broadcast_add(&add.detach())?.reshape(scores.shape())?
+            }
+            None => scores.clone(),
+        };
+        self.choose(&scores, f32::NEG_INFINITY)
+    }
+
+    /// What is added, if it is trained.
+    pub(super) fn trained(&self) -> Option<Tensor> {
+        self.add.clone().filter(Tensor::track_op)
+    }
+
+    /// The gradient of what is added, from that of the scores.
+    pub(super) fn gradient(&self, scores: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        sum_to(&scores.reshape(&*self.dims)?, dims)
     }
 }
 
 impl AttentionMask {
-    /// The mask for scores of shape `scores`, in `dtype`.
-    pub(super) fn bias(&self, scores: &[usize], device: &Device, dtype: DType) -> Result<Option<Bias>> {
+    /// An error unless the mask is one for scores of shape `scores`.
+    pub(super) fn check(&self, scores: &[usize]) -> Result<()> {
+        let mask = match self {
+            Self::None | Self::Causal => return Ok(()),
+            Self::Boolean(mask) if mask.dtype() != DType::U8 => {
+                return Err(Error::dtype(OP, mask.dtype(), &[DType::U8]));
+            }
+            Self::Boolean(mask) => {
+                check_constant(OP, "mask", mask)?;
+                mask
+            }
+            Self::Additive(mask) => {
+                check_float(OP, mask)?;
+                mask
+            }
+        };
+        check_broadcast(mask, scores)
+    }
+
+    /// What of the mask gets a gradient.
+    pub(super) fn trained(&self) -> Option<&Tensor> {
         match self {
-            Self::None => Ok(None),
+            Self::Additive(mask) => Some(mask),
+            _ => None,
+        }
+    }
+
+    /// The mask, which was checked, for scores of shape `scores`, which are not empty, in `dtype`.
+    pub(super) fn mask(&self, scores: &[usize], device: &Device, dtype: DType) -> Result<Option<Mask>> {
+        let (visible, add) = match self {
+            Self::None => return Ok(None),
             Self::Causal => {
                 let [.., queries, keys] = scores else { return Ok(None) };
                 let positions = |len: usize| Tensor::arange(0u32, len as u32, device);
                 let (query, key) = (positions(*queries)?.unsqueeze(1)?, positions(*keys)?.unsqueeze(0)?);
-                let later = key.broadcast_gt(&query)?;
-                let add = Tensor::zeros((*queries, *keys), dtype, device)?;
-                let add = later.where_cond(&hidden(&add)?, &add)?;
-                Ok(Some(Bias { add, seen: None }))
+                (key.broadcast_le(&query)?, None)
             }
-            Self::Boolean(mask) => {
-                if mask.dtype() != DType::U8 {
-                    return Err(Error::dtype(OP, mask.dtype(), &[DType::U8]));
-                }
-                check_broadcast(mask, scores)?;
-                if mask.elem_count() == 0 {
-                    return Ok(None);
-                }
-                let zeros = Tensor::zeros(mask.dims(), dtype, device)?;
-                Bias::new(&mask.where_cond(&zeros, &hidden(&zeros)?)?).map(Some)
-            }
+            Self::Boolean(mask) => (mask.ne(0u8)?, None),
             Self::Additive(mask) => {
-                check_float(OP, mask)?;
-                check_broadcast(mask, scores)?;
-                if mask.elem_count() == 0 {
-                    return Ok(None);
-                }
-                Bias::new(&mask.to_dtype(dtype)?).map(Some)
+                let mask = mask.to_dtype(dtype)?.contiguous()?;
+                let visible = mask.detach().ne(f64::NEG_INFINITY)?;
+                let add = visible.where_cond(&mask, &mask.detach().zeros_like()?)?;
+                (visible, Some(add))
             }
-        }
+        };
+        Ok(Some(Mask { visible, add, dims: scores.to_vec() }))
     }
-}
-
-/// `-inf` in the shape, dtype and place of `like`.
-fn hidden(like: &Tensor) -> Result<Tensor> {
-    let value = Tensor::full(f32::NEG_INFINITY, (), like.device())?.to_dtype(like.dtype())?;
-    Ok(value.broadcast_as(like.shape())?)
 }
 
 /// Whether `mask` broadcasts to `scores` without growing it.

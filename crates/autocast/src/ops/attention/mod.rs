@@ -4,13 +4,16 @@ mod mask;
 mod node;
 
 use candle_core::{D, Tensor};
-use mask::Bias;
+use mask::Mask;
 pub use mask::{AttentionDropout, AttentionMask};
 use node::Attention;
 
-use super::node::apply;
-use super::product::{product, product_transposed};
-use crate::prepare::{accumulation_dtype, cast_inputs, check_float, same_dtype, widen};
+use super::empty::without_gradient;
+use super::product::product_transposed;
+use super::record::record;
+use super::size::check_size;
+use super::softmax::softmax_wide;
+use crate::prepare::{accumulation_dtype, cast_inputs, check_float, retyped, same_dtype, widen};
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";
@@ -60,42 +63,38 @@ pub fn scaled_dot_product_attention(
     let dtype = same_dtype(OP, &[&query, &key, &value])?;
     check_float(OP, &query)?;
     let sizes = Sizes::of(&query, &key, &value)?;
-    let scale = options.scale.unwrap_or(1.0 / (sizes.width as f64).sqrt());
-    if !scale.is_finite() && sizes.width > 0 {
+    let scale = options.scale.unwrap_or(1.0 / (sizes.width.max(1) as f64).sqrt());
+    if !scale.is_finite() {
         return Err(Error::argument(OP, "scale", scale, "a finite number"));
     }
-    let bias = options.mask.bias(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;
+    let mut out_dims = sizes.leading.clone();
+    out_dims.extend([sizes.queries, sizes.out]);
+    options.mask.check(&sizes.score_dims())?;
+    if out_dims.contains(&0) || sizes.keys == 0 {
+        // No key, no query, or nothing to tell.
+        let zeros = Tensor::zeros(out_dims, dtype, query.device())?;
+        let mut inputs = vec![&query, &key, &value];
+        inputs.extend(options.mask.trained());
+        return without_gradient(OP, &inputs, zeros);
+    }
+    check_size(OP, &sizes.score_dims(), accumulation_dtype(dtype))?;
+    let mask = options.mask.mask(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;
     let keep = match &options.dropout {
         Some(dropout) => dropout.keep_mask(sizes.flat_scores(), query.device(), accumulation_dtype(dtype))?,
         None => None,
     };
 
-    let mut out_dims = sizes.leading.clone();
-    out_dims.extend([sizes.queries, sizes.out]);
-    if sizes.is_empty() {
-        // All zeros; the products keep the three inputs in the graph.
-        let scores = query.matmul(&key.transpose(D::Minus2, D::Minus1)?)?;
-        return Ok(scores.matmul(&value)?.reshape(out_dims)?);
-    }
     // candle's 16-bit products on a CPU widen and narrow at every call; once is cheaper and loses less.
     let working = if query.device().is_cpu() { accumulation_dtype(dtype) } else { dtype };
     let flat = |t: &Tensor, rows: usize, width: usize| -> candle_core::Result<Tensor> {
-        t.to_dtype(working)?.reshape((sizes.batch, rows, width))?.contiguous()
+        retyped(t, working)?.reshape((sizes.batch, rows, width))?.contiguous()
     };
     let query = flat(&query, sizes.queries, sizes.width)?;
     let key = flat(&key, sizes.keys, sizes.width)?;
     let value = flat(&value, sizes.keys, sizes.out)?;
-    let out = match &bias {
-        Some(bias) if bias.is_tracked() => {
-            composed(&query, &key, &value, scale, bias, keep.as_ref(), &sizes)?
-        }
-        _ => {
-            let scores = scaled_scores(&query.detach(), &key.detach(), scale)?;
-            let probabilities = probabilities(scores, bias.as_ref(), &sizes)?.to_dtype(working)?;
-            let op = Attention { probabilities, keep, scale };
-            apply(op, [&query, &key, &value])?
-        }
-    };
+    let scores = scaled_scores(&query.detach(), &key.detach(), scale)?;
+    let probabilities = probabilities(scores, mask.as_ref())?.to_dtype(working)?;
+    let out = recorded([&query, &key, &value], Attention { probabilities, keep, mask, scale })?;
     Ok(out.to_dtype(dtype)?.reshape(out_dims)?)
 }
 
@@ -138,10 +137,6 @@ impl Sizes {
         })
     }
 
-    fn is_empty(&self) -> bool {
-        [self.batch, self.queries, self.keys, self.width, self.out].contains(&0)
-    }
-
     fn score_dims(&self) -> Vec<usize> {
         let mut dims = self.leading.clone();
         dims.extend([self.queries, self.keys]);
@@ -155,46 +150,49 @@ impl Sizes {
 
 /// `scale · query · keyᵀ` in the accumulation dtype. The scale goes onto the queries, which are the smaller.
 fn scaled_scores(query: &Tensor, key: &Tensor, scale: f64) -> Result<Tensor> {
-    let scaled = widen(query)?.affine(scale, 0.)?.to_dtype(query.dtype())?;
+    let scaled = retyped(&widen(query)?.affine(scale, 0.)?, query.dtype())?;
     widen(&product_transposed(&scaled, key)?)
 }
 
 /// The softmax of untracked `(batch, T, S)` scores under a mask.
-fn probabilities(scores: Tensor, bias: Option<&Bias>, sizes: &Sizes) -> Result<Tensor> {
-    let softmax = |scores: &Tensor| candle_nn::ops::softmax_last_dim(&scores.contiguous()?);
-    let Some(bias) = bias else { return Ok(softmax(&scores)?) };
-    let scores = scores.reshape(sizes.score_dims())?.broadcast_add(&bias.add)?;
-    let probabilities = softmax(&scores)?;
-    let probabilities = match &bias.seen {
-        Some(seen) => probabilities.broadcast_mul(seen)?,
-        None => probabilities,
-    };
-    Ok(probabilities.reshape(sizes.flat_scores())?)
+fn probabilities(scores: Tensor, mask: Option<&Mask>) -> Result<Tensor> {
+    match mask {
+        None => softmax_rows(&scores),
+        // Chosen again afterwards: the softmax over no key is NaN.
+        Some(mask) => mask.choose(&softmax_rows(&mask.scores(&scores)?)?, 0.),
+    }
 }
 
-/// The same from candle's own differentiable ops, for a mask that is itself trained.
-fn composed(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    scale: f64,
-    bias: &Bias,
-    keep: Option<&Tensor>,
-    sizes: &Sizes,
-) -> Result<Tensor> {
-    let scores = scaled_scores(query, key, scale)?.reshape(sizes.score_dims())?.broadcast_add(&bias.add)?;
-    // The maximum only shifts the exponents: no gradient belongs to it.
-    let shifted = scores.broadcast_sub(&scores.detach().max_keepdim(D::Minus1)?)?;
-    let weights = shifted.exp()?;
-    let probabilities = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-    let probabilities = match &bias.seen {
-        Some(seen) => probabilities.broadcast_mul(seen)?,
-        None => probabilities,
+/// The result in the graph.
+fn recorded([query, key, value]: [&Tensor; 3], attention: Attention) -> Result<Tensor> {
+    let out = attention.output(&value.detach())?;
+    let Some(add) = attention.mask.as_ref().and_then(Mask::trained) else {
+        return record(OP, [query, key, value], out, move |grad, out, inputs| {
+            let grads = attention.gradients(inputs, out, grad)?;
+            Ok([grads.query, grads.key, grads.value])
+        });
     };
-    let probabilities = probabilities.reshape(sizes.flat_scores())?;
-    let probabilities = match keep {
-        Some(keep) => probabilities.mul(keep)?,
-        None => probabilities,
-    };
-    Ok(product(&probabilities.to_dtype(value.dtype())?, value)?)
+    // A node has three inputs at most: key and value become one.
+    let (width, columns) = (key.dim(2)?, value.dim(2)?);
+    let both = Tensor::cat(&[key, value], 2)?;
+    record(OP, [query, &both, &add], out, move |grad, out, [query, both, add]| {
+        let part = |from, len| both.narrow(2, from, len)?.contiguous();
+        let (key, value) = (part(0, width)?, part(width, columns)?);
+        let grads = attention.gradients([query, &key, &value], out, grad)?;
+        let added = match &attention.mask {
+            Some(mask) => mask.gradient(&grads.scores, add.dims())?,
+            None => add.zeros_like()?,
+        };
+        Ok([grads.query, Tensor::cat(&[grads.key, grads.value], 2)?, added])
+    })
+}
+
+/// Keys up to which candle's softmax, which adds one after another in f32, is as accurate as a sum in pairs is in practice.
+const FEW_KEYS: usize = 4096;
+
+fn softmax_rows(scores: &Tensor) -> Result<Tensor> {
+    match scores.dim(D::Minus1)? {
+        0..=FEW_KEYS => Ok(candle_nn::ops::softmax_last_dim(&scores.contiguous()?)?),
+        _ => softmax_wide(scores, scores.rank() - 1),
+    }
 }

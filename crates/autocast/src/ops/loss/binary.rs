@@ -1,12 +1,13 @@
 //! Binary cross-entropy, from logits and from probabilities.
 
+use backends::kernels::pointwise::Function;
 use candle_core::{Device, Tensor};
 
 use super::Reduction;
 use super::elementwise::of_pair;
-use super::targets::check_constant;
-use crate::ops::log_exp::{log1p, positive_part, sigmoid, softplus};
-use crate::prepare::{float_inputs, same_dtype};
+use super::rows::weighed;
+use crate::ops::elementwise::apply;
+use crate::prepare::{check_constant, float_inputs, same_dtype};
 use crate::{Error, Result};
 
 /// The options of [`binary_cross_entropy_with_logits`].
@@ -29,8 +30,8 @@ pub struct BinaryCrossEntropy {
 ///
 /// # Source
 ///
-/// `torch.nn.functional.binary_cross_entropy_with_logits`: the value is `(1 − t)·x + (1 + (p − 1)·t)·softplus(−x)`, where
-/// the positive weight p is 1 unless given.
+/// `torch.nn.functional.binary_cross_entropy_with_logits`. The value is `p·t·softplus(−x) + (1 − t)·softplus(x)`, in which
+/// nothing is subtracted; the positive weight p is 1 unless given. A side that weighs 0 does not matter, whatever it is.
 pub fn binary_cross_entropy_with_logits(
     logits: &Tensor,
     targets: &Tensor,
@@ -41,23 +42,20 @@ pub fn binary_cross_entropy_with_logits(
     let positive = constant(OP, "pos_weight", options.pos_weight.as_ref(), logits)?;
     let (weight_too, positive_too) = (weight.clone(), positive.clone());
     let value = move |x: &Tensor, t: &Tensor| {
-        let losses = match &positive_too {
-            // max(x, 0) − x·t + log(1 + exp(−|x|))
-            None => ((positive_part(x)? - (x * t)?)? + log1p(&x.abs()?.neg()?.exp()?)?)?,
-            Some(p) => {
-                let factor = ((p.to_dtype(x.dtype())?.broadcast_as(x.shape())? - 1.)? * t)?;
-                ((t.affine(-1., 1.)? * x)? + ((factor + 1.)? * softplus(&x.neg()?)?)?)?
-            }
-        };
+        let (yes, no) = sides(t, positive_too.as_ref())?;
+        let losses = (weighed(&apply(Function::Softplus, &x.neg()?)?, &yes)?
+            + weighed(&apply(Function::Softplus, x)?, &no)?)?;
         weighted(losses, weight_too.as_ref())
     };
     of_pair(OP, [logits, targets], options.reduction, value, move |x, t| {
-        let (dx, dt) = match &positive {
-            None => ((sigmoid(x)? - t)?, x.neg()?),
+        let (yes, no) = sides(t, positive.as_ref())?;
+        let dx = (weighed(&apply(Function::Sigmoid, x)?, &no)?
+            - weighed(&apply(Function::Sigmoid, &x.neg()?)?, &yes)?)?;
+        let dt = match &positive {
+            None => x.neg()?,
             Some(p) => {
                 let p = p.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?;
-                let dx = (t.affine(-1., 1.)? * sigmoid(x)?)? - ((&p * t)? * sigmoid(&x.neg()?)?)?;
-                (dx?, (((p - 1.)? * softplus(&x.neg()?)?)? - x)?)
+                (weighed(&apply(Function::Softplus, &x.neg()?)?, &p)? - apply(Function::Softplus, x)?)?
             }
         };
         Ok([weighted(dx, weight.as_ref())?, weighted(dt, weight.as_ref())?])
@@ -94,15 +92,18 @@ pub fn binary_cross_entropy(
     }
     let weight_too = weight.clone();
     let value = move |x: &Tensor, t: &Tensor| {
-        let certain = (t * at_least_minus_100(x.log()?)?)?;
-        let losses = (certain + (t.affine(-1., 1.)? * at_least_minus_100(log1p(&x.neg()?)?)?)?)?.neg()?;
+        let certain = (t * at_least_minus_100(apply(Function::Log, x)?)?)?;
+        let losses = (certain
+            + (t.affine(-1., 1.)? * at_least_minus_100(apply(Function::Log1p, &x.neg()?)?)?)?)?
+        .neg()?;
         weighted(losses, weight_too.as_ref())
     };
     of_pair(OP, [probabilities, targets], reduction, value, move |x, t| {
         let spread = (x * x.affine(-1., 1.)?)?;
         let tiny = (spread.zeros_like()? + 1e-12)?;
         let dx = ((x - t)? / spread.lt(&tiny)?.where_cond(&tiny, &spread)?)?;
-        let dt = (at_least_minus_100(log1p(&x.neg()?)?)? - at_least_minus_100(x.log()?)?)?;
+        let dt = (at_least_minus_100(apply(Function::Log1p, &x.neg()?)?)?
+            - at_least_minus_100(apply(Function::Log, x)?)?)?;
         Ok([weighted(dx, weight.as_ref())?, weighted(dt, weight.as_ref())?])
     })
 }
@@ -111,9 +112,19 @@ fn at_least_minus_100(x: Tensor) -> candle_core::Result<Tensor> {
     x.lt(-100.)?.where_cond(&(x.zeros_like()? - 100.)?, &x)
 }
 
+/// What the two sides of the loss weigh: `p·t` and `1 − t`.
+fn sides(t: &Tensor, positive: Option<&Tensor>) -> candle_core::Result<(Tensor, Tensor)> {
+    let yes = match positive {
+        Some(p) => p.to_dtype(t.dtype())?.broadcast_mul(t)?,
+        None => t.clone(),
+    };
+    Ok((yes, t.affine(-1., 1.)?))
+}
+
+/// What weighs 0 does not matter, whatever it is.
 fn weighted(losses: Tensor, weight: Option<&Tensor>) -> candle_core::Result<Tensor> {
     match weight {
-        Some(weight) => losses.broadcast_mul(&weight.to_dtype(losses.dtype())?),
+        Some(weight) => Ok(weighed(&losses, &weight.to_dtype(losses.dtype())?)?),
         None => Ok(losses),
     }
 }

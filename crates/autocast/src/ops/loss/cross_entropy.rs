@@ -3,8 +3,11 @@
 use candle_core::Tensor;
 
 use super::Reduction;
+use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
 use crate::ops::record::{record, wide};
+use crate::ops::softmax::log_total;
+use crate::ops::total::total;
 use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
@@ -30,7 +33,8 @@ impl Default for CrossEntropy {
 /// The cross-entropy of `logits` and `targets`.
 ///
 /// Targets are class indices (integers), or class probabilities (floats, and then differentiable). The mean over no
-/// target at all (an empty batch, every target ignored) is NaN, as in PyTorch.
+/// target at all (an empty batch, every target ignored, classes that weigh 0) is NaN, as in PyTorch, and its gradient 0.
+/// A row or a class that is left out, or weighs 0, does not matter whatever it holds.
 ///
 /// # Shapes
 ///
@@ -64,38 +68,45 @@ fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Re
     if targets.dims() != target_dims {
         return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
     }
-    let classes = x.dims()[1];
+    let (count, classes) = x.dims2()?;
     check_class_weight(OP, options.weight.as_ref(), classes)?;
     if classes == 0 {
         return Err(Error::shape(OP, "at least one class", logits.dims()));
+    }
+    if count == 0 {
+        return over_nothing(OP, &[&x], x.dtype(), options.reduction, &target_dims);
     }
     let [w] = wide([&x])?;
     let class_weight = options.weight.as_ref();
     let targets = Targets::new(OP, targets, classes, options.ignore_index, class_weight, w.dtype())?;
     let smooth = Smoothing::new(options, classes, &targets, &w)?;
 
-    let (shifted, lse) = shifted_rows(&w)?;
+    let Shifted { rows: shifted, max, lse } = Shifted::new(&w)?;
     let picked = shifted.gather(&targets.index, 1)?;
-    let mut losses = ((&lse - picked)? * &smooth.own)?;
+    let mut losses = weighed(&(&lse - picked)?, &smooth.own)?;
     if let Some((even, weights)) = &smooth.rest {
         // Σ_c e·w_c·(lse − x_c), with e = 0 in rows that are left out.
-        let sums = (lse.broadcast_mul(&weights.sum_keepdim(1)?)?
-            - shifted.broadcast_mul(weights)?.sum_keepdim(1)?)?;
-        losses = (losses + (sums * even)?)?;
+        let sums = (lse.broadcast_mul(&total(weights, &[1])?)? - total(&weighed(&shifted, weights)?, &[1])?)?;
+        losses = (losses + weighed(&sums, even)?)?;
     }
     let (value, per_row) = reduce_rows(&losses, &targets.weight, options.reduction, &target_dims)?;
-    let log_norm = (lse + row_max(&w)?)?;
     record(OP, [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
         let [x] = wide([x])?;
-        let row_grad = row_gradient(grad, &per_row, x.dims()[0])?;
-        let own = (&row_grad * &smooth.own)?;
-        let mut total = own.clone();
-        if let Some((even, weights)) = &smooth.rest {
-            total = (total + (&row_grad * even)?.broadcast_mul(&weights.sum_keepdim(1)?)?)?;
-        }
-        let mut dx = x.broadcast_sub(&log_norm)?.exp()?.broadcast_mul(&total)?;
-        if let Some((even, weights)) = &smooth.rest {
-            dx = (dx - (&row_grad * even)?.broadcast_mul(weights)?)?;
+        let row_grad = row_gradient(grad, &per_row, count)?;
+        let own = weighed(&row_grad, &smooth.own)?;
+        let rest = match &smooth.rest {
+            Some((even, weights)) => Some((weighed(&row_grad, even)?, weights)),
+            None => None,
+        };
+        let total = match &rest {
+            Some((even, weights)) => (&own + even.broadcast_mul(&total(weights, &[1])?)?)?,
+            None => own.clone(),
+        };
+        // Subtracting the maximum first is exact where it matters; maximum and lse together may round lse away.
+        let p = x.broadcast_sub(&max)?.broadcast_sub(&lse)?.exp()?;
+        let mut dx = weighed(&p, &total)?;
+        if let Some((even, weights)) = &rest {
+            dx = (dx - even.broadcast_mul(weights)?)?;
         }
         dx.scatter_add_set(&targets.index, &own.neg()?, 1)?;
         Ok([dx])
@@ -116,10 +127,7 @@ impl Smoothing {
         if smoothing == 0. {
             return Ok(Self { own: targets.weight.clone(), rest: None });
         }
-        let weights = match &options.weight {
-            Some(weight) => weight.to_dtype(x.dtype())?.reshape((1, classes))?,
-            None => Tensor::ones((1, classes), x.dtype(), x.device())?,
-        };
+        let weights = class_weights(options, classes, x)?;
         let zero = targets.weight.zeros_like()?;
         let counted =
             targets.counted.where_cond(&(zero.ones_like()? * (smoothing / classes as f64))?, &zero)?;
@@ -127,53 +135,28 @@ impl Smoothing {
     }
 }
 
-/// Each row less its maximum, and the logarithm of the sum of its exponentials.
-fn shifted_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
-    let shifted = x.broadcast_sub(&row_max(x)?)?;
-    let lse = shifted.exp()?.sum_keepdim(1)?.log()?;
-    Ok((shifted, lse))
-}
-
-/// The maximum of each row, of which there may be none.
-fn row_max(x: &Tensor) -> Result<Tensor> {
-    Ok(if x.dims()[0] == 0 { x.sum_keepdim(1)? } else { x.max_keepdim(1)? })
-}
-
-/// What the gradient of a reduced loss is multiplied by to give a row's.
-pub(super) enum PerRow {
-    /// The gradient has an entry for each row.
-    Own,
-    /// The gradient is one number, to be multiplied by this one.
-    Shared(Tensor),
-}
-
-/// The reduced loss, in the shape of the targets where each is kept.
-pub(super) fn reduce_rows(
-    losses: &Tensor,
-    weights: &Tensor,
-    reduction: Reduction,
-    target_dims: &[usize],
-) -> Result<(Tensor, PerRow)> {
-    Ok(match reduction {
-        Reduction::None => (losses.reshape(target_dims)?, PerRow::Own),
-        Reduction::Sum | Reduction::BatchMean => {
-            let one = Tensor::ones((), losses.dtype(), losses.device())?;
-            let share = (one / reduction.divisor(target_dims))?;
-            ((losses.sum_all()? * &share)?, PerRow::Shared(share))
-        }
-        Reduction::Mean => {
-            let share = weights.sum_all()?.recip()?;
-            ((losses.sum_all()? * &share)?, PerRow::Shared(share))
-        }
+/// `(1, classes)` weights in the dtype of `x`, 1 unless given.
+fn class_weights(options: &CrossEntropy, classes: usize, x: &Tensor) -> Result<Tensor> {
+    Ok(match &options.weight {
+        Some(weight) => weight.to_dtype(x.dtype())?.reshape((1, classes))?,
+        None => Tensor::ones((1, classes), x.dtype(), x.device())?,
     })
 }
 
-/// The gradient of each row's loss, `(rows, 1)`.
-pub(super) fn row_gradient(grad: &Tensor, per_row: &PerRow, rows: usize) -> Result<Tensor> {
-    Ok(match per_row {
-        PerRow::Own => grad.reshape((rows, 1))?,
-        PerRow::Shared(share) => (grad * share)?.reshape((1, 1))?.broadcast_as((rows, 1))?.contiguous()?,
-    })
+/// Rows less their maximum, that maximum, and the logarithm of the sum of the exponentials of what remains.
+struct Shifted {
+    rows: Tensor,
+    max: Tensor,
+    lse: Tensor,
+}
+
+impl Shifted {
+    fn new(x: &Tensor) -> Result<Self> {
+        let max = x.max_keepdim(1)?;
+        let rows = x.broadcast_sub(&max)?;
+        let lse = log_total(&rows.exp()?, 1)?;
+        Ok(Self { rows, max, lse })
+    }
 }
 
 fn with_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
@@ -188,24 +171,27 @@ fn with_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropy)
     if classes == 0 {
         return Err(Error::shape(OP, "at least one class", logits.dims()));
     }
+    if count == 0 {
+        return over_nothing(OP, &[&x, &q], x.dtype(), options.reduction, &target_dims);
+    }
     let [w, wq] = wide([&x, &q.to_dtype(x.dtype())?])?;
-    let weights = match &options.weight {
-        Some(weight) => weight.to_dtype(w.dtype())?.reshape((1, classes))?,
-        None => Tensor::ones((1, classes), w.dtype(), w.device())?,
-    };
+    let weights = class_weights(options, classes, &w)?;
     let keep = 1. - options.label_smoothing;
     let spread = options.label_smoothing / classes as f64;
     // What each class's log-probability is multiplied by.
     let wq = wq.affine(keep, spread)?.broadcast_mul(&weights)?;
-    let (shifted, lse) = shifted_rows(&w)?;
+    let Shifted { rows: shifted, lse, .. } = Shifted::new(&w)?;
     let log_p = shifted.broadcast_sub(&lse)?;
-    let losses = (&wq * &log_p)?.sum_keepdim(1)?.neg()?;
+    let losses = total(&weighed(&log_p, &wq)?, &[1])?.neg()?;
     let one = Tensor::ones((count, 1), w.dtype(), w.device())?;
     let (value, per_row) = reduce_rows(&losses, &one, options.reduction, &target_dims)?;
     record(OP, [&x, &q], value.to_dtype(x.dtype())?, move |grad, _, _| {
         let row_grad = row_gradient(grad, &per_row, count)?;
-        let dx = (log_p.exp()?.broadcast_mul(&wq.sum_keepdim(1)?)? - &wq)?;
-        let dq = log_p.broadcast_mul(&weights)?.broadcast_mul(&(&row_grad * -keep)?)?;
-        Ok([dx.broadcast_mul(&row_grad)?, dq])
+        // Rows without any weight are out of the loss: no gradient, whatever they hold.
+        let weighs = wq.ne(0.)?.to_dtype(wq.dtype())?.max_keepdim(1)?;
+        let dx = (weighed(&log_p.exp()?, &total(&wq, &[1])?)? - &wq)?.broadcast_mul(&row_grad)?;
+        let dx = weighed(&dx, &weighs)?;
+        let dq = weighed(&log_p, &weights)?.broadcast_mul(&(&row_grad * -keep)?)?;
+        Ok([dx, dq])
     })
 }

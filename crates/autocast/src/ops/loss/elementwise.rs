@@ -3,7 +3,9 @@
 use candle_core::Tensor;
 
 use super::Reduction;
+use super::rows::over_nothing;
 use crate::ops::record::{record, wide};
+use crate::ops::total::quotient_of;
 use crate::prepare::{accumulation_dtype, float_inputs, promote_types};
 use crate::{Error, Result};
 
@@ -30,7 +32,7 @@ pub fn mse_loss(input: &Tensor, target: &Tensor, reduction: Reduction) -> Result
 ///
 /// `torch.nn.functional.l1_loss`.
 pub fn l1_loss(input: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
-    of_difference("l1_loss", input, target, reduction, Tensor::abs, Tensor::sign)
+    of_difference("l1_loss", input, target, reduction, Tensor::abs, sign)
 }
 
 /// `d²/2β` for a difference d below β, `|d| − β/2` beyond; [`l1_loss`] for β = 0.
@@ -48,10 +50,15 @@ pub fn smooth_l1_loss(input: &Tensor, target: &Tensor, beta: f64, reduction: Red
         return Err(Error::argument(OP, "beta", beta, "a finite number that is not negative"));
     }
     if beta == 0. {
-        return of_difference(OP, input, target, reduction, Tensor::abs, Tensor::sign);
+        return of_difference(OP, input, target, reduction, Tensor::abs, sign);
     }
-    let value = move |d: &Tensor| huber(d, beta)? / beta;
-    of_difference(OP, input, target, reduction, value, move |d| huber_slope(d, beta)? / beta)
+    let value = move |d: &Tensor| {
+        // The quotient first: the square of a small difference vanishes.
+        let near = (d * quotient_of(d, beta)?)?.affine(0.5, 0.)?;
+        d.abs()?.lt(beta)?.where_cond(&near, &d.abs()?.affine(1., -0.5 * beta)?)
+    };
+    let slope = move |d: &Tensor| d.abs()?.lt(beta)?.where_cond(&quotient_of(d, beta)?, &sign(d)?);
+    of_difference(OP, input, target, reduction, value, slope)
 }
 
 /// `d²/2` for a difference d below δ, `δ(|d| − δ/2)` beyond.
@@ -74,12 +81,17 @@ pub fn huber_loss(input: &Tensor, target: &Tensor, delta: f64, reduction: Reduct
 
 fn huber(d: &Tensor, delta: f64) -> candle_core::Result<Tensor> {
     let size = d.abs()?;
-    let near = (d.sqr()? * 0.5)?;
-    size.lt(delta)?.where_cond(&near, &size.affine(delta, -0.5 * delta * delta)?)
+    let near = (d * d.affine(0.5, 0.)?)?;
+    size.lt(delta)?.where_cond(&near, &(size.affine(1., -0.5 * delta)? * delta)?)
 }
 
 fn huber_slope(d: &Tensor, delta: f64) -> candle_core::Result<Tensor> {
-    d.abs()?.lt(delta)?.where_cond(d, &(d.sign()? * delta)?)
+    d.abs()?.lt(delta)?.where_cond(d, &(sign(d)? * delta)?)
+}
+
+/// −1, 0 or 1, and NaN for NaN.
+fn sign(d: &Tensor) -> candle_core::Result<Tensor> {
+    d.ne(d)?.where_cond(d, &d.sign()?)
 }
 
 fn of_difference(
@@ -111,6 +123,9 @@ pub(super) fn of_pair(
         return Err(Error::shape(op, format!("a target of shape {:?}", input.dims()), target.dims()));
     }
     let dtype = promote_types(input.dtype(), target.dtype())?;
+    if input.elem_count() == 0 {
+        return over_nothing(op, &[&input, &target], dtype, reduction, input.dims());
+    }
     let both = move |inputs: [&Tensor; 2]| -> Result<[Tensor; 2]> {
         let [x, t] = wide(inputs)?;
         let dtype = accumulation_dtype(dtype);
@@ -158,6 +173,10 @@ pub fn kl_div(input: &Tensor, target: &Tensor, kind: KlTarget, reduction: Reduct
             let p = t.exp()?;
             Ok([p.neg()?, (p * ((t - x)? + 1.)?)?])
         }
-        KlTarget::Probability => Ok([t.neg()?, ((t.log()? - x)? + 1.)?]),
+        // Where the target is 0 the term is 0 whatever the input, and so is its gradient, as in PyTorch.
+        KlTarget::Probability => {
+            let dt = ((t.log()? - x)? + 1.)?;
+            Ok([t.neg()?, t.eq(0.)?.where_cond(&t.zeros_like()?, &dt)?])
+        }
     })
 }

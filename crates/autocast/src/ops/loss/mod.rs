@@ -5,6 +5,7 @@ mod binary;
 mod cross_entropy;
 mod elementwise;
 mod nll;
+mod rows;
 mod targets;
 
 pub use binary::{BinaryCrossEntropy, binary_cross_entropy, binary_cross_entropy_with_logits};
@@ -12,8 +13,10 @@ pub use cross_entropy::{CrossEntropy, cross_entropy};
 pub use elementwise::{KlTarget, huber_loss, kl_div, l1_loss, mse_loss, smooth_l1_loss};
 pub use nll::nll_loss;
 
+use backends::kernels::sum::Term;
 use candle_core::Tensor;
 
+use super::total::{quotient_of, total_f64};
 use crate::Result;
 
 /// What becomes of the losses of single elements.
@@ -36,8 +39,12 @@ impl Reduction {
     fn apply(self, losses: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::None => losses.clone(),
-            Self::Sum => losses.sum_all()?,
-            Self::Mean | Self::BatchMean => (losses.sum_all()? / self.divisor(losses.dims()))?,
+            // Divided in f64, where the sum of large losses is finite.
+            Self::Sum | Self::Mean | Self::BatchMean => {
+                let all: Vec<usize> = (0..losses.rank()).collect();
+                let sum = total_f64(losses, &all, Term::Value)?.reshape(())?;
+                quotient_of(&sum, self.divisor(losses.dims()))?.to_dtype(losses.dtype())?
+            }
         })
     }
 

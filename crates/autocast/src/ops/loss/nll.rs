@@ -3,13 +3,14 @@
 use candle_core::Tensor;
 
 use super::Reduction;
-use super::cross_entropy::{reduce_rows, row_gradient};
+use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
 use crate::ops::record::{record, wide};
 use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
-/// `−weight[t] · input[t]` for class indices t.
+/// `−weight[t] · input[t]` for class indices t. A row that is left out, or whose class weighs 0, does not matter whatever
+/// it holds; the mean over no row is NaN, and its gradient 0.
 ///
 /// # Shapes
 ///
@@ -37,12 +38,18 @@ pub fn nll_loss(
     }
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, weight, classes)?;
+    if count == 0 {
+        return over_nothing(OP, &[&x], x.dtype(), reduction, &target_dims);
+    }
+    if classes == 0 {
+        return Err(Error::shape(OP, "at least one class", input.dims()));
+    }
     let [w] = wide([&x])?;
     let targets = Targets::new(OP, targets, classes, ignore_index, weight, w.dtype())?;
-    let losses = (w.gather(&targets.index, 1)? * &targets.weight)?.neg()?;
+    let losses = weighed(&w.gather(&targets.index, 1)?.neg()?, &targets.weight)?;
     let (value, per_row) = reduce_rows(&losses, &targets.weight, reduction, &target_dims)?;
     record(OP, [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
-        let own = (row_gradient(grad, &per_row, count)? * &targets.weight)?;
+        let own = weighed(&row_gradient(grad, &per_row, count)?, &targets.weight)?;
         let dx = Tensor::zeros(x.shape(), grad.dtype(), grad.device())?;
         dx.scatter_add_set(&targets.index, &own.neg()?, 1)?;
         Ok([dx])

@@ -1,7 +1,9 @@
 //! Class indices: checking them, and the rows that they leave out.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
+use crate::ops::index::Range;
+use crate::prepare::check_constant;
 use crate::{Error, Result};
 
 /// Class indices of a batch of rows, ready to gather with.
@@ -15,6 +17,8 @@ pub(super) struct Targets {
 }
 
 impl Targets {
+    /// Of at least one row.
+    ///
     /// # Errors
     ///
     /// Targets that are not integers; on a CPU, one that is neither a class nor `ignore_index`. On a GPU, where looking
@@ -27,32 +31,25 @@ impl Targets {
         class_weight: Option<&Tensor>,
         dtype: DType,
     ) -> Result<Self> {
-        if !targets.dtype().is_int() {
-            return Err(Error::dtype(op, targets.dtype(), &[DType::U8, DType::U32, DType::I64]));
-        }
-        let targets = targets.detach().to_dtype(DType::I64)?.contiguous()?.flatten_all()?;
-        if let Device::Cpu = targets.device() {
-            let valid = |&t: &i64| t == ignore_index || (0..classes as i64).contains(&t);
-            if let Some(bad) = targets.to_vec1::<i64>()?.iter().find(|&t| !valid(t)) {
-                let expected = format!("a class below {classes}, or ignore_index {ignore_index}");
-                return Err(Error::argument(op, "target", bad, expected));
-            }
-        }
+        let except = Some(("ignore_index", ignore_index));
+        let indices =
+            Range { op, argument: "target", things: "classes", count: classes, except }.check(targets)?;
         let device = targets.device();
         let rows = targets.elem_count();
         let one = Tensor::ones(rows, dtype, device)?;
-        let ignored = targets.eq(ignore_index)?;
-        let outside = (targets.lt(0i64)? + targets.ge(classes as i64)?)?;
-        let index = (&ignored + &outside)?.where_cond(&targets.zeros_like()?, &targets)?;
-        let class_weight = match class_weight {
-            Some(weight) => weight.detach().to_dtype(dtype)?.index_select(&index, 0)?,
+        let mut weight = match class_weight {
+            Some(weight) => weight.detach().to_dtype(dtype)?.contiguous()?.index_select(&indices.valid, 0)?,
             None => one.clone(),
         };
-        let nan = (&one * f64::NAN)?;
-        let weight = outside.where_cond(&nan, &class_weight)?;
-        let weight = ignored.where_cond(&one.zeros_like()?, &weight)?;
-        let counted = targets.ne(ignore_index)?;
-        let [index, weight, counted] = [index, weight, counted].map(|t| t.reshape((rows, 1)));
+        if let Some(outside) = &indices.outside {
+            weight = outside.where_cond(&(&one * f64::NAN)?, &weight)?;
+        }
+        let mut counted = Tensor::ones(rows, DType::U8, device)?;
+        if let Some(ignored) = &indices.excepted {
+            weight = ignored.where_cond(&one.zeros_like()?, &weight)?;
+            counted = ignored.eq(0u8)?;
+        }
+        let [index, weight, counted] = [indices.valid, weight, counted].map(|t| t.reshape((rows, 1)));
         Ok(Self { index: index?, weight: weight?, counted: counted? })
     }
 }
@@ -85,12 +82,4 @@ pub(super) fn check_class_weight(op: &str, weight: Option<&Tensor>, classes: usi
         return Err(Error::shape(op, format!("class weights of shape [{classes}]"), weight.dims()));
     }
     check_constant(op, "weight", weight)
-}
-
-/// An error if `tensor` waits for a gradient that `op` does not define.
-pub(super) fn check_constant(op: &str, argument: &str, tensor: &Tensor) -> Result<()> {
-    match tensor.track_op() {
-        true => Err(Error::argument(op, argument, "a tensor in a graph", "a constant: detach it")),
-        false => Ok(()),
-    }
 }
