@@ -1,12 +1,16 @@
 //! The scale on a CUDA device, where steps are decided without the host.
 
+use crate::active::Mode;
 use crate::{
-    OptimizerId, Parameter, Refill, Result, ScaleState, ScaledOptimizer, ScalerConfig, StepCounts, gradients,
+    Error, OptimizerId, Parameter, Refill, Result, ScaleState, ScaledOptimizer, ScalerConfig, StepCounts,
+    gradients,
 };
-use backends::cuda::{DeviceScaler, DeviceScalerSettings, DeviceScalerState, DeviceStep, PendingStep, Tally};
+use backends::cuda::{
+    CopyIfApplied, DeviceScaler, DeviceScalerSettings, DeviceScalerState, DeviceStep, PendingStep, Tally,
+};
 use backends::kernels::grad_stats::GradStats;
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use std::collections::HashMap;
 
 #[derive(Debug)]
@@ -17,6 +21,9 @@ pub(crate) struct OnDevice {
     tally: Tally,
     /// For each optimizer whose gradients the host asked about, what the kernel needs to look at them.
     looks: HashMap<OptimizerId, DeviceStep>,
+    /// The last step that the device decides about, for what is written only if it is applied.
+    last: Option<PendingStep>,
+    copies: Option<CopyIfApplied>,
 }
 
 impl OnDevice {
@@ -34,7 +41,8 @@ impl OnDevice {
         let ScaleState { scale, growth_tracker, hysteresis_left } = state;
         let state = DeviceScalerState { scale, growth_tracker, hysteresis_left };
         let scaler = DeviceScaler::new(device, settings, state)?;
-        Ok(Self { device: device.clone(), scaler, tally: Tally::default(), looks: HashMap::new() })
+        let (device, tally, looks) = (device.clone(), Tally::default(), HashMap::new());
+        Ok(Self { device, scaler, tally, looks, last: None, copies: None })
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -61,26 +69,39 @@ impl OnDevice {
     }
 
     /// Has `optimizer` launch its step; `false` where it cannot.
-    pub(crate) fn launch<O>(&mut self, optimizer: &mut O, grads: &GradStore) -> Result<bool>
+    pub(crate) fn launch<O>(&mut self, mode: Mode, optimizer: &mut O, grads: &GradStore) -> Result<bool>
     where
         O: ScaledOptimizer + ?Sized,
     {
-        gradients::present("step", optimizer.parameters(), grads, &self.device)?;
+        gradients::present("step", mode, optimizer.parameters(), grads, &self.device)?;
         let Some(step) = optimizer.step_on_device(grads, &mut self.scaler)? else { return Ok(false) };
+        self.last = Some(step.clone());
         self.tally.push(step)?;
         Ok(true)
+    }
+
+    /// Has the device write the values over the variables if the last step is applied.
+    pub(crate) fn commit(&mut self, updates: &[(Var, Tensor)]) -> Result<()> {
+        let Some(step) = &self.last else { return Err(Error::NothingPending) };
+        let copies = match &mut self.copies {
+            Some(copies) => copies,
+            none => none.insert(CopyIfApplied::new(&self.device)?),
+        };
+        let pairs: Vec<(&Tensor, &Tensor)> =
+            updates.iter().map(|(var, value)| (var.as_tensor(), value)).collect();
+        Ok(copies.copy(step, &pairs)?)
     }
 
     /// Looks at the gradients, tells the scale what they hold, and waits for the device. The sum of squares of all of
     /// them is the first one's.
     pub(crate) fn stats(
         &mut self,
-        op: &'static str,
+        (op, mode): (&'static str, Mode),
         id: OptimizerId,
         parameters: &[Parameter],
         grads: &GradStore,
     ) -> Result<Vec<(usize, GradStats)>> {
-        let present = gradients::present(op, parameters, grads, &self.device)?;
+        let present = gradients::present(op, mode, parameters, grads, &self.device)?;
         let look = match self.looks.entry(id) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -90,7 +111,7 @@ impl OnDevice {
         look.start_counting()?;
         let slots: Vec<(usize, &Tensor)> = present.iter().map(|(index, grad)| (*index, grad)).collect();
         let serial = look.look(&slots, Some(&mut self.scaler))?;
-        let outcome = PendingStep::new(look.outcomes(), serial).wait()?;
+        let outcome = look.pending(serial).wait()?;
         let counts = look.wait_for_counts()?;
         let mut sum_squares = outcome.map_or(0.0, |outcome| f64::from(outcome.grad_norm).powi(2));
         let one = |(index, grad): &(usize, Tensor)| {

@@ -1,7 +1,7 @@
 //! What to look at when a run goes bad: who overflowed, how much underflows, and where the scale has been.
 
 use crate::config::check_count;
-use crate::{Parameter, Result, ScalerConfig};
+use crate::{Result, ScalerConfig};
 use backends::kernels::grad_stats::GradStats;
 use std::collections::VecDeque;
 use std::fmt;
@@ -153,17 +153,14 @@ impl Diagnostics {
         }
     }
 
-    /// Takes note of one optimizer's gradients, and names those that overflowed.
-    pub(crate) fn record(&mut self, parameters: &[Parameter], stats: &[(usize, GradStats)]) -> Vec<String> {
-        let bad = stats.iter().filter(|(_, one)| one.found_inf());
-        let names: Vec<String> = bad.map(|(index, _)| parameters[*index].name.clone()).collect();
+    /// Takes note of one optimizer's gradients, and of the names of those that overflowed.
+    pub(crate) fn record(&mut self, names: &[String], stats: &[(usize, GradStats)]) {
         // The first overflow of a step replaces those of an earlier one; other optimizers of the step add theirs.
         if !names.is_empty() && !self.counting.found_inf() {
             self.overflowed.clear();
         }
-        self.overflowed.extend_from_slice(&names);
+        self.overflowed.extend_from_slice(names);
         self.counting = stats.iter().fold(self.counting, |all, (_, one)| all.merge(*one));
-        names
     }
 
     /// Takes note of an update.

@@ -36,8 +36,30 @@ pub enum Error {
         /// How many parameters the optimizer has.
         parameters: usize,
     },
+    /// An optimizer over no parameters, which would train nothing and say nothing.
+    #[error(
+        "the optimizer has no parameters; was its list taken before the model was built, or filtered empty?"
+    )]
+    NoParameters,
+    /// `commit` of a pending outcome where no step is pending.
+    #[error(
+        "commit() was given a pending outcome, but this scaler has launched no step; give it the outcome of its own last step()"
+    )]
+    NothingPending,
+    /// A value that cannot be written over its variable.
+    #[error("commit: the value of variable {index} is {got}; expected {expected}")]
+    BadUpdate {
+        /// Its place in the list.
+        index: usize,
+        /// What fits.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// bf16 has the exponent range of f32: its gradients neither vanish nor overflow, and PyTorch refuses to scale them.
-    #[error("{op}: {what} is bf16, which needs no loss scaling; use GradScaler::disabled() with bf16")]
+    #[error(
+        "{op}: {what} is bf16, which needs no loss scaling; use GradScaler::skipping() or disabled() with bf16"
+    )]
     Bf16 {
         /// The call.
         op: &'static str,

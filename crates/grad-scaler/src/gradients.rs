@@ -1,10 +1,11 @@
 //! The gradients of an optimizer's parameters, looked at and unscaled in the store.
 
+use crate::active::Mode;
 use crate::{Error, Parameter, Result};
-use backends::Floats;
+use backends::bridge::with_list_of_floats;
 use backends::kernels::grad_stats::{GradStats, grad_stats};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 /// Says whether there are kernels for `device`.
 pub(crate) fn check_device(op: &'static str, what: &str, device: &Device) -> Result<()> {
@@ -28,6 +29,7 @@ fn unsupported(op: &'static str, what: &str, device: &Device, supported: &'stati
 /// The gradients that `parameters` have in the store, each with the index of its parameter, contiguous and on `device`.
 pub(crate) fn present(
     op: &'static str,
+    mode: Mode,
     parameters: &[Parameter],
     grads: &GradStore,
     device: &Device,
@@ -35,7 +37,7 @@ pub(crate) fn present(
     let mut present = Vec::new();
     for (index, parameter) in parameters.iter().enumerate() {
         if let Some(grad) = grads.get(&parameter.var) {
-            check_dtype(op, &parameter.name, grad.dtype())?;
+            check_dtype(op, mode, &parameter.name, grad.dtype())?;
             if !grad.device().same_device(device) {
                 return Err(unsupported(op, &parameter.name, grad.device(), "the scaler's own device"));
             }
@@ -51,16 +53,14 @@ pub(crate) fn present(
 /// The statistics of every gradient that `parameters` have in the store, with the index of its parameter.
 pub(crate) fn stats(
     op: &'static str,
+    mode: Mode,
     parameters: &[Parameter],
     grads: &GradStore,
     inv_scale: f32,
 ) -> Result<Vec<(usize, GradStats)>> {
-    let present = present(op, parameters, grads, &Device::Cpu)?;
-    let guards: Vec<_> = present.iter().map(|(_, grad)| grad.storage_and_layout()).collect();
-    let slices: Vec<Floats<'_>> =
-        guards.iter().filter_map(|(storage, layout)| floats(storage, layout.contiguous_offsets()?)).collect();
-    debug_assert_eq!(slices.len(), present.len(), "every gradient is a contiguous float on the CPU");
-    let stats = grad_stats(&slices, inv_scale);
+    let present = present(op, mode, parameters, grads, &Device::Cpu)?;
+    let tensors: Vec<&Tensor> = present.iter().map(|(_, grad)| grad).collect();
+    let stats = with_list_of_floats(op, &tensors, |slices| grad_stats(slices, inv_scale))?;
     Ok(present.iter().map(|(index, _)| *index).zip(stats).collect())
 }
 
@@ -81,23 +81,12 @@ pub(crate) fn unscaled(grad: &Tensor, inv_scale: f32) -> Result<Tensor> {
     Ok(wide.affine(f64::from(inv_scale), 0.0)?)
 }
 
-fn check_dtype(op: &'static str, name: &str, dtype: DType) -> Result<()> {
+fn check_dtype(op: &'static str, mode: Mode, name: &str, dtype: DType) -> Result<()> {
     let what = || format!("the gradient of '{name}'");
     match dtype {
         DType::F16 | DType::F32 | DType::F64 => Ok(()),
+        DType::BF16 if mode == Mode::Skipping => Ok(()),
         DType::BF16 => Err(Error::Bf16 { op, what: what() }),
         other => Err(Error::NotAFloat { op, what: what(), got: other.as_str() }),
     }
-}
-
-fn floats(storage: &Storage, (start, end): (usize, usize)) -> Option<Floats<'_>> {
-    let Storage::Cpu(storage) = storage else { return None };
-    match storage {
-        CpuStorage::F16(x) => Some(Floats::F16(x)),
-        CpuStorage::BF16(x) => Some(Floats::Bf16(x)),
-        CpuStorage::F32(x) => Some(Floats::F32(x)),
-        CpuStorage::F64(x) => Some(Floats::F64(x)),
-        _ => None,
-    }?
-    .get(start..end)
 }

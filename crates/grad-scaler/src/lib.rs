@@ -32,6 +32,9 @@
 //! # }
 //! ```
 //!
+//! A run at a precision that needs no scale may still meet a batch whose gradients are not finite: [`GradScaler::skipping`]
+//! skips such a step in the same way, and scales nothing.
+//!
 //! On a CUDA device (feature `cuda`) the scale lives there, `optim`'s steps are taken or skipped there, and
 //! [`StepOutcome::Pending`] comes back at once. What makes the host wait for the device: [`GradScaler::get_scale`] and
 //! the states, [`GradScaler::unscale_`], diagnostics, and steps of candle-nn's optimizers.
@@ -40,6 +43,8 @@
 //!
 //! Micikevicius et al., *Mixed Precision Training* (2018); `torch/amp/grad_scaler.py`.
 
+mod active;
+mod commit;
 mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -53,6 +58,7 @@ mod scaled;
 mod scaler;
 mod state;
 mod state_dict;
+mod strictness;
 
 pub use config::{Refill, ScalerConfig};
 pub use diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry, Underflow, Warning};
@@ -63,3 +69,4 @@ pub use scaled::Scaled;
 pub use scaler::GradScaler;
 pub use state::ScaleState;
 pub use state_dict::{StateDict, StateValue};
+pub use strictness::{LoadReport, Strictness};

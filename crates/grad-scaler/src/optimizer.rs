@@ -83,6 +83,12 @@ pub trait ScaledOptimizer {
     /// Whatever goes wrong in the optimizer, as [`Error::Optimizer`](crate::Error::Optimizer).
     fn step_unscaling(&mut self, grads: &GradStore, unscaling: &Unscaling) -> Result<()>;
 
+    /// Told of a step that was not taken, so that what is logged of the last step is of this one. Parameters, moments and
+    /// counters stay as they are.
+    fn step_was_skipped(&mut self, unscaling: &Unscaling) {
+        let _ = unscaling;
+    }
+
     /// Launches a step that takes out the scale itself, and that the device skips where a gradient is not finite, so that
     /// the host need not wait. `None` from an optimizer that cannot, for which the scaler waits and decides.
     ///

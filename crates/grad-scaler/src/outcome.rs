@@ -7,7 +7,7 @@ pub enum StepOutcome {
     Applied,
     /// A gradient was infinite or NaN: no parameter, moment or step counter changed.
     Skipped {
-        /// The parameters whose gradients overflowed, where diagnostics are on; empty where they are off.
+        /// The parameters whose gradients were infinite or NaN, in the optimizer's order.
         overflowed: Vec<String>,
     },
     /// The device is still deciding. [`GradScaler::steps`](crate::GradScaler::steps) knows later. Never on a CPU.

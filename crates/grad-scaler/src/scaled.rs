@@ -1,6 +1,7 @@
 //! `Scaled`: candle-nn's optimizers, as a scaler drives them.
 
 use crate::{Error, OptimizerId, Parameter, Result, ScaledOptimizer, Unscaling, gradients};
+use backends::bridge::cast;
 use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
 
@@ -17,12 +18,15 @@ impl<O: Optimizer> Scaled<O> {
     ///
     /// # Errors
     ///
-    /// Whatever the optimizer's constructor fails with.
+    /// [`Error::NoParameters`], and whatever the optimizer's constructor fails with.
     pub fn new<P>(parameters: impl IntoIterator<Item = P>, config: O::Config) -> Result<Self>
     where
         P: Into<Parameter>,
     {
         let parameters: Vec<Parameter> = parameters.into_iter().map(Into::into).collect();
+        if parameters.is_empty() {
+            return Err(Error::NoParameters);
+        }
         let vars = parameters.iter().map(|parameter| parameter.var.clone()).collect();
         Ok(Self { id: OptimizerId::new(), parameters, optimizer: O::new(vars, config)? })
     }
@@ -52,8 +56,8 @@ impl<O: Optimizer> ScaledOptimizer for Scaled<O> {
         let mut unscaled = GradStore::default();
         for Parameter { var, .. } in &self.parameters {
             if let Some(grad) = grads.get(var) {
-                let grad = gradients::unscaled(grad, unscaling.inv_scale())?.to_dtype(var.dtype())?;
-                unscaled.insert(var, grad);
+                let wide = gradients::unscaled(grad, unscaling.inv_scale())?;
+                unscaled.insert(var, cast(&wide, var.dtype())?);
             }
         }
         self.optimizer.step(&unscaled).map_err(|error| Error::Optimizer(Box::new(error)))

@@ -1,14 +1,15 @@
 //! `GradScaler`: the state machine applied to losses, gradients and optimizers.
 
+use crate::active::{Active, Mode, PerOptimizer, Stage};
 use crate::diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry};
-use crate::optimizer::{OptimizerId, ScaledOptimizer, Unscaling};
+use crate::optimizer::{ScaledOptimizer, Unscaling};
 use crate::scale::Scale;
 use crate::state_dict::{self, StateDict};
-use crate::{Error, Result, ScaleState, ScalerConfig, StepCounts, StepOutcome, gradients};
-use backends::kernels::grad_stats::GradStats;
+use crate::{
+    Error, LoadReport, Result, ScaleState, ScalerConfig, StepCounts, StepOutcome, Strictness, gradients,
+};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
-use std::collections::HashMap;
 
 /// Scales losses, and decides whether the optimizer may use the gradients that come back.
 ///
@@ -17,38 +18,7 @@ use std::collections::HashMap;
 /// optimizers, [`update`](Self::update).
 #[derive(Debug)]
 pub struct GradScaler {
-    enabled: Option<Enabled>,
-}
-
-#[derive(Debug)]
-struct Enabled {
-    config: ScalerConfig,
-    scale: Scale,
-    optimizers: HashMap<OptimizerId, PerOptimizer>,
-    /// Those that the host decided about.
-    steps: StepCounts,
-    diagnostics: Option<Diagnostics>,
-}
-
-/// How far an optimizer has come since the last update, and what its gradients held.
-#[derive(Debug)]
-struct PerOptimizer {
-    stage: Stage,
-    found: Found,
-}
-
-/// What a look at an optimizer's gradients brought.
-#[derive(Clone, Debug)]
-struct Found {
-    inf: bool,
-    /// The parameters behind it, where diagnostics are on.
-    overflowed: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Unscaled,
-    Stepped,
+    pub(crate) active: Option<Active>,
 }
 
 impl GradScaler {
@@ -58,21 +28,28 @@ impl GradScaler {
     ///
     /// [`Error::UnsupportedDevice`] where this build has no kernels for the device.
     pub fn new(config: ScalerConfig, device: &Device) -> Result<Self> {
-        let scale = Scale::new(&config, ScaleState::new(&config), device)?;
-        let enabled = Enabled {
-            config,
-            scale,
-            optimizers: HashMap::new(),
-            steps: StepCounts::default(),
-            diagnostics: None,
-        };
-        Ok(Self { enabled: Some(enabled) })
+        Ok(Self { active: Some(Active::new(Mode::Scaling, config, device)?) })
     }
 
-    /// Remembers what helps when a run goes bad. Skipped steps then name the parameters that overflowed.
+    /// A scaler that scales nothing, and skips a step where a gradient is infinite or NaN, as any scaler does: for the
+    /// precisions whose gradients need no scale, in which one bad batch would otherwise end a run.
+    ///
+    /// Losses stay as they are, the scale is 1 for good, the saved state is empty, and bf16 is taken. On a CUDA device the
+    /// device decides, and the host does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedDevice`] where this build has no kernels for the device.
+    pub fn skipping(device: &Device) -> Result<Self> {
+        let config = ScalerConfig::default().with_static_scale(1.0)?;
+        Ok(Self { active: Some(Active::new(Mode::Skipping, config, device)?) })
+    }
+
+    /// Remembers what helps when a run goes bad. A disabled scaler looks at nothing, and has nothing to remember. On a CUDA
+    /// device every step then waits, and names the parameters that overflowed.
     #[must_use]
     pub fn with_diagnostics(mut self, config: DiagnosticsConfig) -> Self {
-        if let Some(on) = &mut self.enabled {
+        if let Some(on) = &mut self.active {
             on.diagnostics = Some(Diagnostics::new(config));
         }
         self
@@ -81,28 +58,33 @@ impl GradScaler {
     /// A scaler that does nothing: the scale is 1, every step is taken, the state is empty. For code that runs at any
     /// precision.
     pub fn disabled() -> Self {
-        Self { enabled: None }
+        Self { active: None }
     }
 
-    /// Whether it scales at all.
+    /// Whether it scales losses.
     pub fn is_enabled(&self) -> bool {
-        self.enabled.is_some()
+        self.scaling().is_some()
     }
 
-    /// The current scale; 1 where disabled. Waits for a CUDA device, and is NaN where that has failed.
+    /// What scales, where something does.
+    fn scaling(&self) -> Option<&Active> {
+        self.active.as_ref().filter(|on| on.mode == Mode::Scaling)
+    }
+
+    /// The current scale; 1 where nothing is scaled. Waits for a CUDA device, and is NaN where that has failed.
     pub fn get_scale(&self) -> f32 {
-        let Some(on) = &self.enabled else { return 1.0 };
+        let Some(on) = self.scaling() else { return 1.0 };
         on.scale.wait_for_state().map_or(f32::NAN, |state| state.scale)
     }
 
-    /// The settings, where enabled.
+    /// The settings of the scale, where there is one.
     pub fn config(&self) -> Option<&ScalerConfig> {
-        self.enabled.as_ref().map(|on| &on.config)
+        self.scaling().map(|on| &on.config)
     }
 
-    /// The state, where enabled. Waits for a CUDA device, and is `None` where that has failed.
+    /// The state of the scale, where there is one. Waits for a CUDA device, and is `None` where that has failed.
     pub fn state(&self) -> Option<ScaleState> {
-        self.enabled.as_ref()?.scale.wait_for_state().ok()
+        self.scaling()?.scale.wait_for_state().ok()
     }
 
     /// How many steps were taken and skipped so far; zero where disabled.
@@ -110,16 +92,17 @@ impl GradScaler {
     /// Does not wait: on a CUDA device a step is counted once the host has heard of its outcome. Whatever waits for the
     /// device, such as [`get_scale`](Self::get_scale) or reading a loss after its step, completes the counts.
     pub fn steps(&self) -> StepCounts {
-        self.enabled.as_ref().map_or_else(StepCounts::default, Enabled::steps)
+        self.active.as_ref().map_or_else(StepCounts::default, Active::steps)
     }
 
-    /// The loss, or any output, times the scale. An f16 loss becomes f32 first: times 65536 it would be infinite.
+    /// The loss, or any output, times the scale. An f16 loss becomes f32 first: times 65536 it would be infinite. Where
+    /// nothing is scaled, the loss as it is, of any dtype.
     ///
     /// # Errors
     ///
     /// [`Error::Bf16`] for bf16, [`Error::NotAFloat`] for integers.
     pub fn scale(&self, loss: &Tensor) -> Result<Tensor> {
-        let Some(on) = &self.enabled else { return Ok(loss.clone()) };
+        let Some(on) = self.scaling() else { return Ok(loss.clone()) };
         let wide = match loss.dtype() {
             DType::F16 => loss.to_dtype(DType::F32)?,
             DType::F32 | DType::F64 => loss.clone(),
@@ -141,13 +124,13 @@ impl GradScaler {
     where
         O: ScaledOptimizer + ?Sized,
     {
-        let Some(on) = &mut self.enabled else { return Ok(()) };
+        let Some(on) = &mut self.active else { return Ok(()) };
         match on.stage(optimizer.id()) {
             None => {}
             Some(Stage::Unscaled) => return Err(Error::AlreadyUnscaled),
             Some(Stage::Stepped) => return Err(Error::UnscaleAfterStep),
         }
-        let (found, _) = on.inspect("unscale_", optimizer, grads)?;
+        let found = on.inspect("unscale_", optimizer, grads)?;
         let inv_scale = on.scale.wait_for_state()?.inv_scale();
         gradients::unscale(optimizer.parameters(), grads, inv_scale)?;
         on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Unscaled, found });
@@ -171,7 +154,7 @@ impl GradScaler {
     where
         O: ScaledOptimizer + ?Sized,
     {
-        let Some(on) = &mut self.enabled else {
+        let Some(on) = &mut self.active else {
             optimizer.step_unscaling(grads, &Unscaling::none())?;
             return Ok(StepOutcome::Applied);
         };
@@ -183,12 +166,14 @@ impl GradScaler {
                 if on.launch(optimizer, grads)? {
                     return Ok(StepOutcome::Pending);
                 }
-                let (found, stats) = on.inspect("step", optimizer, grads)?;
+                let found = on.inspect("step", optimizer, grads)?;
                 let inv_scale = on.scale.wait_for_state()?.inv_scale();
-                (found, Unscaling::new(inv_scale, stats.sum_squares))
+                let unscaling = Unscaling::new(inv_scale, found.sum_squares);
+                (found, unscaling)
             }
         };
         let outcome = if found.inf {
+            optimizer.step_was_skipped(&Unscaling::new(unscaling.inv_scale(), found.sum_squares));
             on.steps.skipped += 1;
             StepOutcome::Skipped { overflowed: found.overflowed.clone() }
         } else {
@@ -207,7 +192,7 @@ impl GradScaler {
     ///
     /// [`Error::NoInfChecks`] when no optimizer was stepped or unscaled.
     pub fn update(&mut self) -> Result<()> {
-        let Some(on) = &mut self.enabled else { return Ok(()) };
+        let Some(on) = &mut self.active else { return Ok(()) };
         if on.optimizers.is_empty() {
             return Err(Error::NoInfChecks);
         }
@@ -216,86 +201,61 @@ impl GradScaler {
             let scale = on.scale.wait_for_state()?.scale;
             diagnostics.update(HistoryEntry { scale, found_inf }, &on.config);
         }
-        on.scale.update(found_inf, &on.config)
+        match on.mode {
+            Mode::Scaling => on.scale.update(found_inf, &on.config),
+            Mode::Skipping => Ok(()),
+        }
     }
 
     /// What was remembered, where [`with_diagnostics`](Self::with_diagnostics) asked for it.
     pub fn diagnostics(&self) -> Option<&Diagnostics> {
-        self.enabled.as_ref()?.diagnostics.as_ref()
+        self.active.as_ref()?.diagnostics.as_ref()
     }
 
-    /// Settings and state, to be saved between an [`update`](Self::update) and the next step. Empty where disabled. Waits
-    /// for a CUDA device.
+    /// Settings and state, to be saved between an [`update`](Self::update) and the next step. Empty where
+    /// nothing is scaled. Waits for a CUDA device.
     ///
     /// # Errors
     ///
     /// When the device on which the scale lives fails; never on a CPU.
     pub fn state_dict(&self) -> Result<StateDict> {
-        let Some(on) = &self.enabled else { return Ok(StateDict::default()) };
+        let Some(on) = self.scaling() else { return Ok(StateDict::default()) };
         Ok(state_dict::save(&on.config, &on.scale.wait_for_state()?))
     }
 
-    /// Restores settings and state; a disabled scaler ignores them. Nothing changes where it returns an error.
+    /// Restores settings and state, ours or those of PyTorch's scaler; where nothing is scaled, they are ignored. Nothing
+    /// changes where it returns an error. Every entry must be there, and no other:
+    /// [`load_state_dict_with`](Self::load_state_dict_with) can be told otherwise.
+    ///
+    /// A state with PyTorch's keys alone (`scale`, `growth_factor`, `backoff_factor`, `growth_interval`,
+    /// `_growth_tracker`) leaves the settings that PyTorch does not know as they are.
     ///
     /// # Errors
     ///
     /// [`Error::EmptyState`], [`Error::MissingKey`], [`Error::UnexpectedKey`], [`Error::IllTypedValue`], and
     /// [`Error::InvalidSetting`] for a value that no config or state can have.
     pub fn load_state_dict(&mut self, saved: &StateDict) -> Result<()> {
-        let Some(on) = &mut self.enabled else { return Ok(()) };
-        let (config, state) = state_dict::load(saved)?;
+        self.load_state_dict_with(saved, Strictness::Strict).map(drop)
+    }
+
+    /// [`load_state_dict`](Self::load_state_dict), and what became of entries that do not fit: where lenient, those that
+    /// are missing stay as they are, and unknown ones are left out.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_state_dict`](Self::load_state_dict); where lenient, [`Error::IllTypedValue`] and
+    /// [`Error::InvalidSetting`] alone.
+    pub fn load_state_dict_with(&mut self, saved: &StateDict, strictness: Strictness) -> Result<LoadReport> {
+        let Some(on) = self.active.as_mut().filter(|on| on.mode == Mode::Scaling) else {
+            let unused = saved.keys().cloned().collect();
+            return Ok(LoadReport { unused, ..LoadReport::default() });
+        };
         // Counts outlive the scale that they were counted under: wait for those that are still coming in.
-        on.scale.wait_for_state()?;
+        let present = on.scale.wait_for_state()?;
+        let (config, state, report) = state_dict::load(saved, (&on.config, &present), strictness)?;
         let (steps, scale) = (on.steps(), Scale::new(&config, state, &on.scale.device())?);
         (on.config, on.scale, on.steps) = (config, scale, steps);
         on.optimizers.clear();
-        Ok(())
-    }
-}
-
-impl Enabled {
-    fn stage(&self, id: OptimizerId) -> Option<Stage> {
-        self.optimizers.get(&id).map(|optimizer| optimizer.stage)
-    }
-
-    fn steps(&self) -> StepCounts {
-        match &self.scale {
-            Scale::Host(_) => self.steps,
-            #[cfg(feature = "cuda")]
-            Scale::Device(on_device) => {
-                let StepCounts { applied, skipped } = on_device.steps();
-                StepCounts { applied: self.steps.applied + applied, skipped: self.steps.skipped + skipped }
-            }
-        }
-    }
-
-    /// Has the device decide about a step; `false` where it cannot, or where diagnostics want to know first.
-    #[cfg(feature = "cuda")]
-    fn launch<O>(&mut self, optimizer: &mut O, grads: &GradStore) -> Result<bool>
-    where
-        O: ScaledOptimizer + ?Sized,
-    {
-        let Scale::Device(on_device) = &mut self.scale else { return Ok(false) };
-        if self.diagnostics.is_some() || !on_device.launch(optimizer, grads)? {
-            return Ok(false);
-        }
-        let found = Found { inf: false, overflowed: Vec::new() };
-        self.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Stepped, found });
-        Ok(true)
-    }
-
-    fn inspect<O>(&mut self, op: &'static str, optimizer: &O, grads: &GradStore) -> Result<(Found, GradStats)>
-    where
-        O: ScaledOptimizer + ?Sized,
-    {
-        let parameters = optimizer.parameters();
-        let stats = match &mut self.scale {
-            Scale::Host(state) => gradients::stats(op, parameters, grads, state.inv_scale())?,
-            #[cfg(feature = "cuda")]
-            Scale::Device(on_device) => on_device.stats(op, optimizer.id(), parameters, grads)?,
-        };
-        let overflowed = self.diagnostics.as_mut().map(|d| d.record(parameters, &stats)).unwrap_or_default();
-        let total = stats.into_iter().fold(GradStats::default(), |all, (_, one)| all.merge(one));
-        Ok((Found { inf: total.found_inf(), overflowed }, total))
+        Ok(report)
     }
 }

@@ -1,6 +1,6 @@
 //! A scaler's settings and state as a flat map, under PyTorch's key names where PyTorch has one.
 
-use crate::{Error, Refill, Result, ScaleState, ScalerConfig};
+use crate::{Error, LoadReport, Refill, Result, ScaleState, ScalerConfig, Strictness};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum StateValue {
-    /// A yes or no.
+    /// Whether a setting is on.
     Bool(bool),
     /// A count.
     Int(i64),
@@ -52,25 +52,65 @@ pub(crate) fn save(config: &ScalerConfig, state: &ScaleState) -> StateDict {
     entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }
 
-pub(crate) fn load(saved: &StateDict) -> Result<(ScalerConfig, ScaleState)> {
-    if saved.is_empty() {
+/// The settings and state that `saved` holds, the `present` ones where it may lack an entry.
+pub(crate) fn load(
+    saved: &StateDict,
+    (config, state): (&ScalerConfig, &ScaleState),
+    strictness: Strictness,
+) -> Result<(ScalerConfig, ScaleState, LoadReport)> {
+    if saved.is_empty() && strictness == Strictness::Strict {
         return Err(Error::EmptyState);
     }
-    let mut reader = Reader { saved, read: HashSet::new() };
+    let of_pytorch = !saved.keys().any(|key| is_ours(key));
+    let mut reader = Reader {
+        saved,
+        present: save(config, state),
+        may_lack: match (strictness, of_pytorch) {
+            (Strictness::Lenient, _) => |_| true,
+            (Strictness::Strict, true) => is_ours,
+            (Strictness::Strict, false) => |_| false,
+        },
+        read: HashSet::new(),
+        report: LoadReport::default(),
+    };
     let config = reader.config()?;
     let state = reader.state(&config)?;
-    if let Some(key) = saved.keys().find(|key| !reader.read.contains(key.as_str())) {
-        return Err(Error::UnexpectedKey { key: key.clone() });
+    let mut unused = saved.keys().filter(|key| !reader.read.contains(key.as_str()));
+    let mut report = reader.report;
+    match strictness {
+        Strictness::Strict => {
+            if let Some(key) = unused.next() {
+                return Err(Error::UnexpectedKey { key: key.clone() });
+            }
+        }
+        Strictness::Lenient => report.unused.extend(unused.cloned()),
     }
-    Ok((config, state))
+    Ok((config, state, report.sorted()))
+}
+
+/// Whether PyTorch's scaler knows no such entry.
+fn is_ours(key: &str) -> bool {
+    let ours = [
+        "init_scale",
+        "min_scale",
+        "max_scale",
+        "hysteresis",
+        "hysteresis_refill",
+        "_hysteresis_left",
+        "static",
+    ];
+    ours.contains(&key)
 }
 
 struct Reader<'a> {
     saved: &'a StateDict,
+    present: StateDict,
+    may_lack: fn(&str) -> bool,
     read: HashSet<&'static str>,
+    report: LoadReport,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// Goes through the constructors, so that a saved setting is checked as a new one is.
     fn config(&mut self) -> Result<ScalerConfig> {
         let init_scale = self.float("init_scale")?;
@@ -86,36 +126,42 @@ impl<'a> Reader<'a> {
         let refill = match self.get("hysteresis_refill")? {
             StateValue::Text(text) if text == ON_GROWTH => Refill::OnGrowth,
             StateValue::Text(text) if text == ON_CLEAN_STEP => Refill::OnCleanStep,
-            other => return Err(ill_typed("hysteresis_refill", "\"on_growth\" or \"on_clean_step\"", other)),
+            other => {
+                return Err(ill_typed("hysteresis_refill", "\"on_growth\" or \"on_clean_step\"", &other));
+            }
         };
         config = config.with_hysteresis(self.count("hysteresis", "a count of 1 or more")?, refill)?;
         match self.get("static")? {
             StateValue::Bool(true) => config.with_static_scale(init_scale),
             StateValue::Bool(false) => Ok(config),
-            other => Err(ill_typed("static", "true or false", other)),
+            other => Err(ill_typed("static", "true or false", &other)),
         }
     }
 
     fn state(&mut self, config: &ScalerConfig) -> Result<ScaleState> {
         let scale = self.float("scale")?;
         crate::config::check_scale("scale", scale)?;
+        // A static scale is a setting: a state that does not know of settings does not move it.
+        let kept = if config.is_static() { config.init_scale() } else { scale };
+        if kept as f32 != scale as f32 {
+            self.report.unused.push("scale".to_string());
+        }
         let allowed = "a count below growth_interval";
-        let tracker = self.count("_growth_tracker", allowed)?;
-        if tracker >= config.growth_interval() {
-            return Err(Error::InvalidSetting { setting: "_growth_tracker", allowed, got: tracker.into() });
-        }
+        let tracker = self.count_up_to("_growth_tracker", allowed, config.growth_interval() - 1)?;
         let allowed = "a count up to hysteresis";
-        let hysteresis_left = self.count("_hysteresis_left", allowed)?;
-        if hysteresis_left > config.hysteresis() {
-            let setting = "_hysteresis_left";
-            return Err(Error::InvalidSetting { setting, allowed, got: hysteresis_left.into() });
-        }
-        Ok(ScaleState { scale: scale as f32, growth_tracker: tracker as i32, hysteresis_left })
+        let hysteresis_left = self.count_up_to("_hysteresis_left", allowed, config.hysteresis())?;
+        Ok(ScaleState { scale: kept as f32, growth_tracker: tracker as i32, hysteresis_left })
     }
 
-    fn get(&mut self, key: &'static str) -> Result<&'a StateValue> {
+    fn get(&mut self, key: &'static str) -> Result<StateValue> {
         self.read.insert(key);
-        self.saved.get(key).ok_or(Error::MissingKey { key })
+        if let Some(value) = self.saved.get(key) {
+            return Ok(value.clone());
+        }
+        let present = self.present.get(key).filter(|_| (self.may_lack)(key));
+        let value = present.cloned().ok_or(Error::MissingKey { key })?;
+        self.report.missing.push(key.to_string());
+        Ok(value)
     }
 
     fn float(&mut self, key: &'static str) -> Result<f64> {
@@ -124,18 +170,27 @@ impl<'a> Reader<'a> {
 
     fn optional_float(&mut self, key: &'static str) -> Result<Option<f64>> {
         match self.get(key)? {
-            StateValue::Float(value) => Ok(Some(*value)),
+            StateValue::Float(value) => Ok(Some(value)),
             // A writer of JSON may leave the point out of 65536.0.
-            StateValue::Int(value) => Ok(Some(*value as f64)),
+            StateValue::Int(value) => Ok(Some(value as f64)),
             StateValue::Null => Ok(None),
-            other => Err(ill_typed(key, "a number", other)),
+            other => Err(ill_typed(key, "a number", &other)),
         }
     }
 
     fn count(&mut self, key: &'static str, expected: &'static str) -> Result<u32> {
         let value = self.get(key)?;
-        let StateValue::Int(count) = value else { return Err(ill_typed(key, expected, value)) };
-        u32::try_from(*count).map_err(|_| ill_typed(key, expected, value))
+        let StateValue::Int(count) = value else { return Err(ill_typed(key, expected, &value)) };
+        u32::try_from(count).map_err(|_| ill_typed(key, expected, &value))
+    }
+
+    /// A count of the saved state must fit its settings; a present one is cut to them.
+    fn count_up_to(&mut self, key: &'static str, allowed: &'static str, most: u32) -> Result<u32> {
+        let count = self.count(key, allowed)?;
+        if self.saved.contains_key(key) && count > most {
+            return Err(Error::InvalidSetting { setting: key, allowed, got: count.into() });
+        }
+        Ok(count.min(most))
     }
 }
 

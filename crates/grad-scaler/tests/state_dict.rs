@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::Device;
-use grad_scaler::{Error, GradScaler, Refill, ScaleState, ScalerConfig, StateDict, StateValue};
+use grad_scaler::{Error, GradScaler, Refill, ScaleState, ScalerConfig, StateDict, StateValue, Strictness};
 use proptest::prelude::*;
 
 fn scaler(config: ScalerConfig) -> GradScaler {
@@ -88,6 +88,70 @@ fn values_out_of_range_are_refused_by_name() {
     let mut saved = scaler(rich()).state_dict().unwrap();
     saved.insert("growth_interval".into(), StateValue::Int(-1));
     assert!(matches!(refused(&saved), Error::IllTypedValue { key: "growth_interval", .. }));
+}
+
+/// What `torch.amp.GradScaler.state_dict` gives, as JSON.
+const PYTORCHS: &str = r#"{"scale": 1024.0, "growth_factor": 4.0, "backoff_factor": 0.25, "growth_interval": 5,
+    "_growth_tracker": 3}"#;
+
+#[test]
+fn pytorchs_state_is_taken_and_leaves_other_settings_as_they_are() {
+    let saved: StateDict = serde_json::from_str(PYTORCHS).unwrap();
+    let mut loaded = scaler(rich());
+    let report = loaded.load_state_dict_with(&saved, Strictness::Strict).unwrap();
+    let config = loaded.config().unwrap();
+    assert_eq!((config.growth_factor(), config.backoff_factor(), config.growth_interval()), (4.0, 0.25, 5));
+    assert_eq!((config.init_scale(), config.min_scale(), config.max_scale()), (1000.0, Some(0.5), Some(1e9)));
+    assert_eq!((config.hysteresis(), config.refill()), (3, Refill::OnCleanStep));
+    let state = loaded.state().unwrap();
+    assert_eq!((state.scale, state.growth_tracker, state.hysteresis_left()), (1024.0, 3, 3));
+    assert!(report.missing.contains(&"min_scale".to_string()) && report.unused.is_empty());
+
+    for key in saved.keys() {
+        let mut without = saved.clone();
+        without.remove(key);
+        assert!(matches!(refused(&without), Error::MissingKey { key: k } if k == key), "{key}");
+    }
+    let mut more = saved.clone();
+    more.insert("_enabled".into(), StateValue::Bool(true));
+    assert!(matches!(refused(&more), Error::UnexpectedKey { key } if key == "_enabled"));
+    let mut late = saved;
+    late.insert("_growth_tracker".into(), StateValue::Int(5));
+    assert!(matches!(refused(&late), Error::InvalidSetting { setting: "_growth_tracker", .. }));
+}
+
+#[test]
+fn a_static_scale_is_a_setting_that_pytorchs_state_does_not_move() {
+    let saved: StateDict = serde_json::from_str(PYTORCHS).unwrap();
+    let mut fixed = scaler(ScalerConfig::default().with_static_scale(128.0).unwrap());
+    let report = fixed.load_state_dict_with(&saved, Strictness::Strict).unwrap();
+    assert_eq!((fixed.get_scale(), report.unused), (128.0, vec!["scale".to_string()]));
+}
+
+#[test]
+fn a_lenient_load_keeps_what_is_missing_and_names_both_sides() {
+    let mut saved = scaler(rich()).state_dict().unwrap();
+    saved.retain(|key, _| ["scale", "min_scale", "growth_interval"].contains(&key.as_str()));
+    saved.insert("_per_tensor".into(), StateValue::Null);
+    assert!(matches!(refused(&saved), Error::MissingKey { .. }));
+    let mut loaded = scaler(ScalerConfig::new(64.0, 3.0, 0.125, 100).unwrap());
+    let report = loaded.load_state_dict_with(&saved, Strictness::Lenient).unwrap();
+    let config = loaded.config().unwrap();
+    assert_eq!(
+        (config.min_scale(), config.growth_interval(), config.backoff_factor()),
+        (Some(0.5), 7, 0.125)
+    );
+    assert_eq!(loaded.get_scale(), 1000.0);
+    assert_eq!(report.unused, ["_per_tensor"]);
+    assert_eq!(report.missing.len(), 12 - 3);
+    // Nothing at all is nothing to load, and no error where lenient.
+    let before = (loaded.config().cloned(), loaded.state());
+    loaded.load_state_dict_with(&StateDict::new(), Strictness::Lenient).unwrap();
+    assert_eq!((loaded.config().cloned(), loaded.state()), before);
+    // What is there has to be right.
+    saved.insert("scale".into(), StateValue::Text("?".into()));
+    let error = loaded.load_state_dict_with(&saved, Strictness::Lenient).unwrap_err();
+    assert!(matches!(error, Error::IllTypedValue { key: "scale", .. }));
 }
 
 #[test]

@@ -2,18 +2,34 @@
 
 use crate::error::check;
 use crate::gradients::gradients;
-use crate::{Error, Parameter, Result, cpu};
+use crate::look::look;
+use crate::{Error, Parameter, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 
 /// A bound on the unscaled gradients. Made by [`norm`](Self::norm) or [`value`](Self::value), which check it.
+///
+/// Gradients that are not finite are not bounded, as in PyTorch: where the norm is NaN every gradient becomes NaN, where it
+/// is infinite the finite gradients become 0 and the infinite ones NaN, and a bound on values leaves a NaN alone. To be told
+/// instead there is [`error_if_nonfinite`](Self::error_if_nonfinite); to skip such a step, a
+/// [`GradScaler`](grad_scaler::GradScaler).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Clip(Kind);
+pub struct Clip {
+    kind: Kind,
+    non_finite: NonFinite,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Norm(f64),
     Value(f64),
+}
+
+/// What happens where a gradient is infinite or NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum NonFinite {
+    Propagates,
+    IsAnError,
 }
 
 impl Clip {
@@ -24,7 +40,7 @@ impl Clip {
     /// [`Error::InvalidSetting`] unless it is positive and finite.
     pub fn norm(max_norm: f64) -> Result<Self> {
         check_limit("max_norm", max_norm)?;
-        Ok(Self(Kind::Norm(max_norm)))
+        Ok(Self { kind: Kind::Norm(max_norm), non_finite: NonFinite::Propagates })
     }
 
     /// Moves each element into `[-limit, limit]`.
@@ -34,18 +50,56 @@ impl Clip {
     /// [`Error::InvalidSetting`] unless it is positive and finite.
     pub fn value(limit: f64) -> Result<Self> {
         check_limit("clip value", limit)?;
-        Ok(Self(Kind::Value(limit)))
+        Ok(Self { kind: Kind::Value(limit), non_finite: NonFinite::Propagates })
+    }
+
+    /// Gradients whose norm is infinite or NaN become an [`Error::NonFiniteGradients`], which names their parameters, before
+    /// anything is changed (`error_if_nonfinite` of PyTorch's `clip_grad_norm_`).
+    ///
+    /// Finding out reads the gradients once more, and waits for a CUDA device at every step. Under a scaler nothing more is
+    /// read and nothing waits: it skips such a step before there is anything to report.
+    #[must_use]
+    pub fn error_if_nonfinite(self) -> Self {
+        Self { non_finite: NonFinite::IsAnError, ..self }
+    }
+
+    /// Clips the gradients of `parameters` in the store, and gives their global norm as it was. Where none of them has a
+    /// gradient the norm is 0. Waits for a CUDA device, which an optimizer that clips inside its step does not.
+    ///
+    /// # Units
+    ///
+    /// Unscaled gradients: under a loss scale, call [`unscale_`](grad_scaler::GradScaler::unscale_) first, or let the
+    /// optimizer clip inside its step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadGradient`] for integer gradients; [`Error::NonFiniteGradients`] where
+    /// [`error_if_nonfinite`](Self::error_if_nonfinite) asks for it, and then no gradient has changed.
+    pub fn apply(self, parameters: &[Parameter], grads: &mut GradStore) -> Result<f64> {
+        let seen = look(&gradients(parameters, grads)?, 1.0)?;
+        if self.errs_if_nonfinite() {
+            seen.check(parameters)?;
+        }
+        match self.kind {
+            Kind::Norm(max_norm) => scale_down(parameters, grads, clip_coef(max_norm, seen.norm))?,
+            Kind::Value(limit) => clamp(parameters, grads, limit)?,
+        }
+        Ok(seen.norm)
+    }
+
+    pub(crate) fn errs_if_nonfinite(self) -> bool {
+        self.non_finite == NonFinite::IsAnError
     }
 
     pub(crate) fn max_norm(self) -> Option<f64> {
-        match self.0 {
+        match self.kind {
             Kind::Norm(max_norm) => Some(max_norm),
             Kind::Value(_) => None,
         }
     }
 
     pub(crate) fn limit(self) -> Option<f64> {
-        match self.0 {
+        match self.kind {
             Kind::Norm(_) => None,
             Kind::Value(limit) => Some(limit),
         }
@@ -56,54 +110,60 @@ fn check_limit(setting: &'static str, limit: f64) -> Result<()> {
     check(setting, "a finite number above 0", limit, limit.is_finite() && limit > 0.0)
 }
 
-/// What to multiply gradients of this norm by: PyTorch's `clip_grad_norm_` formula.
+/// What to multiply gradients of this norm by: PyTorch's `clip_grad_norm_` formula. NaN where the norm is, which `f64::min`
+/// would lose.
 pub(crate) fn clip_coef(max_norm: f64, norm: f64) -> f64 {
-    (max_norm / (norm + 1e-6)).min(1.0)
+    let coef = max_norm / (norm + 1e-6);
+    if coef > 1.0 { 1.0 } else { coef }
 }
 
-/// Clips the gradients of `parameters` in the store by their global norm, which it returns as it was. On a CUDA device it
-/// waits for that norm, which a [`Clip`] inside the step does not.
+/// Clips the gradients of `parameters` in the store by their global norm, which it returns as it was:
+/// [`Clip::norm`] and [`Clip::apply`].
 ///
 /// # Units
 ///
-/// Unscaled gradients: under a loss scale, call [`unscale_`](grad_scaler::GradScaler::unscale_) first, or let the
-/// optimizer clip inside its step.
+/// Unscaled gradients, as for [`Clip::apply`].
 ///
 /// # Errors
 ///
 /// [`Error::InvalidSetting`] unless `max_norm` is positive and finite; [`Error::BadGradient`] for integer gradients.
 pub fn clip_grad_norm(parameters: &[Parameter], grads: &mut GradStore, max_norm: f64) -> Result<f64> {
-    check_limit("max_norm", max_norm)?;
-    let norm = norm(&gradients(parameters, grads)?)?;
-    let coef = clip_coef(max_norm, norm);
-    // A NaN norm compares false: the gradients become NaN all over, as in PyTorch.
-    if coef >= 1.0 {
-        return Ok(norm);
-    }
-    for_each(parameters, grads, |grad| grad.affine(coef, 0.0))?;
-    Ok(norm)
+    Clip::norm(max_norm)?.apply(parameters, grads)
 }
 
-fn norm(grads: &[Option<Tensor>]) -> Result<f64> {
-    #[cfg(feature = "cuda")]
-    if let Some(norm) = crate::cuda::norm(grads)? {
-        return Ok(norm);
-    }
-    Ok(cpu::sum_squares(grads, 1.0).sqrt())
-}
-
-/// Moves every element of the gradients of `parameters` into `[-limit, limit]`.
+/// Moves every element of the gradients of `parameters` into `[-limit, limit]`. Does not wait for a CUDA device.
 ///
 /// # Units
 ///
-/// Unscaled gradients, as for [`clip_grad_norm`].
+/// Unscaled gradients, as for [`Clip::apply`].
 ///
 /// # Errors
 ///
-/// [`Error::InvalidSetting`] unless `limit` is positive and finite.
+/// [`Error::InvalidSetting`] unless `limit` is positive and finite; [`Error::BadGradient`] for integer gradients.
 pub fn clip_grad_value(parameters: &[Parameter], grads: &mut GradStore, limit: f64) -> Result<()> {
     check_limit("clip value", limit)?;
-    for_each(parameters, grads, |grad| grad.clamp(-limit, limit))
+    gradients(parameters, grads)?;
+    clamp(parameters, grads, limit)
+}
+
+fn scale_down(parameters: &[Parameter], grads: &mut GradStore, coef: f64) -> Result<()> {
+    // A NaN compares false, and is multiplied by.
+    if coef >= 1.0 {
+        return Ok(());
+    }
+    for_each(parameters, grads, |grad| grad.affine(coef, 0.0))
+}
+
+/// Comparisons, which a NaN fails, in place of candle's clamp, which on a GPU makes a limit of it.
+fn clamp(parameters: &[Parameter], grads: &mut GradStore, limit: f64) -> Result<()> {
+    for_each(parameters, grads, |grad| {
+        let bound = |limit: f64| {
+            Tensor::new(limit, grad.device())?.to_dtype(grad.dtype())?.broadcast_as(grad.shape())
+        };
+        let (low, high) = (bound(-limit)?, bound(limit)?);
+        let raised = grad.lt(&low)?.where_cond(&low, grad)?;
+        raised.gt(&high)?.where_cond(&high, &raised)
+    })
 }
 
 fn for_each(
@@ -112,7 +172,7 @@ fn for_each(
     f: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<()> {
     for Parameter { var, .. } in parameters {
-        let Some(grad) = grads.get(var) else { continue };
+        let Some(grad) = grads.get(var).filter(|grad| grad.elem_count() > 0) else { continue };
         // Computed in f32 and handed on in f32: the optimizer takes any dtype.
         let wide = if grad.dtype() == DType::F64 { grad.clone() } else { grad.to_dtype(DType::F32)? };
         let clipped = f(&wide).map_err(Error::from)?;

@@ -3,57 +3,39 @@
 use crate::rule::{At, Rule};
 use crate::state::{Buffers, Slot, State};
 use crate::{Error, Group, Parameter, Result};
+use backends::bridge::with_floats;
 use backends::kernels::fused_step::{self, GradTransform, fused_step};
-use backends::kernels::grad_stats::{GradStats, grad_stats};
 use backends::{Floats, Real, Store};
-use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// The sum of squares of all gradients, each multiplied by `inv_scale` first.
-pub(crate) fn sum_squares(grads: &[Option<Tensor>], inv_scale: f32) -> f64 {
-    let guards: Vec<_> = grads.iter().flatten().map(|grad| grad.storage_and_layout()).collect();
-    let slices: Vec<_> = guards.iter().filter_map(|(storage, layout)| floats(storage, layout)).collect();
-    let all = grad_stats(&slices, inv_scale).into_iter().fold(GradStats::default(), GradStats::merge);
-    all.sum_squares
-}
-
-fn floats<'a>(storage: &'a Storage, layout: &Layout) -> Option<Floats<'a>> {
-    let (start, end) = layout.contiguous_offsets()?;
-    let Storage::Cpu(storage) = storage else { return None };
-    let all = match storage {
-        CpuStorage::F16(x) => Floats::F16(x),
-        CpuStorage::BF16(x) => Floats::Bf16(x),
-        CpuStorage::F32(x) => Floats::F32(x),
-        CpuStorage::F64(x) => Floats::F64(x),
-        _ => return None,
-    };
-    all.get(start..end)
-}
-
-/// Updates every parameter that has a gradient, all of them in parallel and large ones in parts.
+/// Updates every parameter that has a gradient, all of them in parallel and large ones in parts. `lr` is the rate of a group
+/// that does not change it.
 pub(crate) fn step<R: Rule>(
     parameters: &[Parameter],
     slots: &mut [Slot],
     grads: &[Option<Tensor>],
-    rule: &R,
+    (rule, lr): (&R, f64),
     groups: &[Group],
     transform: &GradTransform,
 ) -> Result<()> {
     let work = parameters.par_iter().zip(slots).zip(grads).enumerate();
     work.try_for_each(|(index, ((parameter, slot), grad))| {
         let Some(grad) = grad else { return Ok(()) };
-        let (storage, layout) = grad.storage_and_layout();
-        let Some(grad) = floats(&storage, layout) else { return Ok(()) };
         let group = groups[slot.group];
         let at = At {
-            lr: rule.lr() * group.lr_scale,
+            lr: lr * group.lr_scale,
             weight_decay: group.weight_decay.unwrap_or(rule.weight_decay()),
             step: slot.step + 1,
         };
         let mut outcome = Ok(());
         let apply = |storage: &mut CpuStorage, layout: &Layout| {
-            outcome = update(parameter, storage, layout, (index, &mut *slot), grad, rule, &at, transform);
+            outcome = with_floats("step", [grad], |[grad]| {
+                update(parameter, storage, layout, (index, &mut *slot), grad, rule, &at, transform)
+            })
+            .map_err(Error::from)
+            .flatten();
             Ok(())
         };
         parameter.var.inplace_op1(&InPlace(Cell::new(Some(apply))))?;

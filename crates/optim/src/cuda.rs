@@ -1,10 +1,13 @@
 //! The step on a CUDA device: candle's tensors, handed to the kernels as they are. The host launches and does not wait.
 
+use crate::look::Look;
 use crate::rule::{At, Rule};
+use crate::saved::{Kept, Loaded};
 use crate::state::{Slot, State};
-use crate::{Clip, Error, Group, Parameter, Result, WriteBack};
+use crate::{Clip, Error, Group, Parameter, Result, Schedule, WriteBack};
 use backends::cuda::{
-    DeviceParameter, DeviceScaler, DeviceStep, DeviceWriteBack, PendingStep, StepSettings, Tally,
+    DeviceParameter, DeviceScaler, DeviceStep, DeviceWriteBack, Outcome, Outcomes, PendingStep, StepSettings,
+    Tally,
 };
 use candle_core::{DType, Tensor};
 
@@ -50,23 +53,35 @@ impl Buffers {
         moments.chain(extra).collect()
     }
 
-    /// The same with other tensors, each made from its name and the present one.
-    pub(crate) fn map(
-        &self,
-        names: &[&str],
-        mut f: impl FnMut(&str, &Tensor) -> Result<Tensor>,
-    ) -> Result<Self> {
-        let mut moments = [None, None];
-        for ((to, name), now) in moments.iter_mut().zip(names).zip(self.moments.iter().flatten()) {
-            *to = Some(f(name, now)?);
+    /// Where what the parameter cannot hold is kept.
+    pub(crate) fn kept(&self) -> Kept {
+        match self.extra {
+            Extra::Nothing | Extra::Seed(_) => Kept::Nowhere,
+            Extra::Master(_) => Kept::Master,
+            Extra::Kahan(_) => Kept::Compensation,
         }
-        let extra = match &self.extra {
-            Extra::Nothing => Extra::Nothing,
-            Extra::Seed(seed) => Extra::Seed(*seed),
-            Extra::Master(master) => Extra::Master(f("master", master)?),
-            Extra::Kahan(lost) => Extra::Kahan(f("compensation", lost)?),
+    }
+
+    /// The same with what was loaded, in copies on the device, which steps may write to.
+    pub(crate) fn with(&self, loaded: Loaded, var: &Tensor) -> Result<Self> {
+        let own = |tensor: Tensor| -> Result<Tensor> { Ok(tensor.to_device(var.device())?.copy()?) };
+        let mut moments = [None, None];
+        for (to, moment) in moments.iter_mut().zip(loaded.moments) {
+            *to = Some(own(moment)?);
+        }
+        let extra = match (&self.extra, loaded.kept) {
+            (Extra::Master(_), Some(master)) => Extra::Master(own(master)?),
+            (Extra::Kahan(_), Some(lost)) => Extra::Kahan(own(lost)?),
+            (other, _) => other.clone(),
         };
         Ok(Self { moments, extra })
+    }
+
+    /// Starts stochastic rounding from another seed.
+    pub(crate) fn set_seed(&mut self, seed: u64) {
+        if let Extra::Seed(now) = &mut self.extra {
+            *now = seed;
+        }
     }
 
     fn write_back(&self) -> DeviceWriteBack<'_> {
@@ -84,10 +99,16 @@ impl Buffers {
 pub(crate) struct OnDevice {
     step: DeviceStep,
     tally: Tally,
-    /// The last step, and the first one since which every step took the norm.
+    /// The last step, and the first one since which every step took the norm, or had its rate from the present schedule.
     last: u32,
     norms_since: Option<u32>,
+    scheduled_since: Option<u32>,
+    /// The schedule of which the device has a part, and the count of applied steps where that part begins.
+    rates: Option<(Schedule, u64)>,
 }
+
+/// Rates that are uploaded together: more than there are pending steps, so that few steps need an upload.
+const RATES: u64 = 1024;
 
 impl OnDevice {
     /// `None` for parameters that are not on a CUDA device.
@@ -95,7 +116,7 @@ impl OnDevice {
         let Some(first) = parameters.first().filter(|first| first.var.device().is_cuda()) else {
             return Ok(None);
         };
-        if rule.device_kernel(&at(rule, &Group::default())).is_none() {
+        if rule.device_kernel(&at(rule, 0.0, &Group::default())).is_none() {
             let got = format!("{:?}", first.var.device().location());
             return Err(Error::UnsupportedDevice {
                 name: first.name.clone(),
@@ -112,15 +133,23 @@ impl OnDevice {
         };
         let steps = slots.iter().zip(parameters).map(count).collect::<Result<Vec<u32>>>()?;
         let step = DeviceStep::new(first.var.device(), &steps)?;
-        Ok(Some(Self { step, tally: Tally::default(), last: 0, norms_since: None }))
+        Ok(Some(Self {
+            step,
+            tally: Tally::default(),
+            last: 0,
+            norms_since: None,
+            scheduled_since: None,
+            rates: None,
+        }))
     }
 
-    /// Launches a step, which `scaler` may have the device skip.
+    /// Launches a step, which `scaler` may have the device skip. A schedule comes with the steps that were applied before
+    /// those that the device counts.
     pub(crate) fn step<R: Rule>(
         &mut self,
         (parameters, slots, groups): (&[Parameter], &[Slot], &[Group]),
         grads: &[Option<Tensor>],
-        rule: &R,
+        (rule, schedule): (&R, Option<(Schedule, u64)>),
         clip: Option<Clip>,
         scaler: Option<&mut DeviceScaler>,
     ) -> Result<PendingStep> {
@@ -139,14 +168,66 @@ impl OnDevice {
                 moments: [buffers.moments[0].as_ref(), buffers.moments[1].as_ref()],
             });
         }
-        let settings_of: Vec<At> = groups.iter().map(|group| at(rule, group)).collect();
+        self.send_rates(schedule)?;
+        // Under a schedule the device multiplies the group's part of the rate by the step's.
+        let lr = if schedule.is_some() { 1.0 } else { rule.lr() };
+        let settings_of: Vec<At> = groups.iter().map(|group| at(rule, lr, group)).collect();
         let kernels: Vec<_> = settings_of.iter().filter_map(|at| rule.device_kernel(at)).collect();
         let serial = self.step.step(&present, &kernels, settings, scaler)?;
         self.last = serial;
         self.norms_since = looks.then(|| self.norms_since.unwrap_or(serial));
-        let pending = PendingStep::new(self.step.outcomes(), serial);
+        self.scheduled_since = self.scheduled_since.or(schedule.map(|_| serial));
+        let pending = self.step.pending(serial);
         self.tally.push(pending.clone())?;
         Ok(pending)
+    }
+
+    /// Gives the device the rates of every step that the next one may turn out to be: the host may not know yet how many
+    /// of the steps before it were skipped.
+    fn send_rates(&mut self, schedule: Option<(Schedule, u64)>) -> Result<()> {
+        let Some((schedule, base)) = schedule else {
+            return match self.rates.take() {
+                Some(_) => Ok(self.step.set_rates(0, &[])?),
+                None => Ok(()),
+            };
+        };
+        let counts = self.tally.counts()?;
+        let covers = |&(sent, first): &(Schedule, u64)| {
+            sent == schedule && counts.applied + counts.pending < first + RATES
+        };
+        if !self.rates.as_ref().is_some_and(covers) {
+            let first = counts.applied;
+            let rates: Vec<f64> =
+                (first..first + RATES).map(|applied| schedule.lr(base.saturating_add(applied))).collect();
+            // The device's count wraps, and only differences matter.
+            self.step.set_rates(first as u32, &rates)?;
+            self.rates = Some((schedule, first));
+        }
+        Ok(())
+    }
+
+    /// The schedule was changed: what the steps so far were taken with is not what it says.
+    pub(crate) fn forget_rates(&mut self) {
+        self.scheduled_since = None;
+    }
+
+    /// How many of the device's steps were applied before the last one that the host has heard of under the present
+    /// schedule, or before the next one where there is none.
+    pub(crate) fn applied_before_last(&self) -> u64 {
+        let applied = self.tally.counts().map_or(0, |counts| counts.applied);
+        self.heard(self.scheduled_since).map_or(applied, |outcome| u64::from(outcome.applied_before))
+    }
+
+    /// Waits for every step that was launched.
+    pub(crate) fn wait(&self) -> Result<()> {
+        Ok(self.step.outcomes().wait()?)
+    }
+
+    /// The last outcome that the host has heard of, not looking back further than `since`.
+    fn heard(&self, since: Option<u32>) -> Option<Outcome> {
+        let outcomes = self.step.outcomes();
+        let oldest = since?.max(self.last.saturating_sub(Outcomes::LEN));
+        (oldest..=self.last).rev().find_map(|serial| outcomes.poll(serial).ok().flatten())
     }
 
     /// Steps that were not skipped, as far as the host has heard. A driver that has failed tells no more; the next step
@@ -162,16 +243,14 @@ impl OnDevice {
 
     /// The norm at the last step that the host has heard of.
     pub(crate) fn grad_norm(&self) -> Option<f64> {
-        let outcomes = self.step.outcomes();
-        let heard = |serial: u32| outcomes.poll(serial).ok().flatten();
-        (self.norms_since?..=self.last).rev().find_map(heard).map(|outcome| f64::from(outcome.grad_norm))
+        self.heard(self.norms_since).map(|outcome| f64::from(outcome.grad_norm))
     }
 }
 
 /// A group's settings. The device counts the steps.
-fn at<R: Rule>(rule: &R, group: &Group) -> At {
+fn at<R: Rule>(rule: &R, lr: f64, group: &Group) -> At {
     let weight_decay = group.weight_decay.unwrap_or(rule.weight_decay());
-    At { lr: rule.lr() * group.lr_scale, weight_decay, step: 0 }
+    At { lr: lr * group.lr_scale, weight_decay, step: 0 }
 }
 
 /// The gradients times `inv_scale`, 16-bit ones widened first.
@@ -186,14 +265,18 @@ pub(crate) fn unscaled(grads: Vec<Option<Tensor>>, inv_scale: f32) -> Result<Vec
     grads.into_iter().map(|grad| grad.map(unscale).transpose()).collect()
 }
 
-/// The norm of all gradients together, or `None` where they are not on a CUDA device. Waits for it.
-pub(crate) fn norm(grads: &[Option<Tensor>]) -> Result<Option<f64>> {
-    let present: Vec<(usize, &Tensor)> = grads.iter().flatten().enumerate().collect();
-    let Some((_, first)) = present.first().filter(|(_, first)| first.device().is_cuda()) else {
+/// Looks at the gradient of each parameter, or `None` where they are not on a CUDA device. Waits for it.
+pub(crate) fn look(grads: &[Option<Tensor>], inv_scale: f32) -> Result<Option<Look>> {
+    if !grads.iter().flatten().any(|grad| grad.device().is_cuda()) {
         return Ok(None);
-    };
-    let mut step = DeviceStep::new(first.device(), &vec![0; present.len()])?;
+    }
+    let grads = unscaled(grads.to_vec(), inv_scale)?;
+    let present: Vec<(usize, &Tensor)> =
+        grads.iter().enumerate().filter_map(|(index, grad)| Some((index, grad.as_ref()?))).collect();
+    let mut step = DeviceStep::new(present[0].1.device(), &vec![0; grads.len()])?;
     let serial = step.look(&present, None)?;
-    let outcome = PendingStep::new(step.outcomes(), serial).wait()?;
-    Ok(outcome.map(|outcome| f64::from(outcome.grad_norm)))
+    let outcome = step.pending(serial).wait()?;
+    let overflows = step.wait_for_overflows()?;
+    let non_finite = (0..grads.len()).filter(|&index| overflows[index] == serial).collect();
+    Ok(outcome.map(|outcome| Look { norm: f64::from(outcome.grad_norm), non_finite }))
 }

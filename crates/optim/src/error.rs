@@ -14,6 +14,33 @@ pub enum Error {
         /// What came.
         got: f64,
     },
+    /// An optimizer over no parameters, which would train nothing and say nothing.
+    #[error(
+        "the optimizer has no parameters; was its list taken before the model was built, or filtered empty?"
+    )]
+    NoParameters,
+    /// A group that no parameter is in, so that its settings would have no effect.
+    #[error(
+        "no parameter belongs to the group of {call}(); its predicate is given names such as '{example}'"
+    )]
+    EmptyGroup {
+        /// The call.
+        call: &'static str,
+        /// One of the optimizer's parameters.
+        example: String,
+    },
+    /// Gradients that are infinite or NaN, where [`Clip::error_if_nonfinite`](crate::Clip::error_if_nonfinite) asks for an
+    /// error. Nothing was changed.
+    #[error(
+        "the gradients' norm is {norm}, with infinities or NaNs in the gradients of {parameters:?}; look at the loss and the \
+         batch, or skip such steps with grad_scaler::GradScaler::skipping()"
+    )]
+    NonFiniteGradients {
+        /// The norm of all gradients together, unscaled.
+        norm: f64,
+        /// The parameters whose gradients are not finite; none where all are finite and only their squares' sum is not.
+        parameters: Vec<String>,
+    },
     /// A parameter that the optimizer cannot update.
     #[error("parameter '{name}': {problem}")]
     BadParameter {
@@ -51,13 +78,17 @@ pub enum Error {
         steps: u64,
     },
     /// A saved state without an entry that this optimizer needs.
-    #[error("the saved state lacks '{key}'; was it saved from this optimizer over these parameters?")]
+    #[error(
+        "the saved state lacks '{key}'; was it saved from this optimizer over these parameters? load_state_dict_with() can be lenient"
+    )]
     MissingState {
         /// The entry.
         key: String,
     },
     /// A saved state with an entry that this optimizer has no place for.
-    #[error("the saved state has '{key}', for which this optimizer has no place")]
+    #[error(
+        "the saved state has '{key}', for which this optimizer has no place; load_state_dict_with() can be lenient"
+    )]
     UnexpectedState {
         /// The entry.
         key: String,

@@ -1,18 +1,11 @@
 //! `Fused`: every optimizer of this crate, given its rule.
 
-use crate::clip::clip_coef;
-use crate::error::check_non_negative;
-use crate::gradients::{address, gradients};
+use crate::gradients::address;
 use crate::rule::Rule;
 use crate::state::Slot;
-use crate::{Clip, Error, Group, Optimizer, Result, WriteBack, cpu};
-#[cfg(feature = "cuda")]
-use backends::cuda::{DeviceScaler, PendingStep};
-use backends::kernels::fused_step::GradTransform;
-use candle_core::Tensor;
-use candle_core::backprop::GradStore;
-use grad_scaler::{OptimizerId, Parameter, ScaledOptimizer, StepOutcome, Unscaling};
-use std::collections::{HashMap, HashSet};
+use crate::{Clip, Error, Group, Optimizer, Result, Schedule, WriteBack};
+use grad_scaler::{OptimizerId, Parameter};
+use std::collections::HashSet;
 
 /// An optimizer: parameters, groups and state around a [`Rule`]. Used by its names, [`AdamW`](crate::AdamW) and so on.
 ///
@@ -37,17 +30,29 @@ use std::collections::{HashMap, HashSet};
 /// ```
 #[derive(Debug)]
 pub struct Fused<R> {
-    id: OptimizerId,
+    pub(crate) id: OptimizerId,
     pub(crate) rule: R,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) slots: Vec<Slot>,
-    groups: Vec<Group>,
-    clip: Option<Clip>,
+    pub(crate) write_back: WriteBack,
+    /// The run's, under which stochastic rounding draws.
+    pub(crate) seed: u64,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) clip: Option<Clip>,
+    pub(crate) schedule: Option<Schedule>,
     /// On a CUDA device, those before the optimizer was made or loaded.
-    applied_steps: u64,
-    grad_norm: Option<f64>,
+    pub(crate) applied_steps: u64,
+    /// What the host knows of the last step; on a CUDA device the step itself may know more.
+    pub(crate) last: LastStep,
     #[cfg(feature = "cuda")]
-    on_device: Option<Box<crate::cuda::OnDevice>>,
+    pub(crate) on_device: Option<Box<crate::cuda::OnDevice>>,
+}
+
+/// What is logged of a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastStep {
+    pub(crate) lr: Option<f64>,
+    pub(crate) grad_norm: Option<f64>,
 }
 
 impl<R: Rule> Fused<R> {
@@ -55,8 +60,8 @@ impl<R: Rule> Fused<R> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`] for a setting outside its range; [`Error::BadParameter`] where two parameters share a
-    /// name or their memory, or one is no float; [`Error::UnsupportedDevice`].
+    /// [`Error::InvalidSetting`] for a setting outside its range; [`Error::NoParameters`]; [`Error::BadParameter`] where two
+    /// parameters share a name or their memory, or one is no float; [`Error::UnsupportedDevice`].
     pub fn new<P>(parameters: impl IntoIterator<Item = P>, rule: R) -> Result<Self>
     where
         P: Into<Parameter>,
@@ -64,7 +69,8 @@ impl<R: Rule> Fused<R> {
         rule.validate()?;
         let parameters: Vec<Parameter> = parameters.into_iter().map(Into::into).collect();
         check_parameters(&parameters)?;
-        let slots = slots(&parameters, &rule, WriteBack::default())?;
+        let write_back = WriteBack::default();
+        let slots = slots(&parameters, &rule, write_back)?;
         let id = OptimizerId::new();
         let groups = vec![Group::default()];
         #[cfg(feature = "cuda")]
@@ -74,16 +80,20 @@ impl<R: Rule> Fused<R> {
             rule,
             parameters,
             slots,
+            write_back,
+            seed: 0,
             groups,
             clip: None,
+            schedule: None,
             applied_steps: 0,
-            grad_norm: None,
+            last: LastStep::default(),
             #[cfg(feature = "cuda")]
             on_device,
         })
     }
 
-    /// Keeps what 16-bit parameters cannot hold in another way than masters.
+    /// Keeps what 16-bit parameters cannot hold in another way than masters. f32 and f64 parameters hold everything, and
+    /// are not concerned.
     ///
     /// # Errors
     ///
@@ -94,28 +104,43 @@ impl<R: Rule> Fused<R> {
             return Err(Error::AlreadyStepped { setting: "write_back", steps });
         }
         let groups: Vec<usize> = self.slots.iter().map(|slot| slot.group).collect();
-        self.slots = slots(&self.parameters, &self.rule, write_back)?;
+        self.slots = slots(&self.parameters, &self.rule, write_back.under(self.seed))?;
+        self.write_back = write_back;
         self.slots.iter_mut().zip(groups).for_each(|(slot, group)| slot.group = group);
         Ok(self)
     }
 
-    /// Clips the unscaled gradients inside the step.
+    /// Clips the unscaled gradients inside the step. The last clip given is the one.
     #[must_use]
     pub fn with_clip(self, clip: Clip) -> Self {
         Self { clip: Some(clip), ..self }
+    }
+
+    /// Takes each step with the schedule's rate for the number of steps applied before it: see
+    /// [`Optimizer::set_schedule`].
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.set_schedule(Some(schedule));
+        self
     }
 
     /// Moves the parameters whose name `belongs` into a group of their own. The last group that takes one has it.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`] where the group's settings are negative or not finite.
+    /// [`Error::InvalidSetting`] where the group's settings are negative or not finite; [`Error::EmptyGroup`] where no
+    /// parameter belongs.
     pub fn with_group(self, group: Group, belongs: impl Fn(&str) -> bool) -> Result<Self> {
         group.validate()?;
+        if !self.parameters.iter().any(|parameter| belongs(&parameter.name)) {
+            let example = self.parameters[0].name.clone();
+            return Err(Error::EmptyGroup { call: "with_group", example });
+        }
         Ok(self.regroup(group, belongs))
     }
 
-    /// Leaves the parameters whose name `belongs` without weight decay: for biases, norms and embeddings.
+    /// Leaves the parameters whose name `belongs` without weight decay: for biases, norms and embeddings. A model may have
+    /// none of these: where no parameter belongs, nothing changes.
     #[must_use]
     pub fn no_decay(self, belongs: impl Fn(&str) -> bool) -> Self {
         self.regroup(Group::no_decay(), belongs)
@@ -136,31 +161,6 @@ impl<R: Rule> Fused<R> {
         &self.rule
     }
 
-    fn apply(&mut self, grads: &GradStore, unscaling: &Unscaling) -> Result<()> {
-        let grads = gradients(&self.parameters, grads)?;
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &mut self.on_device {
-            let grads = crate::cuda::unscaled(grads, unscaling.inv_scale())?;
-            let model = (&self.parameters[..], &self.slots[..], &self.groups[..]);
-            return on_device.step(model, &grads, &self.rule, self.clip, None).map(drop);
-        }
-        let inv_scale = unscaling.inv_scale();
-        let mut transform = GradTransform { inv_scale, ..GradTransform::default() };
-        transform.clip_value = self.clip.and_then(Clip::limit);
-        let max_norm = self.clip.and_then(Clip::max_norm);
-        self.grad_norm = match (unscaling.sum_squares(), max_norm) {
-            (Some(sum), _) => Some(sum.sqrt()),
-            (None, Some(_)) => Some(cpu::sum_squares(&grads, inv_scale).sqrt()),
-            (None, None) => None,
-        };
-        if let (Some(norm), Some(max_norm)) = (self.grad_norm, max_norm) {
-            transform.clip_coef = clip_coef(max_norm, norm);
-        }
-        cpu::step(&self.parameters, &mut self.slots, &grads, &self.rule, &self.groups, &transform)?;
-        self.applied_steps += 1;
-        Ok(())
-    }
-
     /// The steps that changed a parameter, and for each parameter those that changed it. Waits for a CUDA device.
     pub(crate) fn wait_for_steps(&self) -> Result<(u64, Vec<u64>)> {
         #[cfg(feature = "cuda")]
@@ -177,7 +177,7 @@ impl<R: Rule> Fused<R> {
         {
             self.on_device = crate::cuda::OnDevice::new(&self.parameters, &slots, &self.rule)?.map(Box::new);
         }
-        (self.slots, self.applied_steps) = (slots, applied_steps);
+        (self.slots, self.applied_steps, self.last) = (slots, applied_steps, LastStep::default());
         Ok(())
     }
 }
@@ -187,6 +187,9 @@ fn slots<R: Rule>(parameters: &[Parameter], rule: &R, write_back: WriteBack) -> 
 }
 
 fn check_parameters(parameters: &[Parameter]) -> Result<()> {
+    if parameters.is_empty() {
+        return Err(Error::NoParameters);
+    }
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for Parameter { name, var } in parameters {
         let bad = |problem| Error::BadParameter { name: name.clone(), problem };
@@ -211,72 +214,4 @@ fn check_parameters(parameters: &[Parameter]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl<R: Rule> ScaledOptimizer for Fused<R> {
-    fn id(&self) -> OptimizerId {
-        self.id
-    }
-
-    fn parameters(&self) -> &[Parameter] {
-        &self.parameters
-    }
-
-    fn step_unscaling(&mut self, grads: &GradStore, unscaling: &Unscaling) -> grad_scaler::Result<()> {
-        self.apply(grads, unscaling).map_err(|error| grad_scaler::Error::Optimizer(Box::new(error)))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn step_on_device(
-        &mut self,
-        grads: &GradStore,
-        scaler: &mut DeviceScaler,
-    ) -> grad_scaler::Result<Option<PendingStep>> {
-        let Some(on_device) = &mut self.on_device else { return Ok(None) };
-        let model = (&self.parameters[..], &self.slots[..], &self.groups[..]);
-        let step = gradients(&self.parameters, grads)
-            .and_then(|grads| on_device.step(model, &grads, &self.rule, self.clip, Some(scaler)));
-        step.map(Some).map_err(|error| grad_scaler::Error::Optimizer(Box::new(error)))
-    }
-}
-
-impl<R: Rule> Optimizer for Fused<R> {
-    fn step(&mut self, grads: &GradStore) -> Result<StepOutcome> {
-        self.apply(grads, &Unscaling::none())?;
-        Ok(StepOutcome::Applied)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.rule.lr()
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) -> Result<()> {
-        check_non_negative("lr", lr)?;
-        self.rule.set_lr(lr);
-        Ok(())
-    }
-
-    fn applied_steps(&self) -> u64 {
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &self.on_device {
-            return self.applied_steps + on_device.applied_or_pending();
-        }
-        self.applied_steps
-    }
-
-    fn grad_norm(&self) -> Option<f64> {
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &self.on_device {
-            return on_device.grad_norm();
-        }
-        self.grad_norm
-    }
-
-    fn state_dict(&self) -> Result<HashMap<String, Tensor>> {
-        crate::saved::save(self)
-    }
-
-    fn load_state_dict(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        crate::saved::load(self, state)
-    }
 }

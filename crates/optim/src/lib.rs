@@ -16,16 +16,20 @@ mod error;
 mod fused;
 mod gradients;
 mod group;
+mod look;
 mod optimizer;
 mod rule;
 mod saved;
 pub mod schedule;
 mod state;
+mod step;
 
 pub use clip::{Clip, clip_grad_norm, clip_grad_value};
 pub use error::{Error, Result};
 pub use fused::Fused;
-pub use grad_scaler::{OptimizerId, Parameter, ScaledOptimizer, StepOutcome, Unscaling};
+pub use grad_scaler::{
+    LoadReport, OptimizerId, Parameter, ScaledOptimizer, StepOutcome, Strictness, Unscaling,
+};
 pub use group::Group;
 pub use optimizer::{Optimizer, named_parameters};
 pub use rule::{Adam, AdamConfig, AdamW, AdamWConfig, At, Lion, LionConfig, Momentum, Rule, Sgd, SgdConfig};

@@ -1,6 +1,6 @@
 //! The trait that every optimizer here implements.
 
-use crate::Result;
+use crate::{LoadReport, Result, Schedule, Strictness};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use candle_nn::VarMap;
@@ -13,7 +13,9 @@ use std::collections::HashMap;
 pub trait Optimizer: ScaledOptimizer {
     /// Takes a step.
     ///
-    /// A parameter that has no gradient in the store stays as it is, and so do its moments.
+    /// A parameter that has no gradient in the store stays as it is, and so do its moments. Gradients that are not finite are
+    /// used as they are: to skip or refuse such a step, there are [`GradScaler`](grad_scaler::GradScaler) and
+    /// [`Clip::error_if_nonfinite`](crate::Clip::error_if_nonfinite).
     ///
     /// # Units
     ///
@@ -24,25 +26,52 @@ pub trait Optimizer: ScaledOptimizer {
     /// When a gradient is not of its parameter's shape, or not a float.
     fn step(&mut self, grads: &GradStore) -> Result<StepOutcome>;
 
-    /// The learning rate of the parameters whose group does not change it.
+    /// The learning rate of the parameters whose group does not change it: what the last step was taken with, or would have
+    /// been, had it not been skipped. Before the first step, and after the rate or schedule was set, that of the next step.
+    ///
+    /// Does not wait: under a schedule on a CUDA device it is that of the last step that the host has heard of.
     fn learning_rate(&self) -> f64;
 
-    /// Sets the learning rate; groups keep their multiples of it.
+    /// The same for the very last step. Waits for a CUDA device.
+    ///
+    /// # Errors
+    ///
+    /// When the device fails.
+    fn last_learning_rate(&self) -> Result<f64> {
+        Ok(self.learning_rate())
+    }
+
+    /// Sets the learning rate, and removes the schedule; groups keep their multiples of it.
     ///
     /// # Errors
     ///
     /// When it is negative, infinite or NaN.
     fn set_learning_rate(&mut self, lr: f64) -> Result<()>;
 
+    /// Takes each step from here on with the schedule's rate for the number of steps applied before it; groups keep their
+    /// multiples. `None` goes back to the rate of the settings, or that was set last.
+    ///
+    /// On a CUDA device it is the device that looks the rate up, by its own count: a skipped step does not move the
+    /// schedule, whenever the host hears of it.
+    fn set_schedule(&mut self, schedule: Option<Schedule>);
+
+    /// The seed of a run, which stochastic rounding draws under together with its own. 0, the default, leaves that one as
+    /// it is. The other write-backs draw nothing: there it has no effect.
+    fn set_seed(&mut self, seed: u64);
+
+    /// Whether it draws at all: whether it rounds stochastically.
+    fn draws(&self) -> bool;
+
     /// How many steps changed the parameters.
     ///
     /// On a CUDA device, under a scaler, a step counts until the device is known to have skipped it, so that a schedule
-    /// neither waits nor lags: after a skip it is ahead by one until the host hears of it.
+    /// neither waits nor lags: after a skip it is ahead by one until the host hears of it. A schedule that was given to
+    /// [`set_schedule`](Self::set_schedule) follows the device's own count, which is never ahead.
     fn applied_steps(&self) -> u64;
 
     /// The global norm of the unscaled gradients at the last step, before clipping, where it was taken: when the
-    /// optimizer clips by norm, or a scaler looked at the gradients. On a CUDA device, the last step that the host has
-    /// heard of.
+    /// optimizer clips by norm, or a scaler looked at the gradients. After a skipped step it is infinite or NaN. On a CUDA
+    /// device, the last step that the host has heard of.
     fn grad_norm(&self) -> Option<f64>;
 
     /// The optimizer's state: `<parameter>.<what>` for each, and `applied_steps`. Copies on the CPU, which later steps
@@ -53,12 +82,35 @@ pub trait Optimizer: ScaledOptimizer {
     /// When candle fails.
     fn state_dict(&self) -> Result<HashMap<String, Tensor>>;
 
-    /// Restores a state. Nothing changes where it returns an error.
+    /// Restores a state: [`load_state_dict_with`](Self::load_state_dict_with), strictly.
     ///
     /// # Errors
     ///
-    /// When an entry is missing, has no place here, or is of another dtype or shape.
-    fn load_state_dict(&mut self, state: &HashMap<String, Tensor>) -> Result<()>;
+    /// As for [`load_state_dict_with`](Self::load_state_dict_with).
+    fn load_state_dict(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.load_state_dict_with(state, Strictness::Strict).map(drop)
+    }
+
+    /// Restores a state, which may have been saved at another precision, and reports what did not fit as it was. Load the
+    /// parameters first. Nothing changes where it returns an error.
+    ///
+    /// - Moments are converted to the arithmetic's dtype, rounded once.
+    /// - What a 16-bit parameter cannot hold is converted from master to compensation and back. Where the state has neither
+    ///   for any parameter, it starts from the parameter; where there is no place for it, it is left out.
+    /// - Counts may be integers or whole floats, scalars or of one element.
+    ///
+    /// Where lenient, a parameter whose entries are not all there starts anew, a missing `applied_steps` is the largest
+    /// count of a parameter, and unknown entries are left out.
+    ///
+    /// # Errors
+    ///
+    /// When an entry is no float or not of its parameter's shape, or no count; where strict, when one is missing or has no
+    /// place here.
+    fn load_state_dict_with(
+        &mut self,
+        state: &HashMap<String, Tensor>,
+        strictness: Strictness,
+    ) -> Result<LoadReport>;
 
     /// The names of the parameters that have no gradient in the store: they are not part of the loss, or an op dropped
     /// their gradient.

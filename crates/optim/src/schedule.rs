@@ -1,6 +1,7 @@
 //! Learning-rate schedules: pure functions of the number of applied steps.
 //!
-//! A skipped step does not move a schedule, because it does not count as applied:
+//! A skipped step does not move a schedule, because it does not count as applied. An optimizer that is given its schedule
+//! looks its rate up at each step, on a CUDA device by the device's own count:
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,8 +12,7 @@
 //! # let weight = Var::ones(3, DType::F32, &Device::Cpu)?;
 //! # let mut optimizer = Sgd::new([("weight", weight.clone())], SgdConfig::default())?;
 //! let schedule = Schedule::cosine(1e-3, 900)?.with_warmup(100);
-//! // before each step
-//! optimizer.set_learning_rate(schedule.lr(optimizer.applied_steps()))?;
+//! optimizer.set_schedule(Some(schedule));
 //! assert_eq!(optimizer.learning_rate(), 1e-5);
 //! # Ok(())
 //! # }

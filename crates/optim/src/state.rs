@@ -1,10 +1,11 @@
 //! What an optimizer remembers about a parameter between steps.
 
 use crate::rule::Rule;
+use crate::saved::{Kept, Loaded};
 use crate::{Error, Parameter, Result};
 use backends::kernels::fused_step;
 use backends::{Real, Store};
-use candle_core::DType;
+use candle_core::{DType, Tensor, WithDType};
 use half::{bf16, f16};
 
 /// Where the part of a 16-bit parameter goes that its dtype cannot hold. f32 and f64 parameters hold everything.
@@ -20,9 +21,22 @@ pub enum WriteBack {
     /// Nothing more to store: updates below the last bit happen with the probability that makes them right on average.
     /// The same seed gives the same run.
     StochasticRounding {
-        /// Where the randomness starts.
+        /// Where the randomness starts, together with [`Optimizer::set_seed`](crate::Optimizer::set_seed).
         seed: u64,
     },
+}
+
+impl WriteBack {
+    /// The same under the seed of a run, of which 0 changes nothing.
+    pub(crate) fn under(self, run: u64) -> Self {
+        match self {
+            Self::StochasticRounding { seed } if run != 0 => {
+                let word = |nth| u64::from(fused_step::random_bits(run, nth));
+                Self::StochasticRounding { seed: seed ^ (word(1) << 32 | word(2)) }
+            }
+            other => other,
+        }
+    }
 }
 
 /// The moments and write-back buffers of one parameter: on the CPU by its dtype, else where the parameter is.
@@ -80,10 +94,62 @@ impl State {
     }
 }
 
+impl State {
+    /// Where what the parameter cannot hold is kept.
+    pub(crate) fn kept(&self) -> Kept {
+        match self {
+            Self::F16(Buffers { extra, .. }) => extra.kept(),
+            Self::Bf16(Buffers { extra, .. }) => extra.kept(),
+            Self::F32(_) | Self::F64(_) => Kept::Nowhere,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(buffers) => buffers.kept(),
+        }
+    }
+
+    /// The same with what was loaded for `var`.
+    pub(crate) fn with(&self, loaded: Loaded, var: &Tensor) -> Result<Self> {
+        let _ = var;
+        Ok(match self {
+            Self::F16(buffers) => Self::F16(buffers.with(loaded)?),
+            Self::Bf16(buffers) => Self::Bf16(buffers.with(loaded)?),
+            Self::F32(buffers) => Self::F32(buffers.with(loaded)?),
+            Self::F64(buffers) => Self::F64(buffers.with(loaded)?),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(buffers) => Self::Cuda(buffers.with(loaded, var)?),
+        })
+    }
+
+    /// Starts stochastic rounding from another seed; other write-backs have none.
+    pub(crate) fn set_seed(&mut self, seed: u64) {
+        match self {
+            Self::F16(Buffers { extra: Extra::Seed(now), .. })
+            | Self::Bf16(Buffers { extra: Extra::Seed(now), .. }) => *now = seed,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(buffers) => buffers.set_seed(seed),
+            _ => {}
+        }
+    }
+}
+
 impl<T: Store<A>, A: Real> Buffers<T, A> {
     fn new(moments: usize, len: usize, extra: Extra<T, A>) -> Self {
         let zeros = |nth: usize| vec![A::ZERO; if nth < moments { len } else { 0 }];
         Self { moments: [zeros(0), zeros(1)], extra }
+    }
+}
+
+impl<T: WithDType + Store<A>, A: WithDType + Real> Buffers<T, A> {
+    fn with(&self, loaded: Loaded) -> Result<Self> {
+        let mut moments = [Vec::new(), Vec::new()];
+        for (to, moment) in moments.iter_mut().zip(loaded.moments) {
+            *to = moment.flatten_all()?.to_vec1()?;
+        }
+        let extra = match (&self.extra, loaded.kept) {
+            (Extra::Master(_), Some(master)) => Extra::Master(master.flatten_all()?.to_vec1()?),
+            (Extra::Kahan(_), Some(lost)) => Extra::Kahan(lost.flatten_all()?.to_vec1()?),
+            (other, _) => other.clone(),
+        };
+        Ok(Self { moments, extra })
     }
 }
 
@@ -98,6 +164,14 @@ impl<T: Store<A>, A: Real> Extra<T, A> {
             WriteBack::Kahan => Self::Kahan(vec![T::default(); len]),
             WriteBack::StochasticRounding { seed } => Self::Seed(seed),
         })
+    }
+
+    fn kept(&self) -> Kept {
+        match self {
+            Self::Nothing | Self::Seed(_) => Kept::Nowhere,
+            Self::Master(_) => Kept::Master,
+            Self::Kahan(_) => Kept::Compensation,
+        }
     }
 
     /// The same for the kernel, at one step of one parameter.

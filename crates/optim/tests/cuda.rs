@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use grad_scaler::{GradScaler, ScalerConfig, StepCounts, StepOutcome};
 use optim::{
     Adam, AdamConfig, AdamW, AdamWConfig, Clip, Error, Fused, Group, Lion, LionConfig, Momentum, Optimizer,
-    Rule, Sgd, SgdConfig, WriteBack,
+    Rule, Schedule, Sgd, SgdConfig, WriteBack,
 };
 use std::collections::HashMap;
 
@@ -228,4 +228,74 @@ fn parameters_on_two_devices_are_refused() -> Outcome {
     let error = AdamW::new(mixed, AdamWConfig::default()).unwrap_err();
     assert!(matches!(&error, Error::BadParameter { name, .. } if name == "there"), "{error}");
     Ok(())
+}
+
+/// Parameters after steps of which those at `SKIPPED` are not finite, and the rate of each. With `chaos` the host asks,
+/// waits and sleeps at random in between, so that it hears of the skips at other times.
+fn scheduled<R: Rule>(device: &Device, rule: &R, chaos: Option<u32>) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    const SKIPPED: [usize; 6] = [0, 1, 2, 7, 20, 39];
+    let schedule = Schedule::one_cycle(0.05, 30)?.with_warmup(4);
+    let group = Group { lr_scale: 0.3, ..Group::no_decay() };
+    let mut optimizer = Fused::new(parameters(device, DType::F32)?, rule.clone())?
+        .with_group(group, |name| name == "p2")?
+        .with_schedule(schedule);
+    let scaled = |error: grad_scaler::Error| Error::Candle(candle_core::Error::wrap(error));
+    let mut scaler = GradScaler::skipping(device).map_err(scaled)?;
+    let mut random = chaos.unwrap_or(1).wrapping_mul(0x9e37_79b9) | 1;
+    let mut rates = Vec::new();
+    for step in 0..40 {
+        let bad = SKIPPED.contains(&step).then_some(f32::NAN);
+        let grads = gradients(&optimizer, step, 1.0, bad)?;
+        scaler.step(&mut optimizer, &grads).map_err(scaled)?;
+        scaler.update().map_err(scaled)?;
+        if chaos.is_none() {
+            rates.push(optimizer.last_learning_rate()?);
+            continue;
+        }
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        match random % 5 {
+            0 => drop((optimizer.learning_rate(), optimizer.applied_steps(), scaler.steps())),
+            1 => std::thread::sleep(std::time::Duration::from_micros(u64::from(random >> 20))),
+            2 => device.synchronize()?,
+            _ => {}
+        }
+    }
+    let mut values = Vec::new();
+    for (_, tensor) in everything(&optimizer)? {
+        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        values.extend(tensor.flatten_all()?.to_vec1::<f64>()?);
+    }
+    Ok((values, rates))
+}
+
+fn scheduled_as_on_the_cpu<R: Rule>(gpu: &Device, rule: &R, uses_pow: Pow) -> Outcome {
+    let (here, rates_here) = scheduled(&Device::Cpu, rule, None)?;
+    let (there, rates_there) = scheduled(gpu, rule, None)?;
+    assert_eq!(rates_here, rates_there);
+    if uses_pow == Pow::Unused {
+        assert_eq!(here, there, "{rule:?}");
+    }
+    for run in 0..20 {
+        assert_eq!(scheduled(gpu, rule, Some(run))?.0, there, "{rule:?}, run {run}");
+    }
+    Ok(())
+}
+
+/// Whether a rule's constants go through `pow`, whose last bit is the library's own.
+#[derive(Clone, Copy, PartialEq)]
+enum Pow {
+    Used,
+    Unused,
+}
+
+#[test]
+fn the_rate_of_a_step_does_not_depend_on_when_the_host_hears_of_skips() -> Outcome {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    scheduled_as_on_the_cpu(&gpu, &SgdConfig { weight_decay: 0.1, ..Default::default() }, Pow::Unused)?;
+    let momentum = Momentum::Heavy { momentum: 0.9, dampening: 0.1 };
+    scheduled_as_on_the_cpu(&gpu, &SgdConfig { momentum, ..Default::default() }, Pow::Unused)?;
+    scheduled_as_on_the_cpu(&gpu, &LionConfig { weight_decay: 0.1, ..Default::default() }, Pow::Unused)?;
+    scheduled_as_on_the_cpu(&gpu, &AdamWConfig::default(), Pow::Used)
 }
