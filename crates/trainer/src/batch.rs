@@ -7,8 +7,8 @@ use crate::Result;
 
 /// A structure of tensors.
 ///
-/// Implemented for tensors, tuples, vectors and options of batches. Implement it for a struct of your own by
-/// mapping each field.
+/// Implemented for tensors, tuples, vectors and options of batches, and for numbers and strings, which hold no tensor.
+/// Implement it for a struct of your own by mapping each field.
 pub trait Batch: Sized {
     /// Replaces every tensor `t` by `f(t)`.
     ///
@@ -23,11 +23,17 @@ impl Batch for Tensor {
     }
 }
 
-impl Batch for () {
-    fn map_tensors(self, _: &mut dyn FnMut(Tensor) -> Result<Tensor>) -> Result<Self> {
-        Ok(())
-    }
+macro_rules! without_tensors {
+    ($($type:ty)+) => {$(
+        impl Batch for $type {
+            fn map_tensors(self, _: &mut dyn FnMut(Tensor) -> Result<Tensor>) -> Result<Self> {
+                Ok(self)
+            }
+        }
+    )+};
 }
+
+without_tensors! { () bool u8 u32 u64 usize i32 i64 f32 f64 String }
 
 impl<A: Batch, B: Batch> Batch for (A, B) {
     fn map_tensors(self, f: &mut dyn FnMut(Tensor) -> Result<Tensor>) -> Result<Self> {
@@ -38,6 +44,13 @@ impl<A: Batch, B: Batch> Batch for (A, B) {
 impl<A: Batch, B: Batch, C: Batch> Batch for (A, B, C) {
     fn map_tensors(self, f: &mut dyn FnMut(Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok((self.0.map_tensors(f)?, self.1.map_tensors(f)?, self.2.map_tensors(f)?))
+    }
+}
+
+impl<A: Batch, B: Batch, C: Batch, D: Batch> Batch for (A, B, C, D) {
+    fn map_tensors(self, f: &mut dyn FnMut(Tensor) -> Result<Tensor>) -> Result<Self> {
+        let (a, b, c, d) = self;
+        Ok((a.map_tensors(f)?, b.map_tensors(f)?, c.map_tensors(f)?, d.map_tensors(f)?))
     }
 }
 

@@ -1,13 +1,15 @@
 //! From a handful of settings to a [`Trainer`]: every setting is checked here, before any work starts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use autocast::Autocast;
 use candle_core::Tensor;
-use grad_scaler::{DiagnosticsConfig, ScalerConfig};
-use precision_types::{Accelerator, IntoPrecision, LegacyNotice, Precision, RequestedPrecision};
+use grad_scaler::{DiagnosticsConfig, ScalerConfig, Strictness};
+use precision_types::{IntoPrecision, Precision, RequestedPrecision};
 
-use crate::{AcceleratorChoice, Error, IntoAcceleratorChoice, Result, Trainer};
+use crate::notice::Listener;
+use crate::{AcceleratorChoice, Error, IntoAcceleratorChoice, Notice, Result, Trainer, TrainingState};
 
 /// What to do when the accelerator does not support the precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,32 +21,21 @@ pub enum OnUnsupported {
     Fallback,
 }
 
-/// Something about the settings that the user should be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Notice {
-    /// The precision was given by a historical name.
-    Legacy(LegacyNotice),
-    /// Another precision than the one asked for is used.
-    Fallback {
-        /// The precision that was asked for.
-        requested: Precision,
-        /// The precision that is used.
-        used: Precision,
-        /// Where it runs.
-        accelerator: Accelerator,
-    },
-}
-
-impl std::fmt::Display for Notice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Legacy(notice) => notice.fmt(f),
-            Self::Fallback { requested, used, accelerator } => {
-                write!(f, "{requested} is not supported on the {accelerator}: training in {used}")
-            }
-        }
-    }
+/// What becomes of a step whose gradients are not all finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnNonFinite {
+    /// It is not taken: parameters, moments, counters and running statistics stay as they are, and training goes on.
+    #[default]
+    Skip,
+    /// It is not taken, and the fit ends with [`Error::NonFinite`] and all that was trained before. Every step waits for
+    /// the device.
+    ///
+    /// At the precisions that scale the loss, overflow is how the scale is found. There the fit ends where the loss itself
+    /// is not finite, or where the scale cannot back off any further.
+    Stop,
+    /// It is taken, as PyTorch does: an infinity or NaN then spreads through the parameters. Has no effect at the
+    /// precisions that scale the loss, whose scaler skips such steps.
+    Apply,
 }
 
 /// The settings of a [`Trainer`].
@@ -54,12 +45,8 @@ impl std::fmt::Display for Notice {
 pub struct TrainerBuilder {
     precision: precision_types::Result<RequestedPrecision>,
     accelerator: Result<AcceleratorChoice>,
-    max_steps: usize,
-    seed: u64,
     on_unsupported: OnUnsupported,
-    loss_scaling: Option<ScalerConfig>,
-    diagnostics: Option<DiagnosticsConfig>,
-    initial_values: HashMap<String, Tensor>,
+    settings: Settings,
 }
 
 impl Default for TrainerBuilder {
@@ -67,14 +54,25 @@ impl Default for TrainerBuilder {
         Self {
             precision: Ok(Precision::F32True.into()),
             accelerator: Ok(AcceleratorChoice::Auto),
-            max_steps: 1_000,
-            seed: 0,
-            on_unsupported: OnUnsupported::Error,
-            loss_scaling: None,
-            diagnostics: None,
-            initial_values: HashMap::new(),
+            on_unsupported: OnUnsupported::default(),
+            settings: Settings { max_steps: 1_000, ..Settings::default() },
         }
     }
+}
+
+/// What a builder was told and its trainer keeps as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) max_steps: usize,
+    /// As it was set, or not.
+    pub(crate) seed: Option<u64>,
+    pub(crate) on_non_finite: OnNonFinite,
+    pub(crate) loss_scaling: Option<ScalerConfig>,
+    pub(crate) diagnostics: Option<DiagnosticsConfig>,
+    pub(crate) initial_values: HashMap<String, Tensor>,
+    pub(crate) strictness: Strictness,
+    pub(crate) resume: Option<TrainingState>,
+    pub(crate) listener: Listener,
 }
 
 impl TrainerBuilder {
@@ -85,21 +83,34 @@ impl TrainerBuilder {
         self
     }
 
-    /// Where to train: `"auto"`, `"cpu"`, `"gpu"`, or an [`Accelerator`].
+    /// Where to train: `"auto"`, `"cpu"`, `"gpu"`, or an [`Accelerator`](precision_types::Accelerator).
     pub fn accelerator(mut self, accelerator: impl IntoAcceleratorChoice) -> Self {
         self.accelerator = accelerator.into_accelerator_choice();
         self
     }
 
-    /// The number of batches to train on, at most.
+    /// The number of batches to train on, at most; those before a [`resume`](Self::resume) count.
     pub fn max_steps(mut self, max_steps: usize) -> Self {
-        self.max_steps = max_steps;
+        self.settings.max_steps = max_steps;
         self
     }
 
-    /// The seed of the parameters' initial values.
+    /// The seed of everything that is random in a fit: initial values, dropout, stochastic rounding. The default is 0.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+        self.settings.seed = Some(seed);
+        self
+    }
+
+    /// What becomes of a step whose gradients are not all finite. The default skips it.
+    pub fn on_non_finite(mut self, on_non_finite: OnNonFinite) -> Self {
+        self.settings.on_non_finite = on_non_finite;
+        self
+    }
+
+    /// Who is told what comes up at a fit's first step, such as a setting without an effect. The default prints a warning
+    /// to the standard error; [`Fit::notices`](crate::Fit::notices) has them, too.
+    pub fn on_notice(mut self, listener: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.settings.listener = Listener(Arc::new(listener));
         self
     }
 
@@ -114,20 +125,34 @@ impl TrainerBuilder {
     /// The default is [`ScalerConfig::recommended`], at `16-true` from 2^15: the gradient of an f16 loss is the scale
     /// itself, and 2^16 is more than f16 holds.
     pub fn loss_scaling(mut self, config: ScalerConfig) -> Self {
-        self.loss_scaling = Some(config);
+        self.settings.loss_scaling = Some(config);
         self
     }
 
     /// Has the loss scaler remember what helps when a run goes bad; [`Step::diagnostics`](crate::Step::diagnostics) shows
     /// it, and a skipped step names the parameters that overflowed. On a GPU every step then waits for the device.
     pub fn diagnostics(mut self, config: DiagnosticsConfig) -> Self {
-        self.diagnostics = Some(config);
+        self.settings.diagnostics = Some(config);
         self
     }
 
-    /// Initial values by parameter name, in any float dtype; parameters without one are drawn from the seed.
-    pub fn initial_values(mut self, values: HashMap<String, Tensor>) -> Self {
-        self.initial_values = values;
+    /// Initial values by parameter name, in any float dtype: one for every parameter, and none besides.
+    pub fn initial_values(self, values: HashMap<String, Tensor>) -> Self {
+        self.initial_values_with(values, Strictness::Strict)
+    }
+
+    /// [`initial_values`](Self::initial_values), which need not fit the model in everything if they are loaded leniently:
+    /// for a new head on a trained body, or a checkpoint of PyTorch with its `num_batches_tracked`. Parameters without a value
+    /// are then drawn from the seed, values without a parameter are left out, and a [`Notice::Weights`] names both.
+    pub fn initial_values_with(mut self, values: HashMap<String, Tensor>, strictness: Strictness) -> Self {
+        (self.settings.initial_values, self.settings.strictness) = (values, strictness);
+        self
+    }
+
+    /// Goes on from a state instead of beginning anew. The data that a fit is given must be those that follow. A state of
+    /// another precision is converted, and a [`Notice::Resumed`] says what was.
+    pub fn resume(mut self, state: TrainingState) -> Self {
+        self.settings.resume = Some(state);
         self
     }
 
@@ -137,12 +162,20 @@ impl TrainerBuilder {
     /// An unknown precision or accelerator, an accelerator that is not available here, a precision that it does not
     /// support, or zero steps.
     pub fn build(self) -> Result<Trainer> {
+        let settings = self.settings;
         let RequestedPrecision { precision: requested, notice } = self.precision?;
-        if self.max_steps == 0 {
+        if settings.max_steps == 0 {
             return Err(Error::Setting {
                 setting: "max_steps",
                 got: "0".to_string(),
                 expected: "train for at least one step",
+            });
+        }
+        if let Some(state) = settings.resume.as_ref().filter(|state| state.step >= settings.max_steps) {
+            return Err(Error::Setting {
+                setting: "max_steps",
+                got: format!("{} where {} were taken before", settings.max_steps, state.step),
+                expected: "more than were taken before: it counts them, too",
             });
         }
         let (accelerator, device) = self.accelerator?.open()?;
@@ -157,22 +190,37 @@ impl TrainerBuilder {
             (false, _) => Some(Notice::Fallback { requested, used: precision, accelerator }),
             (true, notice) => notice.map(Notice::Legacy),
         };
-        Ok(Trainer {
-            precision,
-            accelerator,
-            device,
-            region: Autocast::for_precision(precision, accelerator)?,
-            notice,
-            max_steps: self.max_steps,
-            seed: self.seed,
-            loss_scaling: self.loss_scaling.map_or_else(|| default_loss_scaling(precision), Ok)?,
-            diagnostics: self.diagnostics,
-            initial_values: self.initial_values,
-        })
+        let region = Autocast::for_precision(precision, accelerator)?;
+        Ok(Trainer { precision, accelerator, device, region, notice, settings })
     }
 }
 
-fn default_loss_scaling(precision: Precision) -> grad_scaler::Result<ScalerConfig> {
+impl Settings {
+    /// The settings that change nothing at `precision`.
+    pub(crate) fn no_effect(&self, precision: Precision) -> Vec<Notice> {
+        let scales = precision.needs_loss_scaling();
+        let not_scaled = format!("{precision} does not scale its loss");
+        let settings = [
+            ("loss_scaling", self.loss_scaling.is_some() && !scales, not_scaled.clone()),
+            ("diagnostics", self.diagnostics.is_some() && !scales, not_scaled),
+            (
+                "on_non_finite(Apply)",
+                self.on_non_finite == OnNonFinite::Apply && scales,
+                format!("the loss scaler of {precision} skips steps that are not finite"),
+            ),
+            (
+                "initial_values",
+                self.resume.is_some() && !self.initial_values.is_empty(),
+                "the resumed state has the parameters".to_string(),
+            ),
+        ];
+        let in_vain = settings.into_iter().filter(|(_, in_vain, _)| *in_vain);
+        in_vain.map(|(setting, _, why)| Notice::NoEffect { setting, why }).collect()
+    }
+}
+
+/// How the loss is scaled at `precision` where the user does not say it.
+pub(crate) fn default_loss_scaling(precision: Precision) -> grad_scaler::Result<ScalerConfig> {
     let config = ScalerConfig::recommended();
     if precision != Precision::F16True {
         return Ok(config);

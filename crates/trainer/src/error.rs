@@ -55,10 +55,90 @@ pub enum Error {
     NoParameters,
 
     /// Initial values for parameters that the model does not have.
-    #[error("initial values that no parameter of the model has the name of: {}", .names.join(", "))]
+    #[error(
+        "initial values that no parameter of the model has the name of: {}; leave them out, or load with \
+         `initial_values_with(.., Strictness::Lenient)`",
+        .names.join(", ")
+    )]
     UnusedInitialValues {
         /// The names without a parameter.
         names: Vec<String>,
+    },
+
+    /// Parameters that the initial values have no value for.
+    #[error(
+        "no initial value for {}; add them, or have them drawn with `initial_values_with(.., Strictness::Lenient)`",
+        .names.join(", ")
+    )]
+    MissingInitialValues {
+        /// The parameters' names.
+        names: Vec<String>,
+    },
+
+    /// There were no data.
+    #[error("{what} got no batch: check that the data are not empty or used up")]
+    NoData {
+        /// What was called.
+        what: &'static str,
+    },
+
+    /// Said by `training_step` or `validation_step`: this batch has no loss. No step is taken, and the fit goes on.
+    #[error("the batch has no loss")]
+    NoLoss,
+
+    /// No batch had a loss.
+    #[error("training_step gave no loss for any of the {batches} batches, so that nothing was trained")]
+    NothingTrained {
+        /// How many there were.
+        batches: usize,
+    },
+
+    /// A step's gradients were not finite, and the trainer was told to stop.
+    #[error(
+        "the gradients are not finite (loss {loss}){}; no step was taken: look at this batch, lower the learning rate or \
+         clip, or go on with `on_non_finite(OnNonFinite::Skip)`",
+        in_parameters(.parameters)
+    )]
+    NonFinite {
+        /// The step's loss.
+        loss: f64,
+        /// The parameters whose gradients are not finite, where that is known.
+        parameters: Vec<String>,
+    },
+
+    /// A fit ended before its time, after `step` batches. What was trained is in `fit`.
+    #[error("after {step} batches: {source}")]
+    Stopped {
+        /// The batches that were trained on.
+        step: usize,
+        /// What training gave until then.
+        fit: Box<crate::Fit>,
+        /// Why it ended.
+        source: Box<Error>,
+    },
+
+    /// One of candle's own operators met two dtypes.
+    #[error(
+        "candle's own `{op}` met {} and {}: candle's operators do not promote as those of autocast::ops do. {} (README, \
+         \"Porting a model\")",
+        .lhs.as_str(), .rhs.as_str(), cure(.op)
+    )]
+    CandleOperator {
+        /// candle's name of the operator.
+        op: String,
+        /// The dtype on its left.
+        lhs: candle_core::DType,
+        /// The dtype on its right.
+        rhs: candle_core::DType,
+    },
+
+    /// A file that is no state of a run.
+    #[error("{}: not a training state: {what}", path.display())]
+    NotAState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
 
     /// Parameters that the first step's loss does not depend on.
@@ -77,6 +157,13 @@ pub enum Error {
     LossShape {
         /// The shape of the loss.
         shape: Vec<usize>,
+    },
+
+    /// The loss that `training_step` gave is not a float.
+    #[error("training_step returned a loss of {}: it must be a float", .dtype.as_str())]
+    LossDType {
+        /// Its dtype.
+        dtype: candle_core::DType,
     },
 
     /// A file could not be written or read.
@@ -107,4 +194,55 @@ pub enum Error {
     /// An error of the user's own code, in `training_step` or a step callback.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// What training gave before this error ended it; `None` where it had not begun.
+    #[must_use]
+    pub fn into_fit(self) -> Option<crate::Fit> {
+        match self {
+            Self::Stopped { fit, .. } => Some(*fit),
+            _ => None,
+        }
+    }
+
+    /// The same error, which says what to write instead where one of candle's own operators met two float dtypes.
+    pub(crate) fn explained(self) -> Self {
+        let candle = match &self {
+            Self::Candle(error) | Self::Autocast(autocast::Error::Candle(error)) => error,
+            _ => return self,
+        };
+        match innermost(candle) {
+            candle_core::Error::DTypeMismatchBinaryOp { lhs, rhs, op }
+                if lhs.is_float() && rhs.is_float() =>
+            {
+                Self::CandleOperator { op: (*op).to_string(), lhs: *lhs, rhs: *rhs }
+            }
+            _ => self,
+        }
+    }
+}
+
+/// candle's error without backtraces and other wrapping.
+fn innermost(error: &candle_core::Error) -> &candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. }
+        | candle_core::Error::WithPath { inner, .. }
+        | candle_core::Error::Context { inner, .. } => innermost(inner),
+        error => error,
+    }
+}
+
+fn in_parameters(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) }
+}
+
+/// What to write instead of candle's operator.
+fn cure(op: &str) -> String {
+    match op.trim_start_matches("broadcast_") {
+        op @ ("add" | "sub" | "mul" | "div" | "maximum" | "minimum" | "matmul" | "cat" | "pow") => {
+            format!("Write `ops::{op}(&a, &b)?` for it")
+        }
+        _ => "Use the op of autocast::ops, or cast one of the two".to_string(),
+    }
 }

@@ -41,23 +41,38 @@
 //! # }
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod accelerator;
 mod batch;
 mod builder;
 mod error;
 mod fit;
+mod losses;
 mod module;
+mod notice;
 mod parameters;
+mod run;
+#[allow(warnings)]
+mod state;
 mod trainer;
 mod update;
 
+/// The crates under this one, in the versions that it was built with, so that a program needs no other dependency.
+pub use {autocast, candle_core, candle_nn, grad_scaler, optim};
+
+pub use grad_scaler::Strictness;
 pub use precision_types::{Accelerator, IntoPrecision, Precision, SupportMatrix};
 
 pub use accelerator::{AcceleratorChoice, IntoAcceleratorChoice};
 pub use batch::Batch;
-pub use builder::{Notice, OnUnsupported, TrainerBuilder};
+pub use builder::{OnNonFinite, OnUnsupported, TrainerBuilder};
 pub use error::{Error, Result};
 pub use fit::{Fit, Step};
 pub use module::{Optimization, TrainingModule};
+pub use notice::Notice;
 pub use parameters::Parameters;
+pub use state::TrainingState;
 pub use trainer::Trainer;

@@ -19,12 +19,22 @@ pub trait TrainingModule {
 
     /// The loss of one batch: one number, to be made smaller.
     ///
-    /// The batch is on the trainer's device. At a `-true` precision its floats have the parameters' dtype; at a `-mixed`
-    /// one the step runs inside an autocast region.
+    /// The batch is on the trainer's device, and its floats have the parameters' dtype. At a `-mixed` precision the step
+    /// runs inside an autocast region.
     ///
     /// # Errors
-    /// Whatever stops the loss from being computed.
+    /// Whatever stops the loss from being computed, which ends the fit. [`Error::NoLoss`](crate::Error::NoLoss) does not:
+    /// it says that this batch has no loss, and no step is taken.
     fn training_step(&self, batch: &Self::Batch) -> Result<Tensor>;
+
+    /// The loss of one batch in [`Trainer::evaluate`](crate::Trainer::evaluate), outside of training. By default that of
+    /// [`training_step`](Self::training_step), in which [`autocast::mode`] tells layers that they are used.
+    ///
+    /// # Errors
+    /// As [`training_step`](Self::training_step).
+    fn validation_step(&self, batch: &Self::Batch) -> Result<Tensor> {
+        self.training_step(batch)
+    }
 
     /// The optimizer of the parameters that [`is_trained`](Self::is_trained) admits.
     ///
@@ -41,14 +51,14 @@ pub trait TrainingModule {
 
 /// How the parameters are optimized: by which optimizer, and at which learning rate in each step.
 pub struct Optimization {
-    pub(crate) optimizer: Box<dyn Optimizer>,
+    pub(crate) optimizer: Box<dyn Optimizer + Send + Sync>,
     pub(crate) schedule: Option<Schedule>,
 }
 
 impl Optimization {
     /// An optimizer at its own, constant learning rate.
     #[must_use]
-    pub fn new(optimizer: impl Optimizer + 'static) -> Self {
+    pub fn new(optimizer: impl Optimizer + Send + Sync + 'static) -> Self {
         Self { optimizer: Box::new(optimizer), schedule: None }
     }
 

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use autocast::random::{Stream, key};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::init::NormalOrUniform;
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
 
 use crate::{Error, Result};
@@ -64,12 +63,17 @@ impl Parameters {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let unfinished = path.with_extension("partial");
         let tensors: HashMap<&str, Tensor> =
             self.iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        candle_core::safetensors::save(&tensors, &unfinished)?;
-        std::fs::rename(&unfinished, path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+        replace_file(path.as_ref(), |unfinished| Ok(candle_core::safetensors::save(&tensors, unfinished)?))
+    }
+
+    /// Copies of the values on the CPU, which later steps leave alone.
+    pub(crate) fn values(&self) -> Result<HashMap<String, Tensor>> {
+        let copy = |(name, var): (&str, &Var)| {
+            Ok((name.to_string(), var.as_tensor().to_device(&Device::Cpu)?.copy()?))
+        };
+        self.iter().map(copy).collect()
     }
 
     /// Those parameters for which `keep` holds.
@@ -77,6 +81,13 @@ impl Parameters {
         let vars = self.vars.iter().filter(|(name, _)| keep(name)).map(|(n, v)| (n.clone(), v.clone()));
         Self { vars: vars.collect() }
     }
+}
+
+/// Has `write` write a file beside `path`, and puts it in its place when it is complete.
+pub(crate) fn replace_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let unfinished = path.with_extension("partial");
+    write(&unfinished)?;
+    std::fs::rename(&unfinished, path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }
 
 /// Creates parameters as a model asks for them.
@@ -110,6 +121,17 @@ impl ParameterStore {
         unused
     }
 
+    /// Whether there are initial values at all.
+    pub(crate) fn is_given(&self) -> bool {
+        !self.initial.is_empty()
+    }
+
+    /// The parameters without an initial value, which were drawn from the seed.
+    pub(crate) fn drawn(&self) -> Vec<String> {
+        let names = self.parameters().vars.into_keys();
+        names.filter(|name| !self.initial.contains_key(name)).collect()
+    }
+
     fn initial_value(&self, shape: &Shape, name: &str, init: Init) -> candle_core::Result<Tensor> {
         if let Some(value) = self.initial.get(name) {
             if value.shape() != shape {
@@ -120,7 +142,7 @@ impl ParameterStore {
             }
             return Ok(value.clone());
         }
-        let values = draw(init, shape, ChaCha8Rng::seed_from_u64(self.seed ^ fnv1a(name)));
+        let values = draw(init, shape, Stream::new(key(&[self.seed, fnv1a(name)])));
         Tensor::from_vec(values, shape, &Device::Cpu)
     }
 }
@@ -150,7 +172,7 @@ impl SimpleBackend for ParameterStore {
             }
             return Ok(var.as_tensor().clone());
         }
-        let value = self.initial_value(&shape, name, init)?.to_dtype(dtype)?.to_device(device)?;
+        let value = autocast::cast_to(&self.initial_value(&shape, name, init)?, dtype)?.to_device(device)?;
         let var = Var::from_tensor(&value)?;
         let tensor = var.as_tensor().clone();
         created.vars.insert(name.to_string(), var);
@@ -171,7 +193,7 @@ impl SimpleBackend for ParameterStore {
 ///
 /// # Source
 /// The distributions are `candle_nn::Init`'s, which are PyTorch's `torch/nn/init.py`.
-fn draw(init: Init, shape: &Shape, rng: ChaCha8Rng) -> Vec<f64> {
+fn draw(init: Init, shape: &Shape, rng: Stream) -> Vec<f64> {
     let count = shape.elem_count();
     match init {
         Init::Const(value) => vec![value; count],
@@ -190,12 +212,12 @@ fn draw(init: Init, shape: &Shape, rng: ChaCha8Rng) -> Vec<f64> {
     }
 }
 
-fn normal(mean: f64, stdev: f64, count: usize, rng: ChaCha8Rng) -> Vec<f64> {
+fn normal(mean: f64, stdev: f64, count: usize, rng: Stream) -> Vec<f64> {
     let standard = StandardNormal.sample_iter(rng).take(count);
     standard.map(|z: f64| mean + stdev * z).collect()
 }
 
-fn uniform(low: f64, high: f64, count: usize, rng: ChaCha8Rng) -> Vec<f64> {
+fn uniform(low: f64, high: f64, count: usize, rng: Stream) -> Vec<f64> {
     match Uniform::new(low, high) {
         Ok(distribution) => distribution.sample_iter(rng).take(count).collect(),
         // An empty range, such as a bound of 0, holds one value.
@@ -226,6 +248,22 @@ mod tests {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             for (rounded, exact) in of(dtype).iter().zip(&exact) {
                 assert!((rounded - exact).abs() <= exact.abs() / 256., "{dtype:?}: {rounded} for {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_rounded_once() {
+        // By way of an f32 these would become a tie, and go to 1.
+        let above = |tie: f64| 1. + tie + 2f64.powi(-40);
+        for (dtype, tie) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
+            let given = Tensor::new(&[above(tie)], &Device::Cpu).unwrap();
+            let store = ParameterStore::new(0, HashMap::from([("given".to_string(), given)]));
+            let vb = store.builder(dtype, &Device::Cpu);
+            let drawn = vb.get_with_hints(1, "drawn", Init::Const(above(tie))).unwrap();
+            for value in [vb.get(1, "given").unwrap(), drawn] {
+                let value = value.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+                assert_eq!(value, [1. + 2. * tie], "{dtype:?}");
             }
         }
     }

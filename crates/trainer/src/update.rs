@@ -1,56 +1,108 @@
 //! From a loss to changed parameters: scale, backward, unscale, step, and the scale's own update.
 
+use autocast::BufferUpdate;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use grad_scaler::{Diagnostics, GradScaler, StepOutcome};
+use grad_scaler::{Diagnostics, GradScaler, StateDict, StepOutcome, Strictness};
 
-use crate::{Error, Optimization, Parameters, Result, Trainer};
+use crate::builder::{Settings, default_loss_scaling};
+use crate::trainer::read;
+use crate::{Error, Notice, OnNonFinite, Optimization, Parameters, Result, Trainer, TrainingState};
 
 /// The part of training that changes state.
 pub(crate) struct Update {
-    optimization: Optimization,
+    pub(crate) optimization: Optimization,
     scaler: GradScaler,
     /// The parameters whose gradients the first step has yet to be checked for.
     unchecked: Option<Parameters>,
-    learning_rate: f64,
+    on_non_finite: OnNonFinite,
+    /// Whether an overflow is how the loss scale is found.
+    scales: bool,
 }
 
 impl Update {
     pub(crate) fn new(trainer: &Trainer, optimization: Optimization, trained: Parameters) -> Result<Self> {
-        let scaler = match trainer.precision.needs_loss_scaling() {
-            true => GradScaler::new(trainer.loss_scaling.clone(), &trainer.device)?,
-            false => GradScaler::disabled(),
+        let scales = trainer.precision.needs_loss_scaling();
+        let Settings { on_non_finite, ref loss_scaling, diagnostics, .. } = trainer.settings;
+        let loss_scaling =
+            loss_scaling.clone().map_or_else(|| default_loss_scaling(trainer.precision), Ok)?;
+        let scaler = match (scales, on_non_finite) {
+            (true, _) => GradScaler::new(loss_scaling, &trainer.device)?,
+            (false, OnNonFinite::Skip | OnNonFinite::Stop) => GradScaler::skipping(&trainer.device)?,
+            (false, OnNonFinite::Apply) => GradScaler::disabled(),
         };
-        let scaler = match trainer.diagnostics {
+        let scaler = match diagnostics.filter(|_| scales) {
             Some(config) => scaler.with_diagnostics(config),
             None => scaler,
         };
-        let learning_rate = optimization.optimizer.learning_rate();
-        Ok(Self { optimization, scaler, unchecked: Some(trained), learning_rate })
+        let Optimization { mut optimizer, schedule } = optimization;
+        optimizer.set_seed(trainer.seed());
+        if schedule.is_some() {
+            optimizer.set_schedule(schedule);
+        }
+        let optimization = Optimization { optimizer, schedule };
+        Ok(Self { optimization, scaler, unchecked: Some(trained), on_non_finite, scales })
     }
 
-    /// Takes one step. The loss is taken by value, so that its graph is gone when this returns.
-    pub(crate) fn step(&mut self, loss: Tensor) -> Result<StepOutcome> {
+    /// Takes one step. The loss is taken by value, so that its graph is gone when this returns. Buffers are written if the
+    /// step is taken.
+    pub(crate) fn step(&mut self, loss: Tensor, buffers: Vec<BufferUpdate>) -> Result<StepOutcome> {
+        let value = loss.detach();
         let scaled = self.scaler.scale(&loss)?;
         drop(loss);
         let grads = autocast::backward(scaled)?;
-        if let Some(trained) = self.unchecked.take() {
-            check_gradients(&trained, &grads)?;
+        if let Some(trained) = &self.unchecked {
+            check_gradients(trained, &grads)?;
+            self.unchecked = None;
         }
-        let Optimization { optimizer, schedule } = &mut self.optimization;
-        if let Some(schedule) = schedule {
-            optimizer.set_learning_rate(schedule.lr(optimizer.applied_steps()))?;
-        }
-        self.learning_rate = optimizer.learning_rate();
-        let outcome = self.scaler.step(optimizer.as_mut(), &grads)?;
+        let before = self.watch();
+        let outcome = self.scaler.step(self.optimization.optimizer.as_mut(), &grads)?;
+        self.scaler.commit(&outcome, buffers)?;
         self.scaler.update()?;
         autocast::parameters_changed();
-        Ok(outcome)
+        match before {
+            Some(before) => self.stop_if_skipped(before, outcome, &value),
+            None => Ok(outcome),
+        }
     }
 
-    /// The learning rate that the last step was taken with.
+    /// What [`OnNonFinite::Stop`] has to know before a step: how many were skipped, and the scale.
+    fn watch(&self) -> Option<(u64, f32)> {
+        (self.on_non_finite == OnNonFinite::Stop)
+            .then(|| (self.scaler.steps().skipped, self.scaler.get_scale()))
+    }
+
+    fn stop_if_skipped(
+        &self,
+        (skipped, scale): (u64, f32),
+        outcome: StepOutcome,
+        loss: &Tensor,
+    ) -> Result<StepOutcome> {
+        // Asking for the scale waits for the device, after which every outcome is known.
+        let scale_now = self.scaler.get_scale();
+        if self.scaler.steps().skipped == skipped {
+            return Ok(outcome);
+        }
+        let loss = read(loss)?;
+        if self.scales && loss.is_finite() && scale_now < scale {
+            return Ok(outcome);
+        }
+        let parameters = match outcome {
+            StepOutcome::Skipped { overflowed } => overflowed,
+            _ => Vec::new(),
+        };
+        Err(Error::NonFinite { loss, parameters })
+    }
+
+    /// The learning rate that the last step was taken with. Waits for the device where a schedule follows what it decided.
     pub(crate) fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.optimization.optimizer.last_learning_rate().unwrap_or(f64::NAN)
+    }
+
+    /// The norm of the last step's unscaled gradients. Waits for the device.
+    pub(crate) fn grad_norm(&self) -> Option<f64> {
+        self.scaler.get_scale();
+        self.optimization.optimizer.grad_norm()
     }
 
     pub(crate) fn loss_scale(&self) -> f32 {
@@ -61,8 +113,40 @@ impl Update {
         self.scaler.diagnostics()
     }
 
+    /// Whether the optimizer draws from the seed.
+    pub(crate) fn draws(&self) -> bool {
+        self.optimization.optimizer.draws()
+    }
+
     pub(crate) fn skipped_steps(&self) -> usize {
         self.scaler.steps().skipped as usize
+    }
+
+    /// Takes the optimizer's and the scaler's state; gives what had to be converted, where precisions or settings differ.
+    pub(crate) fn resume(&mut self, state: &TrainingState) -> Result<Option<Notice>> {
+        let loaded =
+            self.optimization.optimizer.load_state_dict_with(&state.optimizer, Strictness::Strict)?;
+        let mut differences = Vec::new();
+        for (what, entries) in
+            [("converted", loaded.converted), ("made", loaded.missing), ("left out", loaded.unused)]
+        {
+            if !entries.is_empty() {
+                differences.push(format!("{what} {}", entries.join(", ")));
+            }
+        }
+        match (self.scales, state.scaler.is_empty()) {
+            (true, false) => self.scaler.load_state_dict(&state.scaler)?,
+            (false, true) => {}
+            (true, true) => differences.push("the state has no loss scale: it begins anew".to_string()),
+            (false, false) => {
+                differences.push("this precision has no use for the state's loss scale".to_string())
+            }
+        }
+        Ok((!differences.is_empty()).then_some(Notice::Resumed { differences }))
+    }
+
+    pub(crate) fn scaler_state(&self) -> Result<StateDict> {
+        Ok(if self.scales { self.scaler.state_dict()? } else { StateDict::default() })
     }
 }
 

@@ -1,0 +1,110 @@
+//! What a user should be told about the settings or about the first step, and is no error.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::DType;
+use precision_types::{Accelerator, LegacyNotice, Precision};
+
+/// Something about the settings or the model that the user should be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The precision was given by a historical name.
+    Legacy(LegacyNotice),
+    /// Another precision than the one asked for is used.
+    Fallback {
+        /// The precision that was asked for.
+        requested: Precision,
+        /// The precision that is used.
+        used: Precision,
+        /// Where it runs.
+        accelerator: Accelerator,
+    },
+    /// A setting of the builder that changes nothing here.
+    NoEffect {
+        /// The builder's method.
+        setting: &'static str,
+        /// Why it changes nothing.
+        why: String,
+    },
+    /// At a mixed precision, no op of the first step ran in 16 bits.
+    NothingInFastDtype {
+        /// The precision.
+        precision: Precision,
+    },
+    /// At a mixed precision, the loss came out in 16 bits: it was computed by candle's own ops.
+    NarrowLoss {
+        /// The loss's dtype.
+        dtype: DType,
+    },
+    /// Parameters that the optimizer was not given, so that they stay as they are.
+    NotOptimized {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Initial values that were loaded leniently and did not fit the model in everything.
+    Weights {
+        /// Parameters without a value, which were drawn from the seed.
+        missing: Vec<String>,
+        /// Values without a parameter.
+        unused: Vec<String>,
+    },
+    /// What had to be adapted when a state was resumed.
+    Resumed {
+        /// One line for each difference.
+        differences: Vec<String>,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Legacy(notice) => notice.fmt(f),
+            Self::Fallback { requested, used, accelerator } => {
+                write!(f, "{requested} is not supported on the {accelerator}: training in {used}")
+            }
+            Self::NoEffect { setting, why } => write!(f, "{setting} has no effect: {why}"),
+            Self::NothingInFastDtype { precision } => write!(
+                f,
+                "no op of the first step followed {precision}: candle's own layers and operators do not. Build the model \
+                 from autocast::nn and autocast::ops, or train at a -true precision"
+            ),
+            Self::NarrowLoss { dtype } => write!(
+                f,
+                "the loss is {}: candle's own losses compute in the 16 bits that they are given. Use a loss of \
+                 autocast::ops, which computes in f32",
+                dtype.as_str()
+            ),
+            Self::NotOptimized { names } => write!(
+                f,
+                "the optimizer was not given {}: it stays as it is. Pass it on in configure_optimizers, or exclude it in \
+                 is_trained",
+                names.join(", ")
+            ),
+            Self::Weights { missing, unused } => {
+                let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
+                write!(f, "initial values: missing {}; unused {}", list(missing), list(unused))
+            }
+            Self::Resumed { differences } => {
+                write!(f, "resumed with differences: {}", differences.join("; "))
+            }
+        }
+    }
+}
+
+/// Who is told of notices that come up in a fit.
+#[derive(Clone)]
+pub(crate) struct Listener(pub(crate) Arc<dyn Fn(&Notice) + Send + Sync>);
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self(Arc::new(|notice| eprintln!("warning: {notice}")))
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
