@@ -28,8 +28,17 @@ pub(crate) struct Package {
 pub(crate) struct Dependency {
     pub(crate) name: String,
     pub(crate) optional: bool,
+    pub(crate) kind: Kind,
+}
+
+/// Which of a crate's dependency tables a line is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Normal,
     /// For tests and examples alone.
-    pub(crate) dev: bool,
+    Dev,
+    /// For `build.rs`.
+    Build,
 }
 
 impl Workspace {
@@ -64,7 +73,11 @@ impl Package {
             Some(Dependency {
                 name: d["name"].as_str()?.into(),
                 optional: d["optional"].as_bool()?,
-                dev: d["kind"] == "dev",
+                kind: match d["kind"].as_str() {
+                    Some("dev") => Kind::Dev,
+                    Some("build") => Kind::Build,
+                    _ => Kind::Normal,
+                },
             })
         };
         Some(Self {

@@ -1,7 +1,7 @@
 //! Rules on manifests: which crate may depend on which, what stays optional, and that lints are the workspace's.
 
 use super::Violation;
-use crate::workspace::Package;
+use crate::workspace::{Kind, Package};
 
 /// The arrows of `docs/architecture.md`, dev- and build-dependencies included. `trainer` does not reach `backends`:
 /// it has no arithmetic of its own. Only its example `gpu_checks`, which holds kernels to their oracles, does.
@@ -38,7 +38,7 @@ pub(super) fn check_arrows(path: &str, manifest: &str, package: &Package) -> Vec
         let to = dependency.name.as_str();
         if ARROWS.iter().any(|(crate_name, _)| *crate_name == to)
             && !allowed.contains(&to)
-            && !(dependency.dev && (name, to) == ("trainer", "backends"))
+            && !(dependency.kind == Kind::Dev && (name, to) == ("trainer", "backends"))
         {
             let arrows = if allowed.is_empty() { "no crate of ours".into() } else { allowed.join(", ") };
             violations.push(violation(
@@ -81,7 +81,7 @@ mod tests {
     fn package(name: &str, dependencies: &[(&str, bool)]) -> Package {
         let dependencies = dependencies
             .iter()
-            .map(|&(name, optional)| Dependency { name: name.into(), optional, dev: false })
+            .map(|&(name, optional)| Dependency { name: name.into(), optional, kind: Kind::Normal })
             .collect();
         Package { name: name.into(), manifest: "Cargo.toml".into(), dependencies }
     }

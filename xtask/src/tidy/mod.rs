@@ -1,18 +1,19 @@
 //! `cargo xtask tidy`: the rules of `docs/architecture.md` and `docs/style.md` that a program can check.
 //!
-//! [`crates`] holds the rules on manifests, [`source`] those on Rust files, [`scan`] tells code from comments. This file
-//! walks the tree and prints what they find.
+//! [`crates`] holds the rules on manifests, [`unused`] the one on dependencies, [`source`] those on Rust files, [`scan`]
+//! tells code from comments. This file walks the tree and prints what they find.
 
 mod crates;
 mod scan;
 mod source;
+mod unused;
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::ci::Outcome;
-use crate::workspace::Workspace;
+use crate::workspace::{Kind, Package, Workspace};
 
 /// A rule that is not kept.
 #[derive(Debug, PartialEq)]
@@ -40,6 +41,9 @@ pub(crate) fn run(_line: &str, workspace: &Workspace) -> Result<Outcome, String>
         let text = read(&package.manifest)?;
         violations.extend(crates::check_lints(&path, &text));
         violations.extend(crates::check_arrows(&path, &text, package));
+        for kind in [Kind::Normal, Kind::Dev, Kind::Build] {
+            violations.extend(unused::check(&path, &text, package, kind, &sources(package, kind)?));
+        }
     }
     for directory in ["crates", "xtask"] {
         for file in rust_files(&workspace.root.join(directory))? {
@@ -54,6 +58,20 @@ pub(crate) fn run(_line: &str, workspace: &Workspace) -> Result<Outcome, String>
         0 => Ok(Outcome::Passed(format!("{files} files, {} crates", workspace.packages.len()))),
         count => Err(format!("{count} violations, listed above")),
     }
+}
+
+/// The code of a crate that may use its dependencies of a kind.
+fn sources(package: &Package, kind: Kind) -> Result<Vec<String>, String> {
+    let directory = package.manifest.parent().unwrap_or(Path::new(""));
+    let mut sources = Vec::new();
+    for place in unused::places(kind).iter().map(|place| directory.join(place)) {
+        if place.is_dir() {
+            sources.extend(rust_files(&place)?.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?);
+        } else if place.is_file() {
+            sources.push(read(&place)?);
+        }
+    }
+    Ok(sources)
 }
 
 /// Every `.rs` file under a directory, sorted, except in build directories.
