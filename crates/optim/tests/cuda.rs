@@ -10,23 +10,14 @@ use optim::{
 };
 use std::collections::HashMap;
 
+mod gpu;
+
+use gpu::gpu;
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const SIZES: [usize; 4] = [1, 7, 300, 20_000];
 const STEPS: usize = 4;
-
-/// A GPU, or `None` where this machine has none and is not required to.
-fn gpu() -> Option<Device> {
-    match Device::new_cuda(0) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            let required = std::env::var("REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|what| what == "cuda"), "cuda is required: {error}");
-            println!("\nSKIPPED cuda: no GPU here");
-            None
-        }
-    }
-}
 
 /// The same values at every call: in [-1, 1), different for each `salt`.
 fn values(len: usize, salt: usize) -> Vec<f32> {

@@ -7,22 +7,13 @@ use candle_core::{DType, Device, Tensor, Var};
 use grad_scaler::{DiagnosticsConfig, GradScaler, StepOutcome};
 use optim::{Clip, Error, Optimizer, Parameter, Sgd, SgdConfig, WriteBack, clip_grad_norm, clip_grad_value};
 
+mod gpu;
+
+use gpu::gpu;
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const DTYPES: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
-
-/// A GPU, or `None` where this machine has none and is not required to.
-fn gpu() -> Option<Device> {
-    match Device::new_cuda(0) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            let required = std::env::var("REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|what| what == "cuda"), "cuda is required: {error}");
-            println!("\nSKIPPED cuda: no GPU here");
-            None
-        }
-    }
-}
 
 fn var(device: &Device, values: &[f32], dtype: DType) -> Var {
     Var::from_tensor(&Tensor::new(values, device).unwrap().to_dtype(dtype).unwrap()).unwrap()

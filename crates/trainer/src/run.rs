@@ -27,7 +27,7 @@ impl Progress {
         Ok(TrainingState {
             step: self.batches,
             parameters: self.parameters.values()?,
-            optimizer: self.update.optimization.optimizer.state_dict()?,
+            optimizer: self.update.optimizer.state_dict()?,
             scaler: self.update.scaler_state()?,
         })
     }

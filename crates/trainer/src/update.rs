@@ -4,6 +4,7 @@ use autocast::BufferUpdate;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use grad_scaler::{Diagnostics, GradScaler, StateDict, StepOutcome, Strictness};
+use optim::Optimizer;
 
 use crate::builder::{Settings, default_loss_scaling};
 use crate::trainer::read;
@@ -11,7 +12,7 @@ use crate::{Error, Notice, OnNonFinite, Optimization, Parameters, Result, Traine
 
 /// The part of training that changes state.
 pub(crate) struct Update {
-    pub(crate) optimization: Optimization,
+    pub(crate) optimizer: Box<dyn Optimizer + Send + Sync>,
     scaler: GradScaler,
     /// The parameters whose gradients the first step has yet to be checked for.
     unchecked: Option<Parameters>,
@@ -40,8 +41,7 @@ impl Update {
         if schedule.is_some() {
             optimizer.set_schedule(schedule);
         }
-        let optimization = Optimization { optimizer, schedule };
-        Ok(Self { optimization, scaler, unchecked: Some(trained), on_non_finite, scales })
+        Ok(Self { optimizer, scaler, unchecked: Some(trained), on_non_finite, scales })
     }
 
     /// Takes one step. The loss is taken by value, so that its graph is gone when this returns. Buffers are written if the
@@ -56,7 +56,7 @@ impl Update {
             self.unchecked = None;
         }
         let before = self.watch();
-        let outcome = self.scaler.step(self.optimization.optimizer.as_mut(), &grads)?;
+        let outcome = self.scaler.step(self.optimizer.as_mut(), &grads)?;
         self.scaler.commit(&outcome, buffers)?;
         self.scaler.update()?;
         autocast::parameters_changed();
@@ -96,13 +96,13 @@ impl Update {
 
     /// The learning rate that the last step was taken with. Waits for the device where a schedule follows what it decided.
     pub(crate) fn learning_rate(&self) -> f64 {
-        self.optimization.optimizer.last_learning_rate().unwrap_or(f64::NAN)
+        self.optimizer.last_learning_rate().unwrap_or(f64::NAN)
     }
 
     /// The norm of the last step's unscaled gradients. Waits for the device.
     pub(crate) fn grad_norm(&self) -> Option<f64> {
         self.scaler.get_scale();
-        self.optimization.optimizer.grad_norm()
+        self.optimizer.grad_norm()
     }
 
     pub(crate) fn loss_scale(&self) -> f32 {
@@ -115,7 +115,7 @@ impl Update {
 
     /// Whether the optimizer draws from the seed.
     pub(crate) fn draws(&self) -> bool {
-        self.optimization.optimizer.draws()
+        self.optimizer.draws()
     }
 
     pub(crate) fn skipped_steps(&self) -> usize {
@@ -124,8 +124,7 @@ impl Update {
 
     /// Takes the optimizer's and the scaler's state; gives what had to be converted, where precisions or settings differ.
     pub(crate) fn resume(&mut self, state: &TrainingState) -> Result<Option<Notice>> {
-        let loaded =
-            self.optimization.optimizer.load_state_dict_with(&state.optimizer, Strictness::Strict)?;
+        let loaded = self.optimizer.load_state_dict_with(&state.optimizer, Strictness::Strict)?;
         let mut differences = Vec::new();
         for (what, entries) in
             [("converted", loaded.converted), ("made", loaded.missing), ("left out", loaded.unused)]
