@@ -1,9 +1,12 @@
-//! Deep graphs. candle's backward pass and its release of a graph both recurse once per op, so that some ten thousand
-//! chained ops (a recurrence over a long sequence, a solver's steps) overflow a thread's stack.
+//! From a loss to gradients, and a stack for what candle does to deep graphs: its walk over its own ops and their release
+//! recurse once per op, so that some ten thousand of them (a recurrence over a long sequence, a solver's steps) overflow a
+//! thread's stack.
 
-use candle_core::{Tensor, backprop::GradStore};
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, TensorId, Var};
 
-use crate::Result;
+use crate::graph::{self, Backward, OnFinal, Op, record};
+use crate::{Error, Result};
 
 /// Address space for the recursion, the most that is asked for. Pages are committed only as it reaches them.
 const STACK_BYTES: usize = 1 << 30;
@@ -13,30 +16,68 @@ const LEAST_STACK_BYTES: usize = 4 << 20;
 
 /// The gradients of `loss`, for graphs of any practical depth.
 ///
-/// The loss is taken by value, and if nobody else holds its graph, the graph is released here as well. Where something
-/// else holds it (logits kept for a metric), release that in [`deep_stack`].
+/// The loss is taken by value, so that its graph is released while the walk goes on, as far as nobody else holds it. Where
+/// something does (logits kept for a metric), and candle's own ops are chained in it, release that in [`deep_stack`].
 ///
-/// **Gradients are constants**: they are detached from the graph, as those of `Tensor::backward` are from this crate's ops.
-/// A loss that is made of gradients (a gradient penalty, a Hessian) has no second derivative here; what is computed from a
-/// gradient gets none from it.
+/// A gradient that this returns has no gradient itself: a loss that is made of gradients (a gradient penalty, a Hessian) is an
+/// error here, which names the way out. For that each gradient is copied into a graph; [`constant_gradients`] does not.
+/// [`detach`](Tensor::detach) a gradient that is kept from step to step.
 ///
-/// The recursion has 1 GiB of stack. In an optimized build that is enough for three million chained ops, whose tensors
-/// take more than that themselves. Where a process may not have that much address space, it has what there is.
+/// Ops of this crate take no stack; candle's own, where such are in between, have 1 GiB for their recursion. In an optimized
+/// build that is enough for three million chained ops. Where a process may not have that much address space, it has what
+/// there is.
 ///
 /// # Errors
 ///
-/// Where candle has no gradient for an op of the graph.
+/// Where an op or candle has no gradient for an op of the graph.
 pub fn backward(loss: Tensor) -> Result<GradStore> {
-    deep_stack(move || {
-        let mut grads = loss.backward()?;
-        let ids: Vec<_> = grads.get_ids().copied().collect();
-        for id in ids {
-            if let Some(grad) = grads.get_id(id).map(Tensor::detach) {
-                grads.insert_id(id, grad);
-            }
+    let mut grads = constant_gradients(loss)?;
+    let ids: Vec<TensorId> = grads.get_ids().copied().collect();
+    for id in ids {
+        if let Some(grad) = grads.get_id(id) {
+            let stand_in = Var::zeros((), grad.dtype(), grad.device())?;
+            let marked = record(Gradient, &[stand_in.as_tensor()], grad.clone())?;
+            grads.insert_id(id, marked);
         }
-        Ok(grads)
-    })
+    }
+    Ok(grads)
+}
+
+/// [`backward`], whose gradients are constants: what is computed from them is a constant too, to whatever loss it is added.
+///
+/// # Errors
+///
+/// As [`backward`].
+pub fn constant_gradients(loss: Tensor) -> Result<GradStore> {
+    graph::walk(loss, None)
+}
+
+/// [`constant_gradients`], which tells `on_final` of each variable and its gradient as soon as nothing will be added to that
+/// any more: to send it to other processes, or to take a step with it, while the walk goes on.
+///
+/// # Errors
+///
+/// As [`backward`].
+pub fn backward_with(loss: Tensor, on_final: OnFinal<'_>) -> Result<GradStore> {
+    graph::walk(loss, Some(on_final))
+}
+
+/// What marks a gradient.
+struct Gradient;
+
+impl Op for Gradient {
+    fn name(&self) -> &'static str {
+        "gradient"
+    }
+
+    fn backward(&self, _: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Err(Error::argument(
+            "backward",
+            "the loss",
+            "made of a gradient, which has none itself",
+            "a loss of values alone: detach the gradient, or take constant_gradients, to have it as a constant",
+        ))
+    }
 }
 
 /// Runs `f` on this thread with a stack for deep graphs: to release one, or to call what recurses over one.

@@ -35,6 +35,7 @@ mod buffers;
 mod cache;
 mod complex;
 mod error;
+pub mod graph;
 pub mod nn;
 pub mod ops;
 mod prepare;
@@ -42,7 +43,7 @@ pub mod random;
 mod region;
 mod table;
 
-pub use backward::{backward, deep_stack};
+pub use backward::{backward, backward_with, constant_gradients, deep_stack};
 pub use buffers::{BufferUpdate, defer_buffers};
 pub use cache::{CachePolicy, CacheStats, parameters_changed};
 pub use complex::{ComplexTensor, complex_dtype};

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use crate::{
     Error, Result,
     cache::CastCache,
-    ops::empty::without_gradient,
+    graph::{Backward, Op, Value, record},
     region::{self, Active, GradMode},
     table::Input,
 };
@@ -64,19 +64,38 @@ fn cast(tensor: &Tensor, dtype: DType, grad_mode: GradMode, region: &Active) -> 
 ///
 /// When the device has no memory left.
 pub fn cast_to(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
-    match tensor.elem_count() {
-        0 => Ok(retyped(tensor, dtype)?),
-        _ => Ok(backends::bridge::cast(tensor, dtype)?),
+    if tensor.dtype() == dtype {
+        return Ok(tensor.clone());
+    }
+    let plain = tensor.detach();
+    let value = match tensor.elem_count() {
+        // candle's kernels refuse nothing on a GPU.
+        0 => Tensor::zeros(tensor.shape(), dtype, tensor.device())?,
+        _ => backends::bridge::cast(&plain, dtype)?,
+    };
+    if !(dtype.is_float() && tensor.dtype().is_float() && tensor.track_op()) {
+        return Ok(value);
+    }
+    record(Cast { from: tensor.dtype() }, &[tensor], Value::fresh(value))
+}
+
+struct Cast {
+    from: DType,
+}
+
+impl Op for Cast {
+    fn name(&self) -> &'static str {
+        "to_dtype"
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cast_to(cx.grad(), self.from)?)])
     }
 }
 
-/// `tensor` in another dtype, in the graph, as `to_dtype`, which on a GPU fails for a tensor without elements.
+/// [`cast_to`] with candle's error.
 pub(crate) fn retyped(tensor: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
-    if tensor.elem_count() > 0 || tensor.dtype() == dtype {
-        return tensor.to_dtype(dtype);
-    }
-    let empty = Tensor::zeros(tensor.shape(), dtype, tensor.device())?;
-    Ok(without_gradient("to_dtype", &[tensor], empty)?)
+    Ok(cast_to(tensor, dtype)?)
 }
 
 /// The tensor as an op may use it: without its history where no graph is recorded.

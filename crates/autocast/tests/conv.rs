@@ -130,7 +130,7 @@ fn a_bias_gradient_counts_to_4096_in_16_bits() {
         let x = Tensor::zeros((4, 1, 32, 32), dtype, &Device::Cpu).unwrap();
         let w = Tensor::zeros((2, 1, 1, 1), dtype, &Device::Cpu).unwrap();
         let out = conv2d(&x, &w, Some(bias.as_tensor()), &Default::default()).unwrap();
-        let grads = out.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = autocast::backward(out.to_dtype(DType::F32).unwrap().sum_all().unwrap()).unwrap();
         assert_eq!(to_f64(grads.get(&bias).unwrap()), [4096.; 2], "{dtype:?}");
         // And so do the products: 4096 taps of one.
         let ones = Tensor::ones((1, 64, 8, 8), dtype, &Device::Cpu).unwrap();

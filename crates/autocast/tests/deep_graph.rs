@@ -1,9 +1,11 @@
-//! A graph of 100,000 chained ops on an ordinary thread: the right gradient, and no overflow when the graph is released.
+//! Graphs of a million of our chained ops, and of 100,000 of candle's, on an ordinary thread: the right gradient, and no
+//! overflow when the graph is released.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::thread;
 
+use autocast::ops;
 use candle_core::{Device, Tensor, Var};
 
 const OPS: usize = 100_000;
@@ -56,5 +58,34 @@ fn a_deep_graph_that_is_held_elsewhere_is_released_on_a_deep_stack() {
         let grads = autocast::backward(kept.sqr().unwrap()).unwrap();
         assert!(grads.get(&x).is_some());
         autocast::deep_stack(move || drop(kept));
+    });
+}
+
+/// As [`chain`], of ops of this crate. The scalars are exact.
+fn chain_of_ours(x: &Tensor, ops: usize) -> Tensor {
+    let link = |y: Tensor, i: usize| ops::mul_scalar(&y, if i.is_multiple_of(2) { 2. } else { 0.5 }).unwrap();
+    (0..ops).fold(x.clone(), link)
+}
+
+#[test]
+fn a_million_of_our_ops_need_no_deep_stack() {
+    on_an_ordinary_thread(|| {
+        let x = Var::new(1.5f64, &Device::Cpu).unwrap();
+        let grads = autocast::backward(chain_of_ours(&x, 1_000_001)).unwrap();
+        assert_eq!(grads.get(&x).unwrap().to_scalar::<f64>().unwrap(), 2.);
+        // Released without a walk.
+        drop(chain_of_ours(&x, 1_000_000));
+    });
+}
+
+#[test]
+fn our_ops_and_candles_in_turn_are_released_without_a_deep_stack() {
+    on_an_ordinary_thread(|| {
+        let x = Var::new(1.5f64, &Device::Cpu).unwrap();
+        let link = |y: Tensor, _: usize| ops::mul_scalar(&y, 2.).unwrap().affine(0.5, 0.).unwrap();
+        let chain = || (0..OPS).fold(x.as_tensor().clone(), link);
+        let grads = autocast::backward(chain()).unwrap();
+        assert_eq!(grads.get(&x).unwrap().to_scalar::<f64>().unwrap(), 1.);
+        drop(chain());
     });
 }

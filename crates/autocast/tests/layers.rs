@@ -280,7 +280,7 @@ fn every_parameter_of_every_layer_gets_a_gradient() {
         let gru = nn::gru(3, 2, Default::default(), vb.pp("gru"))?;
         Ok(gru.states_to_tensor(&gru.seq(&x)?)?.sqr()?.sum_all()?)
     };
-    let grads = run().unwrap().backward().unwrap();
+    let grads = autocast::backward(run().unwrap()).unwrap();
     for (name, var) in map.data().lock().unwrap().iter() {
         let grad = grads.get(var as &Var).unwrap_or_else(|| panic!("{name} has no gradient"));
         assert!(to_f64(grad).iter().any(|g| *g != 0.), "{name}: the gradient is zero");

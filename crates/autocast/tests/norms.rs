@@ -48,7 +48,8 @@ fn a_layer_norm_gives_gradients_to_its_input_and_its_parameters() {
     let x = Samples::new(0, &Device::Cpu).uniform(&[2, 4, 4], -2., 2.).to_dtype(DType::F32).unwrap();
     let x = Var::from_tensor(&x).unwrap();
     for (name, layer) in &layers {
-        let grads = layer.forward(&x).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let loss = layer.forward(&x).unwrap().sqr().unwrap().sum_all().unwrap();
+        let grads = autocast::backward(loss).unwrap();
         assert!(grads.get(&x).is_some(), "{name}");
         for (key, var) in vars.data().lock().unwrap().iter().filter(|(key, _)| key.starts_with(name)) {
             assert!(numbers(grads.get(var).unwrap()).iter().any(|&g| g != 0.), "{key}");
@@ -158,7 +159,7 @@ proptest! {
         for y in [&softmax, &norm] {
             prop_assert_eq!(y.dims(), x.dims());
             prop_assert_eq!(y.dtype(), dtype);
-            let grads = y.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+            let grads = autocast::backward(y.to_dtype(DType::F32).unwrap().sum_all().unwrap()).unwrap();
             prop_assert_eq!(grads.get(&var).unwrap().dims(), var.dims());
         }
         if x.elem_count() > 0 {

@@ -23,7 +23,7 @@ fn activations_and_functions_agree_too() {
 /// The gradient of the sum of `f(x)`, in f32.
 fn gradient(x: &[f32], f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f64> {
     let x = Var::new(x, &Device::Cpu).unwrap();
-    let grads = f(&x).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = autocast::backward(f(&x).unwrap().sum_all().unwrap()).unwrap();
     numbers(grads.get(&x).unwrap())
 }
 
@@ -253,7 +253,7 @@ proptest! {
         let (a, b) = (ones(&a), ones(b));
         let x = if transposed { a.transpose(0, last).unwrap() } else { a.as_tensor().clone() };
         let sum = ops::add(&x, &b).unwrap();
-        let grads = sum.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = autocast::backward(sum.to_dtype(DType::F32).unwrap().sum_all().unwrap()).unwrap();
         for var in [&a, &b] {
             let grad = grads.get(var).unwrap();
             prop_assert_eq!(grad.dims(), var.dims());

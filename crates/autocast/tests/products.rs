@@ -113,19 +113,19 @@ fn bias_and_embedding_gradients_count_to_4096_in_16_bits() {
         let x = Tensor::zeros((4096, 2), dtype, dev).unwrap();
         let w = Tensor::zeros((3, 2), dtype, dev).unwrap();
         let out = ops::linear(&x, &w, Some(bias.as_tensor())).unwrap();
-        let grads = out.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = autocast::backward(out.to_dtype(DType::F32).unwrap().sum_all().unwrap()).unwrap();
         assert_eq!(to_f64(grads.get(&bias).unwrap()), [4096.; 3], "{dtype:?}");
 
         let table = Var::zeros((2, 3), dtype, dev).unwrap();
         let ids = Tensor::ones((64, 64), DType::U32, dev).unwrap();
         let out = ops::embedding(&ids, table.as_tensor()).unwrap();
-        let grads = out.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = autocast::backward(out.to_dtype(DType::F32).unwrap().sum_all().unwrap()).unwrap();
         assert_eq!(to_f64(grads.get(&table).unwrap()), [0., 0., 0., 4096., 4096., 4096.], "{dtype:?}");
 
         let shared = Var::zeros((1, 2), dtype, dev).unwrap();
         let stack = Tensor::ones((4096, 2, 1), dtype, dev).unwrap();
         let out = ops::matmul(shared.as_tensor(), &stack).unwrap();
-        let grads = out.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = autocast::backward(out.to_dtype(DType::F32).unwrap().sum_all().unwrap()).unwrap();
         assert_eq!(to_f64(grads.get(&shared).unwrap()), [4096.; 2], "{dtype:?}");
 
         let ones = Tensor::ones((1, 4096), dtype, dev).unwrap();

@@ -17,7 +17,7 @@ fn gradients_and_dtypes_agree() {
 /// The gradient of the sum of `f(x)`.
 fn gradient(x: &[f32], f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f64> {
     let x = Var::new(x, &Device::Cpu).unwrap();
-    let grads = f(&x).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = autocast::backward(f(&x).unwrap().sum_all().unwrap()).unwrap();
     numbers(grads.get(&x).unwrap())
 }
 

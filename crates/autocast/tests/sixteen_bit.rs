@@ -14,7 +14,8 @@ fn full(value: f64, dims: &[usize], dtype: DType) -> Tensor {
 }
 
 fn gradient_of(var: &Var, loss: &Tensor) -> Vec<f64> {
-    numbers(loss.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap().get(var).unwrap())
+    let total = loss.to_dtype(DType::F32).unwrap().sum_all().unwrap();
+    numbers(autocast::backward(total).unwrap().get(var).unwrap())
 }
 
 #[test]

@@ -11,7 +11,11 @@ pub mod cuda;
 mod error;
 mod floats;
 pub mod kernels;
+#[cfg(feature = "candle")]
+mod moved;
 pub mod random;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};
+#[cfg(feature = "candle")]
+pub use moved::into_storage;

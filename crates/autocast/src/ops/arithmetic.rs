@@ -5,9 +5,9 @@ use candle_core::{DType, Tensor};
 
 use super::broadcast::{broadcast_dims, sum_to};
 use super::empty::of_no_elements;
-use super::record::{record, wide};
 use super::whole::{Whole, wrapping};
 use crate::Result;
+use crate::graph::{Backward, Keep, Op, Value, composed, record, wide};
 use crate::prepare::{cast_inputs, promote_types, retyped};
 
 /// `a + b`.
@@ -25,13 +25,15 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return wrapping("add", Whole::Add, &a, &b);
     }
     if alike(&a, &b) {
-        return Ok(a.add(&b)?);
+        return record(Sum(Sign::Plus), &[&a, &b], Value::fresh(a.detach().add(&b.detach())?));
     }
     if let Some(empty) = of_nothing("add", &a, &b)? {
         return Ok(empty);
     }
     let value = off_graph("add", &a, &b, Tensor::broadcast_add)?;
-    record("add", [&a, &b], value, |grad, _, [a, b]| Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?]))
+    composed("add", [&a, &b], value, Keep::Nothing, |grad, _, [a, b]| {
+        Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?])
+    })
 }
 
 /// `a - b`.
@@ -45,13 +47,13 @@ pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return wrapping("sub", Whole::Sub, &a, &b);
     }
     if alike(&a, &b) {
-        return Ok(a.sub(&b)?);
+        return record(Sum(Sign::Minus), &[&a, &b], Value::fresh(a.detach().sub(&b.detach())?));
     }
     if let Some(empty) = of_nothing("sub", &a, &b)? {
         return Ok(empty);
     }
     let value = off_graph("sub", &a, &b, Tensor::broadcast_sub)?;
-    record("sub", [&a, &b], value, |grad, _, [a, b]| {
+    composed("sub", [&a, &b], value, Keep::Nothing, |grad, _, [a, b]| {
         Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?.neg()?])
     })
 }
@@ -66,14 +68,11 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if result_type(&a, &b)?.is_int() {
         return wrapping("mul", Whole::Mul, &a, &b);
     }
-    if alike(&a, &b) {
-        return Ok(a.mul(&b)?);
-    }
     if let Some(empty) = of_nothing("mul", &a, &b)? {
         return Ok(empty);
     }
     let value = off_graph("mul", &a, &b, Tensor::broadcast_mul)?;
-    record("mul", [&a, &b], value, |grad, _, [a, b]| {
+    composed("mul", [&a, &b], value, Keep::Inputs, |grad, _, [a, b]| {
         let [wa, wb] = operands(grad, [a, b])?;
         let da = sum_to(&grad.broadcast_mul(&wb)?, a.dims())?;
         let db = sum_to(&grad.broadcast_mul(&wa)?, b.dims())?;
@@ -98,7 +97,7 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let [x, y] = [a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?];
     let value = x.broadcast_div(&y)?;
-    record("div", [&a, &b], value, |grad, _, [a, b]| {
+    composed("div", [&a, &b], value, Keep::Inputs, |grad, _, [a, b]| {
         let [wa, wb] = operands(grad, [a, b])?;
         let over = grad.broadcast_div(&wb)?;
         // Not a/b²: the square overflows long before the quotient does.
@@ -118,7 +117,9 @@ pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     if let Some(empty) = of_no_elements("add", &[&x], x.dims(), dtype)? {
         return Ok(empty);
     }
-    record("add", [&x], w.affine(1., scalar)?.to_dtype(dtype)?, |grad, _, [_]| Ok([grad.clone()]))
+    composed("add", [&x], w.affine(1., scalar)?.to_dtype(dtype)?, Keep::Nothing, |grad, _, [_]| {
+        Ok([grad.clone()])
+    })
 }
 
 /// `x · scalar`, the scalar in f32 (f64 for f64) even where `x` is of 16 bits: 65536 is not a number of f16, but
@@ -133,7 +134,7 @@ pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     if let Some(empty) = of_no_elements("mul", &[&x], x.dims(), dtype)? {
         return Ok(empty);
     }
-    record("mul", [&x], w.affine(scalar, 0.)?.to_dtype(dtype)?, move |grad, _, [_]| {
+    composed("mul", [&x], w.affine(scalar, 0.)?.to_dtype(dtype)?, Keep::Nothing, move |grad, _, [_]| {
         Ok([grad.affine(scalar, 0.)?])
     })
 }
@@ -153,11 +154,38 @@ pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
         let scalar = Tensor::full(scalar, (), t.device())?.to_dtype(t.dtype())?;
         Ok(t.broadcast_div(&scalar)?)
     };
-    record("div", [&x], divide(&w)?.to_dtype(dtype)?, move |grad, _, [_]| Ok([divide(grad)?]))
+    composed("div", [&x], divide(&w)?.to_dtype(dtype)?, Keep::Nothing, move |grad, _, [_]| {
+        Ok([divide(grad)?])
+    })
 }
 
-/// Whether candle's own op does: nothing to broadcast, promote, or sum over in the backward pass. Of two empty tensors
-/// it returns the first, and the second has no gradient.
+/// `a ± b` of one shape and dtype, whose gradients are the value's own.
+struct Sum(Sign);
+
+#[derive(Clone, Copy)]
+enum Sign {
+    Plus,
+    Minus,
+}
+
+impl Op for Sum {
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Sign::Plus => "add",
+            Sign::Minus => "sub",
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let second = match self.0 {
+            Sign::Plus => Some(cx.grad().clone()),
+            Sign::Minus => cx.wanted(1).then(|| cx.grad().neg()).transpose()?,
+        };
+        Ok(vec![Some(cx.grad().clone()), second])
+    }
+}
+
+/// Whether there is nothing to broadcast, promote, or sum over in the backward pass.
 fn alike(a: &Tensor, b: &Tensor) -> bool {
     a.dtype() == b.dtype() && a.dims() == b.dims() && a.elem_count() > 0
 }

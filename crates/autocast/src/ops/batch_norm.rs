@@ -7,8 +7,8 @@ use candle_core::Tensor;
 use super::broadcast::sum_to;
 use super::empty::of_no_elements;
 use super::norm::{Centre, View, normalize};
-use super::record::{record, wide};
 use super::total::{centred, quotient_of, total_f64};
+use crate::graph::{Keep, composed, wide};
 use crate::prepare::{check_constant, float_inputs};
 use crate::{Error, Result};
 
@@ -126,13 +126,19 @@ pub fn batch_norm_eval(
     let (mean, inv_std) = (to(mean)?, (to(var)? + eps)?.sqrt()?.recip()?);
     let normalized = w.broadcast_sub(&mean)?.broadcast_mul(&inv_std)?;
     let value = normalized.broadcast_mul(&to(&weight)?)?.broadcast_add(&to(&bias)?)?;
-    record(OP, [&x, &weight, &bias], value.to_dtype(x.dtype())?, move |grad, _, [x, weight, _]| {
-        let [x, weight] = wide([x, weight])?;
-        let normalized = x.broadcast_sub(&mean)?.broadcast_mul(&inv_std)?;
-        let scale = weight.to_dtype(grad.dtype())?.reshape(&*along)?.mul(&inv_std)?;
-        let sum = |t: &Tensor| -> Result<Tensor> { Ok(sum_to(t, &along)?.reshape(channels)?) };
-        Ok([grad.broadcast_mul(&scale)?, sum(&(grad * normalized)?)?, sum(grad)?])
-    })
+    composed(
+        OP,
+        [&x, &weight, &bias],
+        value.to_dtype(x.dtype())?,
+        Keep::Inputs,
+        move |grad, _, [x, weight, _]| {
+            let [x, weight] = wide([x, weight])?;
+            let normalized = x.broadcast_sub(&mean)?.broadcast_mul(&inv_std)?;
+            let scale = weight.to_dtype(grad.dtype())?.reshape(&*along)?.mul(&inv_std)?;
+            let sum = |t: &Tensor| -> Result<Tensor> { Ok(sum_to(t, &along)?.reshape(channels)?) };
+            Ok([grad.broadcast_mul(&scale)?, sum(&(grad * normalized)?)?, sum(grad)?])
+        },
+    )
 }
 
 const OP: &str = "batch_norm";

@@ -5,8 +5,8 @@ use candle_core::{DType, Tensor};
 
 use super::bias::add_bias;
 use super::correlation::{Steps, correlate, kernel_gradient, spread};
-use super::record::record;
 use super::size::check_size;
+use crate::graph::{Keep, composed};
 use crate::prepare::{cast_inputs, same_dtype};
 use crate::{Error, Result};
 
@@ -104,7 +104,7 @@ fn convolution(
     let padded = padding.padded(&input)?;
     let value = correlate(&padded, &weight, steps)?;
     let wanted = [&input, &weight].map(Tensor::track_op);
-    let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {
+    let value = composed(op, [&input, &weight], value, Keep::Inputs, move |grad, _, [input, weight]| {
         let grad = grad.to_dtype(input.dtype())?;
         let padded = padding.padded(input)?;
         let size = (padded.dim(2)?, padded.dim(3)?);

@@ -5,8 +5,8 @@ use candle_core::{DType, Tensor};
 
 use super::conv::{Padding, as_images, check_bias, check_groups, checked_steps, finish, prepared};
 use super::correlation::{correlate, kernel_gradient, spread};
-use super::record::record;
 use super::size::check_size;
+use crate::graph::{Keep, composed};
 use crate::{Error, Result};
 
 /// How a kernel moves over the output of a transposed convolution, the same in all directions.
@@ -122,7 +122,7 @@ fn transposed(
     check_size(op, &[input.dim(0)?.max(1), out.max(1), size.0, size.1], DType::F32)?;
     let value = padding.cropped(&spread(&input, &weight, size, steps)?)?;
     let wanted = [&input, &weight].map(Tensor::track_op);
-    let value = record(op, [&input, &weight], value, move |grad, _, [input, weight]| {
+    let value = composed(op, [&input, &weight], value, Keep::Inputs, move |grad, _, [input, weight]| {
         let grad = padding.padded(&grad.to_dtype(input.dtype())?)?;
         let input_grad = match wanted[0] {
             true => correlate(&grad, weight, steps)?.narrow(2, 0, rows)?.narrow(3, 0, columns)?,

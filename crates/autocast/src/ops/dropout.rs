@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::empty::of_no_elements;
-use super::record::{record, wide};
 use super::size::check_size;
+use crate::graph::{Call, Keep, composed, wide};
 use crate::prepare::{accumulation_dtype, float_inputs};
 use crate::{Error, Result};
 
@@ -64,7 +64,9 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
     // A choice and not a product, which would make NaN of a dropped infinity.
     let apply = move |x: &Tensor| -> Result<Tensor> { Ok(kept.where_cond(&(x * scale)?, &x.zeros_like()?)?) };
     let value = apply(&wide([&x])?[0].contiguous()?)?.to_dtype(x.dtype())?;
-    record("dropout", [&x], value, move |grad, _, [_]| Ok([apply(grad)?]))
+    composed(Call::from("dropout").with("p", p), [&x], value, Keep::Nothing, move |grad, _, [_]| {
+        Ok([apply(grad)?])
+    })
 }
 
 /// Draws that are worth another thread.

@@ -4,8 +4,8 @@ use backends::kernels::pointwise::{Function, gradient_of, value_of};
 use candle_core::Tensor;
 
 use super::empty::of_no_elements;
-use super::record::record;
 use crate::Result;
+use crate::graph::{Keep, composed};
 use crate::prepare::float_inputs;
 
 /// `function` of `x`, rounded once to `x`'s dtype.
@@ -15,7 +15,7 @@ pub(super) fn unary(op: &'static str, function: Function, x: &Tensor) -> Result<
         return Ok(empty);
     }
     let value = value_of(function, &x)?;
-    record(op, [&x], value, move |grad, _, [x]| Ok([gradient_of(function, x, grad)?]))
+    composed(op, [&x], value, Keep::Inputs, move |grad, _, [x]| Ok([gradient_of(function, x, grad)?]))
 }
 
 /// `function` of a wide tensor off the graph, for an op that is made of several.

@@ -2,13 +2,12 @@
 
 use backends::bridge;
 use backends::kernels::row_sums::{RowSums, row_sums as kernel};
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::empty::without_gradient;
 use super::index::Range;
-use super::node::{DeviceStorage, Op, View, apply};
-use super::record::record;
 use super::size::check_size;
+use crate::graph::{Attribute, Backward, Keep, Op, Value, composed, record};
 use crate::prepare::{accumulation_dtype, cast_inputs};
 use crate::{Error, Result};
 
@@ -65,7 +64,8 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     if dims.contains(&0) {
         return without_gradient(OP, &[&weight], Tensor::zeros(dims, weight.dtype(), weight.device())?);
     }
-    let picked = apply(Lookup { padding }, [&weight.contiguous()?, &ids.valid])?.reshape(dims)?;
+    let picked = weight.detach().contiguous()?.index_select(&ids.valid, 0)?.reshape(dims)?;
+    let picked = record(Lookup { padding, ids: ids.valid, rows, width }, &[&weight], Value::fresh(picked))?;
     match ids.outside {
         None => Ok(picked),
         Some(outside) => poisoned(&picked, &outside),
@@ -79,44 +79,40 @@ fn poisoned(picked: &Tensor, outside: &Tensor) -> Result<Tensor> {
     let outside = outside.reshape(column)?.broadcast_as(picked.shape())?.contiguous()?;
     let nan = Tensor::full(f32::NAN, picked.shape(), picked.device())?.to_dtype(picked.dtype())?;
     let value = outside.where_cond(&nan, &picked.detach())?;
-    record(OP, [picked], value, move |grad, _, _| Ok([outside.where_cond(&grad.zeros_like()?, grad)?]))
+    composed(OP, [picked], value, Keep::Nothing, move |grad, _, _| {
+        Ok([outside.where_cond(&grad.zeros_like()?, grad)?])
+    })
 }
 
 struct Lookup {
     padding: Option<usize>,
+    ids: Tensor,
+    rows: usize,
+    width: usize,
 }
 
-impl Op<2> for Lookup {
+impl Op for Lookup {
     fn name(&self) -> &'static str {
-        "embedding"
+        OP
     }
 
-    fn forward<S: DeviceStorage>(
-        &self,
-        [(weight, weight_l), (ids, ids_l)]: [View<S>; 2],
-    ) -> candle_core::Result<(S, Shape)> {
-        let shape = (ids_l.dims()[0], weight_l.dims()[1]);
-        Ok((weight.index_select(ids, weight_l, ids_l, 0)?, shape.into()))
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        self.padding.map(|row| ("padding", Attribute::Integer(row as i64))).into_iter().collect()
     }
 
-    fn backward(
-        &self,
-        [weight, ids]: [&Tensor; 2],
-        _: &Tensor,
-        grad: &Tensor,
-        _: [bool; 2],
-    ) -> candle_core::Result<[Option<Tensor>; 2]> {
-        let sums = row_sums(ids, grad, weight.dims2()?)?;
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let grad = cx.grad().reshape(((), self.width))?;
+        let sums = row_sums(&self.ids, &grad, (self.rows, self.width))?;
         // Choosing instead of leaving out: the padding row is zeroed where its sum is, whatever that is.
         let sums = match self.padding {
             None => sums,
             Some(row) => {
-                let rows = Tensor::arange(0, weight.dim(0)? as u32, weight.device())?;
+                let rows = Tensor::arange(0, self.rows as u32, sums.device())?;
                 let kept = rows.ne(row as u32)?.unsqueeze(1)?.broadcast_as(sums.shape())?;
                 kept.where_cond(&sums, &sums.zeros_like()?)?
             }
         };
-        Ok([Some(sums.to_dtype(weight.dtype())?), None])
+        Ok(vec![Some(sums.to_dtype(cx.grad().dtype())?)])
     }
 }
 

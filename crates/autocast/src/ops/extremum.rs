@@ -4,8 +4,8 @@ use candle_core::shape::{Dim, Dims};
 use candle_core::{DType, Tensor};
 
 use super::empty::without_gradient;
-use super::record::record;
 use super::total::total;
+use crate::graph::{Keep, composed};
 use crate::prepare::{float_inputs, widen};
 use crate::{Error, Result};
 
@@ -103,7 +103,7 @@ fn along(op: &'static str, x: &Tensor, dim: impl Dim, side: Side) -> Result<(Ten
     let index = nan.max_keepdim(dim)?.gt(0.)?.where_cond(&first_nan, &side.index_keepdim(&plain, dim)?)?;
     let value = plain.gather(&index, dim)?.squeeze(dim)?;
     let saved = index.clone();
-    let value = record(op, [&x], value, move |grad, _, [x]| {
+    let value = composed(op, [&x], value, Keep::Nothing, move |grad, _, [x]| {
         let dx = Tensor::zeros(x.shape(), grad.dtype(), grad.device())?;
         dx.scatter_add_set(&saved, &grad.unsqueeze(dim)?, dim)?;
         Ok([dx])
@@ -130,8 +130,9 @@ fn over(op: &'static str, x: &Tensor, dims: Vec<usize>, side: Side) -> Result<Te
         let poison = Tensor::full(f64::NAN, extremum.shape(), x.device())?.to_dtype(x.dtype())?;
         extremum = nan.where_cond(&poison, &extremum)?;
     }
-    let kept = extremum.clone();
-    record(op, [&x], extremum.reshape(squeezed)?, move |grad, _, [x]| {
+    let kept_dims = extremum.dims().to_vec();
+    composed(op, [&x], extremum.reshape(squeezed)?, Keep::Both, move |grad, value, [x]| {
+        let kept = value.reshape(&*kept_dims)?;
         let both_nan = kept.ne(&kept)?.broadcast_as(x.shape())?.mul(&x.ne(x)?)?;
         let hit = (x.broadcast_eq(&kept)? + both_nan)?;
         let ties = total(&hit.to_dtype(grad.dtype())?, &dims)?;

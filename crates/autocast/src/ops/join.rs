@@ -6,8 +6,8 @@ use candle_core::{DType, Tensor};
 use super::arithmetic::result_type;
 use super::broadcast::{broadcast_dims, sum_to};
 use super::empty::without_gradient;
-use super::record::record;
 use super::size::check_size;
+use crate::graph::{Keep, composed};
 use crate::prepare::promoted_slice;
 use crate::{Error, Result};
 
@@ -80,7 +80,7 @@ pub fn where_cond(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> 
     let spread = |t: &Tensor| t.detach().broadcast_as(&*dims)?.contiguous();
     let condition = spread(condition)?;
     let value = condition.where_cond(&spread(&a.to_dtype(dtype)?)?, &spread(&b.to_dtype(dtype)?)?)?;
-    record(OP, [&a, &b], value, move |grad, _, [a, b]| {
+    composed(OP, [&a, &b], value, Keep::Nothing, move |grad, _, [a, b]| {
         let zero = grad.zeros_like()?;
         let da = condition.where_cond(grad, &zero)?;
         let db = condition.where_cond(&zero, grad)?;

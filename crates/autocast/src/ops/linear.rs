@@ -1,12 +1,12 @@
 //! `linear`: the product with a weight matrix, and its bias.
 
-use candle_core::{Layout, Shape, Tensor};
+use candle_core::Tensor;
 
-use super::bias::{add_bias, storage_add_bias};
+use super::bias::add_bias;
 use super::broadcast::sum_to_vector;
-use super::node::{DeviceStorage, Op, View, apply};
-use super::product::{product, readable, storage_product};
+use super::product::product;
 use super::size::check_size;
+use crate::graph::{Backward, Op, Value, record};
 use crate::prepare::{cast_inputs, same_dtype};
 use crate::{Error, Result};
 
@@ -67,86 +67,47 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
         let flat = bias.map_or(Ok(flat.clone()), |bias| add_bias(&flat, bias, 1))?;
         return Ok(flat.reshape(dims)?);
     }
-    let (input, weight) = (input.contiguous()?, readable(weight)?);
-    Ok(match bias {
-        None => apply(Linear, [&input, &weight])?,
-        Some(bias) => apply(Linear, [&input, &weight, &bias.contiguous()?])?,
-    })
-}
-
-/// One node for the product and the bias: each further node would cost the backward pass two passes over its value.
-struct Linear;
-
-impl Linear {
-    fn product<S: DeviceStorage>(
-        (input, input_l): View<S>,
-        (weight, weight_l): View<S>,
-    ) -> candle_core::Result<(S, Shape)> {
-        let (leading, width) = input_l.dims().split_at(input_l.dims().len() - 1);
-        let rows = (leading.iter().product::<usize>(), width[0]);
-        let rows = Layout::contiguous_with_offset(rows, input_l.start_offset());
-        let (product, _) = storage_product((input, &rows), (weight, &weight_l.transpose(0, 1)?))?;
-        Ok((product, [leading, &weight_l.dims()[..1]].concat().into()))
+    let rows = leading.iter().product::<usize>();
+    let [x, w] = [input, weight].map(Tensor::detach);
+    let x = x.reshape((rows, in_features))?.contiguous()?;
+    let mut value = product(&x, &w.t()?)?;
+    if let Some(bias) = bias {
+        value = value.broadcast_add(&bias.detach().contiguous()?)?;
     }
-
-    fn gradients(
-        input: &Tensor,
-        weight: &Tensor,
-        grad: &Tensor,
-        wanted: [bool; 2],
-    ) -> candle_core::Result<[Option<Tensor>; 2]> {
-        let (out_features, in_features) = weight.dims2()?;
-        let grad = grad.reshape(((), out_features))?;
-        let input_grad = || product(&grad, weight)?.reshape(input.dims());
-        let weight_grad = || product(&grad.t()?, &input.reshape(((), in_features))?);
-        Ok([wanted[0].then(input_grad).transpose()?, wanted[1].then(weight_grad).transpose()?])
+    let op =
+        Linear { input: input.track_op().then(|| w.clone()), weight: weight.track_op().then(|| x.clone()) };
+    let value = Value::fresh(value.reshape(dims)?);
+    match bias {
+        None => record(op, &[input, weight], value),
+        Some(bias) => record(op, &[input, weight, bias], value),
     }
 }
 
-impl Op<2> for Linear {
+/// What the gradients are products with.
+struct Linear {
+    /// For the input's gradient: the weight.
+    input: Option<Tensor>,
+    /// For the weight's gradient: the input, `(rows, in)`.
+    weight: Option<Tensor>,
+}
+
+impl Op for Linear {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn forward<S: DeviceStorage>(&self, [input, weight]: [View<S>; 2]) -> candle_core::Result<(S, Shape)> {
-        Self::product(input, weight)
-    }
-
-    fn backward(
-        &self,
-        [input, weight]: [&Tensor; 2],
-        _: &Tensor,
-        grad: &Tensor,
-        wanted: [bool; 2],
-    ) -> candle_core::Result<[Option<Tensor>; 2]> {
-        Self::gradients(input, weight, grad, wanted)
-    }
-}
-
-impl Op<3> for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn forward<S: DeviceStorage>(
-        &self,
-        [input, weight, bias]: [View<S>; 3],
-    ) -> candle_core::Result<(S, Shape)> {
-        let (product, shape) = Self::product(input, weight)?;
-        let layout = Layout::contiguous(&shape);
-        let sum = storage_add_bias((&product, &layout), bias, shape.rank() - 1)?;
-        Ok((sum, shape))
-    }
-
-    fn backward(
-        &self,
-        [input, weight, _]: [&Tensor; 3],
-        _: &Tensor,
-        grad: &Tensor,
-        wanted: [bool; 3],
-    ) -> candle_core::Result<[Option<Tensor>; 3]> {
-        let [input_grad, weight_grad] = Self::gradients(input, weight, grad, [wanted[0], wanted[1]])?;
-        let bias_grad = wanted[2].then(|| sum_to_vector(grad, grad.rank() - 1)).transpose()?;
-        Ok([input_grad, weight_grad, bias_grad])
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (leading, width) = cx.grad().dims().split_at(cx.grad().rank() - 1);
+        let grad = cx.grad().reshape(((), width[0]))?;
+        let input = |weight: &Tensor| -> Result<Tensor> {
+            let dims = [leading, &weight.dims()[1..]].concat();
+            Ok(product(&grad, weight)?.reshape(dims)?)
+        };
+        let input = self.input.as_ref().map(input).transpose()?;
+        let weight = self.weight.as_ref().map(|x| product(&grad.t()?, x)).transpose()?;
+        let bias = cx.wanted(2).then(|| sum_to_vector(&grad, 1)).transpose()?;
+        let mut grads = vec![input, weight, bias];
+        grads.truncate(cx.inputs());
+        Ok(grads)
     }
 }

@@ -22,20 +22,18 @@ mod join;
 pub(crate) mod linear;
 mod loss;
 mod matmul;
-mod node;
 pub(crate) mod norm;
 mod pointwise;
 mod pool;
 mod prelu;
 mod product;
-mod record;
 pub(crate) mod reduce;
 mod resample;
 mod rope;
 mod scan;
 pub(crate) mod size;
 mod softmax;
-mod total;
+pub(crate) mod total;
 mod whole;
 
 pub use activation::{

@@ -7,8 +7,8 @@ use candle_core::Tensor;
 
 use super::broadcast::sum_to;
 use super::empty::of_no_elements;
-use super::record::{record, wide};
 use super::total::{centred, quotient_of, total, total_f64};
+use crate::graph::{Keep, composed, wide};
 use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
@@ -154,7 +154,9 @@ pub(crate) fn normalize(
             }
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, None, None)?;
-            record(op, [&x], value, move |grad, _, [x]| Ok([norm.backward(grad, x, None, [true, false])?.0]))
+            composed(op, [&x], value, Keep::Inputs, move |grad, _, [x]| {
+                Ok([norm.backward(grad, x, None, [true, false])?.0])
+            })
         }
         (Some(weight), None) => {
             let [x, weight] = float_inputs(op, [x, weight])?;
@@ -165,7 +167,7 @@ pub(crate) fn normalize(
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, Some(&weight), None)?;
             let wanted = [&x, &weight].map(Tensor::track_op);
-            record(op, [&x, &weight], value, move |grad, _, [x, weight]| {
+            composed(op, [&x, &weight], value, Keep::Inputs, move |grad, _, [x, weight]| {
                 let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
                 Ok([dx, dw])
             })
@@ -181,7 +183,7 @@ pub(crate) fn normalize(
             let norm = Norm { view: view.clone(), centre, eps };
             let value = norm.forward(&x, Some(&weight), Some(&bias))?;
             let wanted = [&x, &weight].map(Tensor::track_op);
-            record(op, [&x, &weight, &bias], value, move |grad, _, [x, weight, _]| {
+            composed(op, [&x, &weight, &bias], value, Keep::Inputs, move |grad, _, [x, weight, _]| {
                 let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
                 let db = norm.sum_to_weight(grad)?;
                 Ok([dx, dw, db])

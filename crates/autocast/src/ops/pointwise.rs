@@ -7,7 +7,7 @@ use super::arithmetic::result_type;
 use super::broadcast::{broadcast_dims, sum_to};
 use super::elementwise::unary;
 use super::empty::of_no_elements;
-use super::record::record;
+use crate::graph::{Keep, composed};
 use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
@@ -103,7 +103,7 @@ pub fn pow(base: &Tensor, exponent: &Tensor) -> Result<Tensor> {
     }
     let (b, e) = spread([&base, &exponent], &dims, dtype)?;
     let value = value_of_pair(Pair::Power, &b, &e)?;
-    record("pow", [&base, &exponent], value, move |grad, _, [base, exponent]| {
+    composed("pow", [&base, &exponent], value, Keep::Inputs, move |grad, _, [base, exponent]| {
         let (b, e) = spread([base, exponent], &dims, grad.dtype())?;
         let [db, de] = gradients_of_pair(Pair::Power, &b, &e, grad)?;
         Ok([sum_to(&db, base.dims())?, sum_to(&de, exponent.dims())?])
@@ -156,7 +156,7 @@ fn extremum(op: &'static str, a: &Tensor, b: &Tensor, wins: Wins) -> Result<Tens
     let (x, y) = spread([&a, &b], &dims, dtype)?;
     let value = wins(&x, &y)?.where_cond(&x, &y)?;
     let value = x.ne(&x)?.where_cond(&x, &value)?;
-    record(op, [&a, &b], value, move |grad, _, [a, b]| {
+    composed(op, [&a, &b], value, Keep::Inputs, move |grad, _, [a, b]| {
         let (x, y) = spread([a, b], &dims, grad.dtype())?;
         let (half, zero) = ((grad * 0.5)?, grad.zeros_like()?);
         let share = |x: &Tensor, y: &Tensor| -> candle_core::Result<Tensor> {

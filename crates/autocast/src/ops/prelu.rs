@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::broadcast::sum_to;
 use super::empty::of_no_elements;
-use super::record::{record, wide};
+use crate::graph::{Keep, composed, wide};
 use crate::prepare::{cast_inputs, check_float, same_dtype};
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ pub fn prelu(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let [x, w] = wide([&input, &weight])?;
     let sloped = x.broadcast_mul(&w.reshape(along(x.rank()))?)?;
     let value = x.gt(0.)?.where_cond(&x, &sloped)?.to_dtype(dtype)?;
-    record(OP, [&input, &weight], value, move |grad, _, [input, weight]| {
+    composed(OP, [&input, &weight], value, Keep::Inputs, move |grad, _, [input, weight]| {
         let [x, w] = wide([input, weight])?;
         let (positive, along) = (x.gt(0.)?, along(x.rank()));
         let input_grad = positive.where_cond(grad, &grad.broadcast_mul(&w.reshape(along.as_slice())?)?)?;

@@ -5,10 +5,10 @@ use candle_core::shape::Dims;
 use candle_core::{DType, Tensor};
 
 use super::empty::{of_no_elements, without_gradient};
-use super::record::{record, wide};
 use super::scan::{Direction, recurrence, scan, shifted};
 use super::total::{centred, quotient_of, total_f64};
 use crate::Result;
+use crate::graph::{Keep, composed, wide};
 use crate::prepare::{accumulation_dtype, float_inputs};
 
 /// The sum over `dims`, which are removed; 0 over nothing.
@@ -68,7 +68,7 @@ fn divided_sum(op: &'static str, x: &Tensor, dims: Vec<usize>, divisor: fn(usize
     // Divided in f64, where the sum of large f32 is finite.
     let value = quotient_of(&total_f64(x, &reduced.dims, Term::Value)?, divisor)?;
     let value = value.to_dtype(accumulation_dtype(x.dtype()))?;
-    record(op, [x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
+    composed(op, [x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, [x]| {
         Ok([quotient_of(&reduced.keep(grad)?, divisor)?.broadcast_as(x.shape())?])
     })
 }
@@ -88,7 +88,7 @@ pub fn var<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
     }
     let [w] = wide([&x])?;
     let value = quotient_of(&reduced.squares(&reduced.centred(&w)?)?, freedom)?.to_dtype(w.dtype())?;
-    record("var", [&x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
+    composed("var", [&x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         let centred = reduced.centred(&wide([x])?[0])?;
         Ok([centred.broadcast_mul(&(reduced.keep(grad)? * (2. / freedom))?)?])
     })
@@ -113,11 +113,17 @@ pub fn std<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
     let [w] = wide([&x])?;
     let (centred, scale) = reduced.scaled(&reduced.centred(&w)?)?;
     let std = quotient_of(&reduced.squares(&centred)?, freedom)?.sqrt()?.mul(&scale)?.to_dtype(w.dtype())?;
-    record("std", [&x], reduced.squeeze(&std)?.to_dtype(x.dtype())?, move |grad, _, [x]| {
-        // First the quotient, which is at most of the order of √n, so that nothing overflows on the way.
-        let quotient = quotient(&reduced.centred(&wide([x])?[0])?, &std)?;
-        Ok([quotient.broadcast_mul(&(reduced.keep(grad)? / freedom)?)?])
-    })
+    composed(
+        "std",
+        [&x],
+        reduced.squeeze(&std.copy()?)?.to_dtype(x.dtype())?,
+        Keep::Inputs,
+        move |grad, _, [x]| {
+            // First the quotient, which is at most of the order of √n, so that nothing overflows on the way.
+            let quotient = quotient(&reduced.centred(&wide([x])?[0])?, &std)?;
+            Ok([quotient.broadcast_mul(&(reduced.keep(grad)? / freedom)?)?])
+        },
+    )
 }
 
 /// The Euclidean norm over `dims`, which are removed. The gradient where the norm is 0 is 0.
@@ -139,8 +145,8 @@ pub fn norm<D: Dims>(x: &Tensor, dims: D) -> Result<Tensor> {
     let [w] = wide([&x])?;
     let (scaled, scale) = reduced.scaled(&w)?;
     let norm = reduced.squares(&scaled)?.sqrt()?.mul(&scale)?.to_dtype(w.dtype())?;
-    let value = reduced.squeeze(&norm)?.to_dtype(x.dtype())?;
-    record("linalg_vector_norm", [&x], value, move |grad, _, [x]| {
+    let value = reduced.squeeze(&norm.copy()?)?.to_dtype(x.dtype())?;
+    composed("linalg_vector_norm", [&x], value, Keep::Inputs, move |grad, _, [x]| {
         Ok([quotient(&wide([x])?[0], &norm)?.broadcast_mul(&reduced.keep(grad)?)?])
     })
 }
@@ -165,7 +171,7 @@ pub fn prod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     let [w] = wide([&x])?;
     let before = scan(&w, dim, Direction::Forward, 1., Tensor::mul)?;
     let value = before.narrow(dim, length - 1, 1)?.squeeze(dim)?;
-    record("prod", [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
+    composed("prod", [&x], value.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         // The product of all factors but one, without a division.
         let [x] = wide([x])?;
         let [before, after] = [Direction::Forward, Direction::Backward].map(|from| products(&x, dim, from));
@@ -185,7 +191,7 @@ pub fn cumsum(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
         return Ok(empty);
     }
     let value = scan(&wide([&x])?[0], dim, Direction::Forward, 0., Tensor::add)?;
-    record("cumsum", [&x], value.to_dtype(x.dtype())?, move |grad, _, [_]| {
+    composed("cumsum", [&x], value.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, [_]| {
         Ok([scan(grad, dim, Direction::Backward, 0., Tensor::add)?])
     })
 }
@@ -202,7 +208,7 @@ pub fn cumprod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> 
         return Ok(empty);
     }
     let value = scan(&wide([&x])?[0], dim, Direction::Forward, 1., Tensor::mul)?;
-    record("cumprod", [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
+    composed("cumprod", [&x], value.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         // x[i] is a factor of every product from i on: what the gradients of those make of each other's further factors
         // is a recurrence from the end, and what all of them share are the factors before i.
         let [x] = wide([x])?;

@@ -7,9 +7,9 @@ use backends::{Floats, bridge, kernels};
 use candle_core::{DType, Device, Tensor};
 
 use super::empty::without_gradient;
-use super::record::record;
 use super::size::check_size;
 use crate::Result;
+use crate::graph::{Keep, composed};
 use crate::prepare::widen;
 
 /// `x`, an image with at least one pixel, with its last dimensions mapped by `maps`, the last by the last; computed in
@@ -26,7 +26,7 @@ pub(super) fn resample(op: &'static str, x: &Tensor, maps: Vec<Taps>) -> Result<
     for (at, taps) in maps.iter().enumerate().rev() {
         value = along(op, &value, leading + at, taps)?;
     }
-    record(op, [x], value.to_dtype(x.dtype())?, move |grad, _, _| {
+    composed(op, [x], value.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, _| {
         let adjoints = maps.iter().map(Taps::transposed).enumerate();
         let mut dx = grad.clone();
         for (at, taps) in adjoints {
@@ -43,7 +43,7 @@ fn along(op: &'static str, x: &Tensor, dim: usize, taps: &Taps) -> Result<Tensor
     let mut dims = x.dims().to_vec();
     dims[dim] = taps.outputs();
     if !x.device().is_cpu() {
-        return Ok(composed(&x.reshape((outer, taps.inputs(), inner))?, taps)?.reshape(dims)?);
+        return Ok(by_hand(&x.reshape((outer, taps.inputs(), inner))?, taps)?.reshape(dims)?);
     }
     let value = bridge::with_floats(op, [x], |[floats]| match floats {
         Floats::F32(x) => Tensor::from_vec(kernels::resample::resample(x, inner, taps), dims, &Device::Cpu),
@@ -55,7 +55,7 @@ fn along(op: &'static str, x: &Tensor, dim: usize, taps: &Taps) -> Result<Tensor
 
 /// The same from tensor ops, for `(outer, inputs, inner)` on a GPU: all taps are gathered, those that an output lacks are
 /// taken out by choice, and the rest is summed.
-fn composed(x: &Tensor, taps: &Taps) -> candle_core::Result<Tensor> {
+fn by_hand(x: &Tensor, taps: &Taps) -> candle_core::Result<Tensor> {
     let (outer, _, inner) = x.dims3()?;
     let outputs = taps.outputs();
     let most = (0..outputs).map(|output| taps.of(output).len()).max().unwrap_or(0).max(1);

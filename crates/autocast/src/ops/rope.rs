@@ -3,7 +3,7 @@
 use candle_core::{D, Tensor};
 
 use super::empty::of_no_elements;
-use super::record::{record, wide};
+use crate::graph::{Keep, composed, wide};
 use crate::prepare::{accumulation_dtype, cast_inputs, check_constant, check_float, retyped};
 use crate::{Error, Result};
 
@@ -64,7 +64,9 @@ pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Res
     let [x] = wide([&input])?;
     let value = pairs.rotate(&x, &cos, &sin)?.to_dtype(input.dtype())?;
     // The inverse of a rotation is its transpose.
-    record(OP, [&input], value, move |grad, _, _| Ok([pairs.rotate(grad, &cos, &sin.neg()?)?]))
+    composed(OP, [&input], value, Keep::Nothing, move |grad, _, _| {
+        Ok([pairs.rotate(grad, &cos, &sin.neg()?)?])
+    })
 }
 
 impl RopePairs {

@@ -5,10 +5,10 @@ use candle_core::Tensor;
 use candle_core::shape::Dim;
 
 use super::empty::{of_no_elements, without_gradient};
-use super::record::{record, wide};
 use super::total::{total, total_f64};
 use crate::Result;
-use crate::prepare::float_inputs;
+use crate::graph::{Call, Keep, composed, wide};
+use crate::prepare::{accumulation_dtype, float_inputs};
 
 /// `exp(x) / Σ exp(x)` along `dim`.
 ///
@@ -27,14 +27,30 @@ pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     }
     let [w] = wide([&x])?;
     let value = softmax_wide(&w, dim)?;
-    record("softmax", [&x], value.to_dtype(x.dtype())?, move |grad, value, [x]| {
-        // A 16-bit value has lost what the gradient needs: take it from the input again.
-        let y =
-            if value.dtype() == grad.dtype() { value.clone() } else { softmax_wide(&wide([x])?[0], dim)? };
-        let gy = (grad * &y)?;
-        let total = total(&gy, &[dim])?;
-        Ok([(gy - y.broadcast_mul(&total)?)?])
-    })
+    composed(
+        Call::from("softmax").with("dim", dim),
+        [&x],
+        value.to_dtype(x.dtype())?,
+        kept(&x),
+        move |grad, value, [x]| {
+            let y = if value.dtype() == grad.dtype() {
+                value.clone()
+            } else {
+                softmax_wide(&wide([x])?[0], dim)?
+            };
+            let gy = (grad * &y)?;
+            let total = total(&gy, &[dim])?;
+            Ok([(gy - y.broadcast_mul(&total)?)?])
+        },
+    )
+}
+
+/// The value, or the inputs where a 16-bit value has lost what the gradient needs.
+fn kept(x: &Tensor) -> Keep {
+    match x.dtype() == accumulation_dtype(x.dtype()) {
+        true => Keep::Value,
+        false => Keep::Inputs,
+    }
 }
 
 pub(super) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
@@ -59,15 +75,21 @@ pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     }
     let [w] = wide([&x])?;
     let value = log_softmax_wide(&w, dim)?;
-    record("log_softmax", [&x], value.to_dtype(x.dtype())?, move |grad, value, [x]| {
-        let y = if value.dtype() == grad.dtype() {
-            value.clone()
-        } else {
-            log_softmax_wide(&wide([x])?[0], dim)?
-        };
-        let total = total(grad, &[dim])?;
-        Ok([(grad - y.exp()?.broadcast_mul(&total)?)?])
-    })
+    composed(
+        Call::from("log_softmax").with("dim", dim),
+        [&x],
+        value.to_dtype(x.dtype())?,
+        kept(&x),
+        move |grad, value, [x]| {
+            let y = if value.dtype() == grad.dtype() {
+                value.clone()
+            } else {
+                log_softmax_wide(&wide([x])?[0], dim)?
+            };
+            let total = total(grad, &[dim])?;
+            Ok([(grad - y.exp()?.broadcast_mul(&total)?)?])
+        },
+    )
 }
 
 fn log_softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
@@ -104,7 +126,7 @@ pub fn logsumexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
         (log_total(&w.broadcast_sub(&anchor)?.exp()?, dim)? + anchor)?
     };
     let value = lse.squeeze(dim)?.to_dtype(x.dtype())?;
-    record("logsumexp", [&x], value, move |grad, _, [x]| {
+    composed(Call::from("logsumexp").with("dim", dim), [&x], value, Keep::Inputs, move |grad, _, [x]| {
         // Not exp(x − lse), which rounds the logarithm beside a large maximum before it subtracts it.
         let [x] = wide([x])?;
         let exp = x.broadcast_sub(&finite(&x.max_keepdim(dim)?)?)?.exp()?;

@@ -15,6 +15,11 @@ pub(super) fn total(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
     Ok(retyped(&total_f64(x, dims, Term::Value)?, accumulation_dtype(x.dtype()))?)
 }
 
+/// [`total`], rounded to `x`'s dtype.
+pub(crate) fn total_in_dtype(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    Ok(retyped(&total(x, dims)?, x.dtype())?)
+}
+
 /// [`total`] of the values or their squares, in f64 for whoever goes on computing with it.
 pub(super) fn total_f64(x: &Tensor, dims: &[usize], term: Term) -> Result<Tensor> {
     let kept: Vec<usize> = (0..x.rank()).map(|i| if dims.contains(&i) { 1 } else { x.dims()[i] }).collect();

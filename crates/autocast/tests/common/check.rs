@@ -17,7 +17,7 @@ fn differentiate(case: &OpCase, inputs: &[Tensor], samples: &mut Samples) -> (Te
     let value = (case.run)(&args).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let seed = samples.seed_gradient(value.dims());
     let loss = (value.to_dtype(DType::F64).unwrap() * seed).unwrap().sum_all().unwrap();
-    let grads = loss.backward().unwrap_or_else(|e| panic!("{}: backward: {e}", case.name));
+    let grads = autocast::backward(loss).unwrap_or_else(|e| panic!("{}: backward: {e}", case.name));
     let gradient = |var: &Var| match grads.get(var.as_tensor()) {
         Some(grad) => grad.clone(),
         None => panic!("{}: a tracked input of shape {:?} has no gradient", case.name, var.dims()),

@@ -23,7 +23,7 @@ pub fn value_and_gradients(f: Function, inputs: &[Tensor], weights: &Tensor) -> 
     let wide = if out.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let weights = weights.to_dtype(out.dtype()).unwrap().to_dtype(wide).unwrap();
     let loss = (out.to_dtype(wide).unwrap() * weights).unwrap().sum_all().unwrap();
-    let grads = loss.backward().unwrap();
+    let grads = autocast::backward(loss).unwrap();
     let grads = vars
         .iter()
         .enumerate()

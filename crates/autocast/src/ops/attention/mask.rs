@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::ops::broadcast::sum_to;
 use crate::ops::dropout::{self, DropoutSeed};
-use crate::prepare::{check_constant, check_float};
+use crate::prepare::{check_constant, check_float, retyped};
 use crate::{Error, Result};
 
 const OP: &str = "scaled_dot_product_attention";
@@ -53,17 +53,10 @@ impl Mask {
     /// `scores`, untracked and of any shape with their elements, under the mask.
     pub(super) fn scores(&self, scores: &Tensor) -> Result<Tensor> {
         let scores = match &self.add {
-            Some(add) => {
-                scores.reshape(&*self.dims)?.broadcast_add(&add.detach())?.reshape(scores.shape())?
-            }
+            Some(add) => scores.reshape(&*self.dims)?.broadcast_add(add)?.reshape(scores.shape())?,
             None => scores.clone(),
         };
         self.choose(&scores, f32::NEG_INFINITY)
-    }
-
-    /// What is added, if it is trained.
-    pub(super) fn trained(&self) -> Option<Tensor> {
-        self.add.clone().filter(Tensor::track_op)
     }
 
     /// The gradient of what is added, from that of the scores.
@@ -112,9 +105,9 @@ impl AttentionMask {
             }
             Self::Boolean(mask) => (mask.ne(0u8)?, None),
             Self::Additive(mask) => {
-                let mask = mask.to_dtype(dtype)?.contiguous()?;
-                let visible = mask.detach().ne(f64::NEG_INFINITY)?;
-                let add = visible.where_cond(&mask, &mask.detach().zeros_like()?)?;
+                let mask = retyped(&mask.detach(), dtype)?.contiguous()?;
+                let visible = mask.ne(f64::NEG_INFINITY)?;
+                let add = visible.where_cond(&mask, &mask.zeros_like()?)?;
                 (visible, Some(add))
             }
         };

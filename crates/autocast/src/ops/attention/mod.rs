@@ -6,13 +6,13 @@ mod node;
 use candle_core::{D, Tensor};
 use mask::Mask;
 pub use mask::{AttentionDropout, AttentionMask};
-use node::Attention;
+use node::{Attention, Node};
 
 use super::empty::without_gradient;
 use super::product::product_transposed;
-use super::record::record;
 use super::size::check_size;
 use super::softmax::softmax_wide;
+use crate::graph::{Value, record};
 use crate::prepare::{accumulation_dtype, cast_inputs, check_float, retyped, same_dtype, widen};
 use crate::{Error, Result};
 
@@ -87,15 +87,23 @@ pub fn scaled_dot_product_attention(
     // candle's 16-bit products on a CPU widen and narrow at every call; once is cheaper and loses less.
     let working = if query.device().is_cpu() { accumulation_dtype(dtype) } else { dtype };
     let flat = |t: &Tensor, rows: usize, width: usize| -> candle_core::Result<Tensor> {
-        retyped(t, working)?.reshape((sizes.batch, rows, width))?.contiguous()
+        retyped(&t.detach(), working)?.reshape((sizes.batch, rows, width))?.contiguous()
     };
-    let query = flat(&query, sizes.queries, sizes.width)?;
-    let key = flat(&key, sizes.keys, sizes.width)?;
-    let value = flat(&value, sizes.keys, sizes.out)?;
-    let scores = scaled_scores(&query.detach(), &key.detach(), scale)?;
-    let probabilities = probabilities(scores, mask.as_ref())?.to_dtype(working)?;
-    let out = recorded([&query, &key, &value], Attention { probabilities, keep, mask, scale })?;
-    Ok(out.to_dtype(dtype)?.reshape(out_dims)?)
+    let (q, k, v) = (
+        flat(&query, sizes.queries, sizes.width)?,
+        flat(&key, sizes.keys, sizes.width)?,
+        flat(&value, sizes.keys, sizes.out)?,
+    );
+    let probabilities = probabilities(scaled_scores(&q, &k, scale)?, mask.as_ref())?.to_dtype(working)?;
+    let attention = Attention { query: q, key: k, value: v, probabilities, keep, mask, scale };
+    let out = attention.output()?;
+    let narrow = retyped(&out, dtype)?.reshape(out_dims)?;
+    let mut inputs = vec![&query, &key, &value];
+    inputs.extend(options.mask.trained());
+    let dims = inputs.iter().map(|t| (t.shape().clone(), t.dtype())).collect();
+    // The value itself is kept where it has lost nothing.
+    let out = (working != dtype).then_some(out);
+    record(Node { attention, out, inputs: dims }, &inputs, Value::fresh(narrow))
 }
 
 /// The sizes of one call, with the leading dimensions also flattened to one `batch`.
@@ -161,30 +169,6 @@ fn probabilities(scores: Tensor, mask: Option<&Mask>) -> Result<Tensor> {
         // Chosen again afterwards: the softmax over no key is NaN.
         Some(mask) => mask.choose(&softmax_rows(&mask.scores(&scores)?)?, 0.),
     }
-}
-
-/// The result in the graph.
-fn recorded([query, key, value]: [&Tensor; 3], attention: Attention) -> Result<Tensor> {
-    let out = attention.output(&value.detach())?;
-    let Some(add) = attention.mask.as_ref().and_then(Mask::trained) else {
-        return record(OP, [query, key, value], out, move |grad, out, inputs| {
-            let grads = attention.gradients(inputs, out, grad)?;
-            Ok([grads.query, grads.key, grads.value])
-        });
-    };
-    // A node has three inputs at most: key and value become one.
-    let (width, columns) = (key.dim(2)?, value.dim(2)?);
-    let both = Tensor::cat(&[key, value], 2)?;
-    record(OP, [query, &both, &add], out, move |grad, out, [query, both, add]| {
-        let part = |from, len| both.narrow(2, from, len)?.contiguous();
-        let (key, value) = (part(0, width)?, part(width, columns)?);
-        let grads = attention.gradients([query, &key, &value], out, grad)?;
-        let added = match &attention.mask {
-            Some(mask) => mask.gradient(&grads.scores, add.dims())?,
-            None => add.zeros_like()?,
-        };
-        Ok([grads.query, Tensor::cat(&[grads.key, grads.value], 2)?, added])
-    })
 }
 
 /// Keys up to which candle's softmax, which adds one after another in f32, is as accurate as a sum in pairs is in practice.

@@ -2,17 +2,23 @@
 //! Where keys are hidden, nothing that they or their values hold reaches a query that does not see them, nor the other
 //! way round: a probability of 0 is no factor that could hide a NaN.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
+use super::OP;
 use super::mask::Mask;
-use crate::Result;
+use crate::graph::{Attribute, Backward, Op};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::total::total;
 use crate::prepare::{accumulation_dtype, retyped};
+use crate::{Error, Result};
 
-/// `probabilities · value` as a function of the query, the key and the value that the probabilities were made from.
+/// `probabilities · value` as a function of the query, the key and the value that the probabilities were made from. All
+/// are untracked, flat stacks of matrices in the dtype of the products.
 pub(super) struct Attention {
-    /// `(batch, T, S)`, untracked, before dropout, in the dtype of the products.
+    pub(super) query: Tensor,
+    pub(super) key: Tensor,
+    pub(super) value: Tensor,
+    /// `(batch, T, S)`, before dropout.
     pub(super) probabilities: Tensor,
     /// `(batch, T, S)` in the accumulation dtype: 0 where dropped, `1 / (1 - p)` where kept.
     pub(super) keep: Option<Tensor>,
@@ -21,12 +27,51 @@ pub(super) struct Attention {
 }
 
 /// The gradients of one call. Those that are not wanted mean nothing.
-pub(super) struct Gradients {
-    pub(super) query: Tensor,
-    pub(super) key: Tensor,
-    pub(super) value: Tensor,
+struct Gradients {
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     /// Of the scores, `(batch, T, S)`, in the accumulation dtype.
-    pub(super) scores: Tensor,
+    scores: Tensor,
+}
+
+/// The op in the graph.
+pub(super) struct Node {
+    pub(super) attention: Attention,
+    /// The value before it was narrowed, if it was.
+    pub(super) out: Option<Tensor>,
+    /// The shapes and dtypes of the inputs: query, key, value, and what is added to the scores if that is trained.
+    pub(super) inputs: Vec<(Shape, DType)>,
+}
+
+impl Op for Node {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        vec![("scale", Attribute::Number(self.attention.scale))]
+    }
+
+    fn keeps_value(&self) -> bool {
+        self.out.is_none()
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (batch, queries, _) = self.attention.query.dims3()?;
+        let flat = |t: &Tensor| t.reshape((batch, queries, ()));
+        let Some(out) = self.out.as_ref().or(cx.value()) else {
+            return Err(Error::argument(OP, "its value", "gone", "kept"));
+        };
+        let Gradients { query, key, value, scores } =
+            self.attention.gradients(&flat(out)?, &flat(cx.grad())?)?;
+        let mut grads = vec![query, key, value];
+        if let (Some(mask), Some((shape, _))) = (&self.attention.mask, self.inputs.get(3)) {
+            grads.push(mask.gradient(&scores, shape.dims())?);
+        }
+        let grads = grads.into_iter().zip(&self.inputs);
+        grads.map(|(grad, (shape, dtype))| Ok(Some(retyped(&grad.reshape(shape)?, *dtype)?))).collect()
+    }
 }
 
 impl Attention {
@@ -42,9 +87,9 @@ impl Attention {
         }
     }
 
-    /// The result for an untracked `(batch, S, out)` value.
-    pub(super) fn output(&self, value: &Tensor) -> Result<Tensor> {
-        self.sums(&self.weights()?, value)
+    /// The result, `(batch, T, out)`.
+    pub(super) fn output(&self) -> Result<Tensor> {
+        self.sums(&self.weights()?, &self.value)
     }
 
     /// `weights · x`, in which a weight of 0 hides a row of `x` where there is a mask.
@@ -66,12 +111,8 @@ impl Attention {
 
     /// With `P` the probabilities and `dP` their gradient, the scores' gradient is `P ∘ (dP - rowsum(P ∘ dP))`, and that
     /// row sum equals `rowsum(grad ∘ out)`, which is the smaller product, with dropout too.
-    pub(super) fn gradients(
-        &self,
-        [query, key, value]: [&Tensor; 3],
-        out: &Tensor,
-        grad: &Tensor,
-    ) -> Result<Gradients> {
+    fn gradients(&self, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
+        let Self { query, key, value, .. } = self;
         let dtype = query.dtype();
         let wide = accumulation_dtype(dtype);
         let grad = grad.to_dtype(dtype)?;

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::Reduction;
 use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
-use crate::ops::record::{record, wide};
+use crate::graph::{Keep, composed, wide};
 use crate::ops::softmax::log_total;
 use crate::ops::total::total;
 use crate::prepare::float_inputs;
@@ -90,7 +90,7 @@ fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Re
         losses = (losses + weighed(&sums, even)?)?;
     }
     let (value, per_row) = reduce_rows(&losses, &targets.weight, options.reduction, &target_dims)?;
-    record(OP, [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
+    composed(OP, [&x], value.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         let [x] = wide([x])?;
         let row_grad = row_gradient(grad, &per_row, count)?;
         let own = weighed(&row_grad, &smooth.own)?;
@@ -185,7 +185,7 @@ fn with_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropy)
     let losses = total(&weighed(&log_p, &wq)?, &[1])?.neg()?;
     let one = Tensor::ones((count, 1), w.dtype(), w.device())?;
     let (value, per_row) = reduce_rows(&losses, &one, options.reduction, &target_dims)?;
-    record(OP, [&x, &q], value.to_dtype(x.dtype())?, move |grad, _, _| {
+    composed(OP, [&x, &q], value.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, _| {
         let row_grad = row_gradient(grad, &per_row, count)?;
         // Rows without any weight are out of the loss: no gradient, whatever they hold.
         let weighs = wq.ne(0.)?.to_dtype(wq.dtype())?.max_keepdim(1)?;

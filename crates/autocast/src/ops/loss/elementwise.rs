@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::Reduction;
 use super::rows::over_nothing;
-use crate::ops::record::{record, wide};
+use crate::graph::{Keep, composed, wide};
 use crate::ops::total::quotient_of;
 use crate::prepare::{accumulation_dtype, float_inputs, promote_types};
 use crate::{Error, Result};
@@ -133,7 +133,7 @@ pub(super) fn of_pair(
     };
     let [x, t] = both([&input, &target])?;
     let value = reduction.apply(&value(&x, &t)?)?.to_dtype(dtype)?;
-    record(op, [&input, &target], value, move |grad, _, inputs| {
+    composed(op, [&input, &target], value, Keep::Inputs, move |grad, _, inputs| {
         let [x, t] = both(inputs)?;
         let grad = reduction.spread(grad, x.dims())?;
         let [dx, dt] = slopes(&x, &t)?;

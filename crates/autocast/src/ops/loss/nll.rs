@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::Reduction;
 use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
-use crate::ops::record::{record, wide};
+use crate::graph::{Keep, composed, wide};
 use crate::prepare::float_inputs;
 use crate::{Error, Result};
 
@@ -48,7 +48,7 @@ pub fn nll_loss(
     let targets = Targets::new(OP, targets, classes, ignore_index, weight, w.dtype())?;
     let losses = weighed(&w.gather(&targets.index, 1)?.neg()?, &targets.weight)?;
     let (value, per_row) = reduce_rows(&losses, &targets.weight, reduction, &target_dims)?;
-    record(OP, [&x], value.to_dtype(x.dtype())?, move |grad, _, [x]| {
+    composed(OP, [&x], value.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, [x]| {
         let own = weighed(&row_gradient(grad, &per_row, count)?, &targets.weight)?;
         let dx = Tensor::zeros(x.shape(), grad.dtype(), grad.device())?;
         dx.scatter_add_set(&targets.index, &own.neg()?, 1)?;
