@@ -1,5 +1,7 @@
 //! The graph under candle's tensors: its gradients are candle's, whatever stands between its nodes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::{Arc, Mutex};
 
 use autocast::graph::{Attribute, Backward, Input, Node, Op, record};
