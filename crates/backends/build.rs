@@ -11,17 +11,31 @@ fn main() {
     }
 }
 
+/// What the `.cu` file of a kernel says where its contract is a bound. All others round each operation on its own, as
+/// their scalar oracles do.
+#[cfg(feature = "cuda")]
+const FUSED: &str = "// nvcc: --fmad=true";
+
 #[cfg(feature = "cuda")]
 fn compile() -> cudaforge::Result<()> {
-    cudaforge::KernelBuilder::new()
-        .source_glob("src/kernels/*/*.cu")
-        .watch(["src/cuda/multi_tensor.cuh", "src/kernels/fused_step/fused_step.cuh"])
-        .include_path("src/cuda")
-        .include_path("src/kernels/fused_step")
-        .arg("-std=c++17")
-        .arg("-O3")
-        // Each operation is rounded on its own, as in the scalar oracles.
-        .arg("--fmad=false")
-        .build_ptx()?;
+    let files = cudaforge::SourceSelector::new().add_glob("src/kernels/*/*.cu").resolve()?;
+    let fused = |file: &std::path::PathBuf| {
+        std::fs::read_to_string(file).is_ok_and(|text| text.lines().any(|line| line == FUSED))
+    };
+    let (fused, rounded): (Vec<_>, Vec<_>) = files.into_iter().partition(fused);
+    for (files, fmad) in [(rounded, "--fmad=false"), (fused, "--fmad=true")] {
+        if files.is_empty() {
+            continue;
+        }
+        cudaforge::KernelBuilder::new()
+            .source_files(files)
+            .watch(cudaforge::collect_headers(&["src"]))
+            .include_path("src/cuda")
+            .include_path("src/kernels/fused_step")
+            .arg("-std=c++17")
+            .arg("-O3")
+            .arg(fmad)
+            .build_ptx()?;
+    }
     Ok(())
 }

@@ -13,6 +13,17 @@ use std::sync::Arc;
 /// Threads per block: `BLOCK` in `multi_tensor.cuh`.
 pub(crate) const BLOCK: u32 = 256;
 
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Launch {
+    /// Blocks.
+    pub(crate) grid: (u32, u32, u32),
+    /// Threads of a block.
+    pub(crate) block: u32,
+    /// Shared memory of a block beside what the kernel declares.
+    pub(crate) shared_bytes: u32,
+}
+
 /// One compiled `.cu` file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Module {
@@ -43,17 +54,29 @@ impl Kernel {
         Ok(Self { name: name.to_string(), function, stream })
     }
 
-    /// Launches a kernel whose one parameter is a struct of these words. An empty grid is not launched.
+    /// Launches blocks of [`BLOCK`] threads of a kernel whose one parameter is a struct of these words. An empty grid is
+    /// not launched.
     ///
     /// # Safety
     ///
     /// `args` must have the size and layout of the kernel's parameter, and every address in it must be valid for what
     /// the kernel does with it until the stream has run the kernel.
     pub(crate) unsafe fn launch<const N: usize>(&self, blocks: u64, args: &[u64; N]) -> Result<()> {
+        let launch = self.in_blocks(blocks)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.launch_as(launch, args) }
+    }
+
+    /// [`launch`](Self::launch) with a shape of its own.
+    ///
+    /// # Safety
+    ///
+    /// As for [`launch`](Self::launch), and the kernel must be made for that shape.
+    pub(crate) unsafe fn launch_as<const N: usize>(&self, launch: Launch, args: &[u64; N]) -> Result<()> {
         let mut builder = self.stream.launch_builder(&self.function);
         builder.arg(args);
         // SAFETY: the caller's promise.
-        unsafe { self.submit(builder, blocks) }
+        unsafe { self.submit(builder, launch) }
     }
 
     /// Launches a kernel whose parameters are these words, one by one.
@@ -66,16 +89,23 @@ impl Kernel {
         for arg in args {
             builder.arg(arg);
         }
+        let launch = self.in_blocks(blocks)?;
         // SAFETY: the caller's promise.
-        unsafe { self.submit(builder, blocks) }
+        unsafe { self.submit(builder, launch) }
     }
 
-    unsafe fn submit(&self, mut builder: LaunchArgs<'_>, blocks: u64) -> Result<()> {
-        if blocks == 0 {
+    fn in_blocks(&self, blocks: u64) -> Result<Launch> {
+        let blocks = u32::try_from(blocks).map_err(device(&self.name))?;
+        Ok(Launch { grid: (blocks, 1, 1), block: BLOCK, shared_bytes: 0 })
+    }
+
+    unsafe fn submit(&self, mut builder: LaunchArgs<'_>, launch: Launch) -> Result<()> {
+        let Launch { grid, block, shared_bytes } = launch;
+        if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
             return Ok(());
         }
-        let grid = u32::try_from(blocks).map_err(device(&self.name))?;
-        let config = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
+        let config =
+            LaunchConfig { grid_dim: grid, block_dim: (block, 1, 1), shared_mem_bytes: shared_bytes };
         // SAFETY: the caller's promise.
         unsafe { builder.launch(config) }.map_err(device(&self.name))?;
         Ok(())

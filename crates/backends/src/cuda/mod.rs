@@ -7,11 +7,13 @@
 mod address;
 mod audit;
 mod kernel;
+pub(crate) mod memory;
 mod outcomes;
 mod table;
 mod tally;
 
 pub use audit::{StepNodes, capture};
+pub use memory::DeviceSlice;
 pub use outcomes::{Outcome, Outcomes};
 pub use tally::{Counts, PendingStep, Tally};
 

@@ -1,5 +1,11 @@
-//! Where candle's storage is opened on the CPU: tensors as the slices that kernels take. What a kernel writes is a
-//! `Vec`, which `Tensor::from_vec` takes over without a copy.
+//! The one place where candle's storage is opened: [`run`] and [`update`] hand tensors to kernels as the buffers that they
+//! take, on any device. [`with_floats`] is the older door for kernels over slices, on the CPU.
+
+mod call;
+#[cfg(test)]
+mod tests;
+
+pub use call::{Call, in_rows, run, update};
 
 use candle_core::backend::BackendStorage;
 #[cfg(feature = "cuda")]
@@ -124,49 +130,4 @@ fn floats(storage: &CpuStorage) -> Option<Floats<'_>> {
 
 fn storage_dtype(storage: &CpuStorage) -> DType {
     BackendStorage::dtype(storage)
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::{DType, Device, Var};
-
-    use super::*;
-
-    #[test]
-    fn a_view_is_read_in_the_order_of_its_shape() {
-        let x = Tensor::arange(0f32, 6., &Device::Cpu).unwrap().reshape((2, 3)).unwrap();
-        let read = |t: &Tensor| {
-            with_floats("test", [t], |[x]| match x {
-                Floats::F32(x) => x.to_vec(),
-                _ => Vec::new(),
-            })
-        };
-        assert_eq!(read(&x.t().unwrap()).unwrap(), [0., 3., 1., 4., 2., 5.]);
-        assert_eq!(read(&x.narrow(0, 1, 1).unwrap()).unwrap(), [3., 4., 5.]);
-    }
-
-    #[test]
-    fn integers_are_refused_by_name() {
-        let x = Tensor::zeros(3, DType::U32, &Device::Cpu).unwrap();
-        let error = with_floats("sum", [&x], |_| ()).unwrap_err().to_string();
-        assert!(error.contains("sum") && error.contains("U32"), "{error}");
-    }
-
-    /// 1 + 2^-11 + 2^-40 is a tie once it has been an f32.
-    #[test]
-    fn an_f64_reaches_sixteen_bits_in_one_rounding_and_has_a_gradient() {
-        let hair = 2f64.powi(-40);
-        for (dtype, spacing) in [(DType::F16, 2f64.powi(-10)), (DType::BF16, 2f64.powi(-7))] {
-            let above = 1.0 + spacing / 2.0 + hair;
-            let x = Var::new(&[[above, 3.0], [-above, 0.5]], &Device::Cpu).unwrap();
-            let y = cast(&x.t().unwrap(), dtype).unwrap();
-            let values = y.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
-            assert_eq!(values, [[1.0 + spacing, -1.0 - spacing], [3.0, 0.5]]);
-            let grads = y.sum_all().unwrap().backward().unwrap();
-            assert_eq!(grads.get(&x).unwrap().to_vec2::<f64>().unwrap(), [[1.0; 2]; 2]);
-        }
-        let empty = Tensor::zeros((0, 2), DType::F64, &Device::Cpu).unwrap();
-        assert_eq!(cast(&empty, DType::F16).unwrap().dims(), [0, 2]);
-        assert_eq!(cast(&Tensor::new(2.5f32, &Device::Cpu).unwrap(), DType::U8).unwrap().dtype(), DType::U8);
-    }
 }

@@ -1,0 +1,145 @@
+//! The types of elements, and slices whose type is a value.
+
+use half::{bf16, f16};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// The type of a buffer's elements, where it is one of those.
+pub trait Scalar: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+    /// The type as a value.
+    const TYPE: ScalarType;
+
+    /// The elements, where they are of this type.
+    fn read(slice: Slice<'_>) -> Option<&[Self]>;
+
+    /// The elements, where they are of this type.
+    fn write<'b>(slice: &'b mut SliceMut<'_>) -> Option<&'b mut [Self]>;
+}
+
+macro_rules! scalars {
+    ($($(#[$doc:meta])* $variant:ident($type:ty)),* $(,)?) => {
+        /// The types of elements that kernels meet: floats, and the integers that count or choose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ScalarType {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl ScalarType {
+            /// Bytes per element.
+            pub fn bytes(self) -> usize {
+                match self {
+                    $(Self::$variant => size_of::<$type>(),)*
+                }
+            }
+        }
+
+        /// Elements in host memory that are read.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Slice<'a> {
+            $($(#[$doc])* $variant(&'a [$type]),)*
+        }
+
+        impl<'a> Slice<'a> {
+            /// The type of the elements.
+            pub fn scalar_type(self) -> ScalarType {
+                match self {
+                    $(Self::$variant(_) => ScalarType::$variant,)*
+                }
+            }
+
+            /// How many there are.
+            pub fn len(self) -> usize {
+                match self {
+                    $(Self::$variant(x) => x.len(),)*
+                }
+            }
+
+            /// Whether there are none.
+            pub fn is_empty(self) -> bool {
+                self.len() == 0
+            }
+
+            /// Those from `start` on, none where that is past the end.
+            pub fn from(self, start: usize) -> Self {
+                match self {
+                    $(Self::$variant(x) => Self::$variant(x.get(start..).unwrap_or_default()),)*
+                }
+            }
+        }
+
+        /// Elements in host memory that are written.
+        #[derive(Debug)]
+        pub enum SliceMut<'a> {
+            $($(#[$doc])* $variant(&'a mut [$type]),)*
+        }
+
+        impl<'a> SliceMut<'a> {
+            /// The type of the elements.
+            pub fn scalar_type(&self) -> ScalarType {
+                match self {
+                    $(Self::$variant(_) => ScalarType::$variant,)*
+                }
+            }
+
+            /// How many there are.
+            pub fn len(&self) -> usize {
+                match self {
+                    $(Self::$variant(x) => x.len(),)*
+                }
+            }
+
+            /// Whether there are none.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Those from `start` on, none where that is past the end.
+            pub fn from(self, start: usize) -> Self {
+                match self {
+                    $(Self::$variant(x) => Self::$variant(x.get_mut(start..).unwrap_or_default()),)*
+                }
+            }
+        }
+
+        $(
+            impl sealed::Sealed for $type {}
+
+            impl Scalar for $type {
+                const TYPE: ScalarType = ScalarType::$variant;
+
+                fn read(slice: Slice<'_>) -> Option<&[Self]> {
+                    match slice {
+                        Slice::$variant(x) => Some(x),
+                        _ => None,
+                    }
+                }
+
+                fn write<'b>(slice: &'b mut SliceMut<'_>) -> Option<&'b mut [Self]> {
+                    match slice {
+                        SliceMut::$variant(x) => Some(x),
+                        _ => None,
+                    }
+                }
+            }
+        )*
+    };
+}
+
+scalars! {
+    /// IEEE half precision.
+    F16(f16),
+    /// bfloat16.
+    Bf16(bf16),
+    /// Single precision.
+    F32(f32),
+    /// Double precision.
+    F64(f64),
+    /// Signed 64-bit integers.
+    I64(i64),
+    /// Unsigned 32-bit integers.
+    U32(u32),
+    /// Bytes.
+    U8(u8),
+}
