@@ -1,8 +1,10 @@
 //! The kernels, one folder each.
 
 pub mod adamw;
+pub mod add;
 pub mod cast;
 pub mod copy_if_applied;
+pub mod dropout;
 pub mod fused_step;
 pub mod grad_stats;
 pub mod lion;
