@@ -13,6 +13,7 @@ mod error;
 mod floats;
 pub mod kernels;
 pub mod random;
+mod simd;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};
