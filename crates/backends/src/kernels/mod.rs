@@ -1,6 +1,7 @@
 //! The kernels, one folder each.
 
 pub mod adamw;
+pub mod attention;
 pub mod cast;
 pub mod copy_if_applied;
 pub mod fused_step;
