@@ -2,6 +2,7 @@
 
 pub mod adamw;
 pub mod add;
+pub mod attention;
 pub mod cast;
 pub mod copy_if_applied;
 pub mod dropout;
