@@ -152,9 +152,14 @@ pub(crate) fn float_inputs<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Re
 
 /// An error unless `x` is of a dtype that has arithmetic on real numbers.
 pub(crate) fn check_float(op: &str, x: &Tensor) -> Result<()> {
-    match FLOATS.contains(&x.dtype()) {
+    check_float_dtype(op, x.dtype())
+}
+
+/// An error unless `dtype` has arithmetic on real numbers.
+pub(crate) fn check_float_dtype(op: &str, dtype: DType) -> Result<()> {
+    match FLOATS.contains(&dtype) {
         true => Ok(()),
-        false => Err(Error::dtype(op, x.dtype(), &FLOATS)),
+        false => Err(Error::dtype(op, dtype, &FLOATS)),
     }
 }
 

@@ -8,7 +8,7 @@ use candle_core::{DType, Layout, Shape, Tensor};
 
 use super::registry;
 use super::walk::Gradients;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A differentiable function as the graph keeps it: its name, its attributes, and what its backward needs.
 ///
@@ -235,6 +235,39 @@ impl<'a> Backward<'a> {
         let taken = self.gradients.take(from)?;
         self.taken[input] |= taken.is_some();
         Ok(taken)
+    }
+
+    /// The views that these inputs are, if they are views of one and the same value.
+    pub fn views_of_one<const N: usize>(&self, inputs: [usize; N]) -> Option<[&'a Layout; N]> {
+        let views: Vec<(&Arc<Node>, &'a Layout)> = inputs
+            .iter()
+            .filter_map(|&input| match self.node.inputs.get(input) {
+                Some(Input::View(node, layout)) => Some((node, layout)),
+                _ => None,
+            })
+            .collect();
+        let of_one = views.windows(2).all(|pair| pair[0].0.number == pair[1].0.number);
+        let layouts: Vec<&'a Layout> = views.into_iter().map(|(_, layout)| layout).collect();
+        layouts.try_into().ok().filter(|_| of_one)
+    }
+
+    /// Adds to the gradient of the whole value that an input is a view of, for an op that computes that at once; the input
+    /// itself then gets none. In the value's number of elements, in its order.
+    ///
+    /// # Errors
+    ///
+    /// An input that is no view of a value, or another number of elements.
+    pub fn give_behind(&mut self, input: usize, grad: Tensor) -> Result<()> {
+        let Some(Input::View(node, _)) = self.node.inputs.get(input) else {
+            let got = format!("input {input}");
+            return Err(Error::argument(
+                self.node.name(),
+                "what a gradient is behind",
+                got,
+                "a view of a value",
+            ));
+        };
+        self.gradients.give_whole(node, grad.detach().reshape(node.shape())?)
     }
 
     /// Whether a gradient was taken and nothing came back for it, which would lose it.

@@ -23,6 +23,11 @@ pub(super) fn whole(grad: &Tensor, view: &Layout, shape: &Shape) -> Result<Optio
 /// Adds the gradient of a view to that of the elements among which it shows some.
 pub(super) fn add_behind(sum: &Tensor, grad: &Tensor, view: &Layout) -> Result<()> {
     let (grad, strides) = summed(grad, view)?;
+    // In the order in which the gradient lies, it need not be copied.
+    let mut order: Vec<usize> = (0..grad.rank()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(grad.stride()[i]));
+    let strides: Vec<usize> = order.iter().map(|&i| strides[i]).collect();
+    let grad = if order.is_empty() { grad } else { grad.permute(order)? };
     let among = Among { strides: strides.clone(), offset: view.start_offset() };
     if let Ran::Kernel(_) = add_into(sum, &grad, &among)? {
         return Ok(());

@@ -235,6 +235,11 @@ impl Gradients {
         }
     }
 
+    /// Adds to the gradient of a value.
+    pub(super) fn give_whole(&mut self, node: &Arc<Node>, grad: Tensor) -> Result<()> {
+        self.give_node(node.clone(), Held::Shared(grad))
+    }
+
     /// The gradient that an input has so far, for an op that changes it: a copy of one that others may hold.
     pub(super) fn take(&mut self, input: &Input) -> Result<Option<Tensor>> {
         let held = match input {

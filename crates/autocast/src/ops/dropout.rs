@@ -59,6 +59,7 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
     if let Some(empty) = of_no_elements("dropout", &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
+    check_size("dropout", x.dims(), accumulation_dtype(x.dtype()))?;
     let seed = seed.into();
     let draw = Draw { key: random::key(&[seed.seed, seed.step]), p };
     record(Dropout { draw }, &[&x], Value::fresh(dropped(&x.detach(), draw)?))
@@ -69,7 +70,6 @@ fn dropped(x: &Tensor, draw: Draw) -> Result<Tensor> {
     if let Call::Ran(value) = kernel(x, draw)? {
         return Ok(value);
     }
-    check_size("dropout", x.dims(), accumulation_dtype(x.dtype()))?;
     let kept: Vec<u8> = (0..x.elem_count()).map(|index| u8::from(draw.keeps(index))).collect();
     let kept = Tensor::from_vec(kept, x.shape(), x.device())?;
     // A choice and not a product, which would make NaN of a dropped infinity.

@@ -2,14 +2,15 @@
 //! scaled and shifted. Statistics are f32 (f64 for f64). The backward normalises again from the input rather than
 //! keeping a wide copy of it.
 
+use backends::kernels::norm as kernel;
 use backends::kernels::sum::Term;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::broadcast::sum_to;
 use super::empty::of_no_elements;
 use super::total::{centred, quotient_of, total, total_f64};
-use crate::graph::{Keep, composed, wide};
-use crate::prepare::float_inputs;
+use crate::graph::{Attribute, Backward, Keep, Op, Value, composed, record, wide};
+use crate::prepare::{cast_to, check_float, check_float_dtype, uncast};
 use crate::{Error, Result};
 
 /// Normalises over the trailing dimensions `normalized_shape`, each row to mean 0 and variance 1.
@@ -122,21 +123,25 @@ impl View {
         Ok(Self { rows: [rows, length], affine, weight, weight_dims: dims.to_vec() })
     }
 
-    fn check(&self, op: &str, x: &Tensor, parameter: &Tensor) -> Result<()> {
+    fn check(&self, op: &str, x: DType, parameter: &Tensor, dtype: DType) -> Result<()> {
         if parameter.dims() != self.weight_dims {
             let expected = format!("weight and bias of shape {:?}", self.weight_dims);
             return Err(Error::shape(op, expected, parameter.dims()));
         }
-        let widened = candle_core::DType::F32 == parameter.dtype() && x.dtype().size_in_bytes() == 2;
-        if parameter.dtype() != x.dtype() && !widened {
-            let (expected, got) = (x.dtype(), parameter.dtype());
-            return Err(Error::DTypeMismatch { op: op.into(), expected, got });
+        let widened = dtype == DType::F32 && x.size_in_bytes() == 2;
+        if dtype != x && !widened {
+            return Err(Error::DTypeMismatch { op: op.into(), expected: x, got: dtype });
         }
         Ok(())
     }
+
+    /// Whether each row has the whole weight.
+    fn is_of_rows(&self) -> bool {
+        self.affine == self.rows && self.weight == [1, self.rows[1]]
+    }
 }
 
-/// The norm behind all norms. Its value has `x`'s shape and dtype.
+/// The norm behind all norms. Its value has `x`'s shape, and the dtype that the region wants `x` in.
 pub(crate) fn normalize(
     op: &'static str,
     x: &Tensor,
@@ -146,49 +151,147 @@ pub(crate) fn normalize(
     bias: Option<&Tensor>,
     eps: f64,
 ) -> Result<Tensor> {
-    match (weight, bias) {
-        (None, None) => {
-            let [x] = float_inputs(op, [x])?;
-            if let Some(empty) = of_no_elements(op, &[&x], x.dims(), x.dtype())? {
-                return Ok(empty);
-            }
-            let norm = Norm { view: view.clone(), centre, eps };
-            let value = norm.forward(&x, None, None)?;
-            composed(op, [&x], value, Keep::Inputs, move |grad, _, [x]| {
+    let given: Vec<&Tensor> = std::iter::once(x).chain(weight).chain(bias).collect();
+    let inputs = uncast(op, &given)?;
+    let dtype = inputs[0].1;
+    for (input, dtype) in &inputs {
+        check_float_dtype(op, *dtype)?;
+        check_float(op, input)?;
+    }
+    for (parameter, its) in &inputs[1..] {
+        view.check(op, dtype, parameter, *its)?;
+    }
+    let as_they_are: Vec<&Tensor> = inputs.iter().map(|(input, _)| input).collect();
+    if let Some(empty) = of_no_elements(op, &as_they_are, x.dims(), dtype)? {
+        return Ok(empty);
+    }
+    let norm = Norm { view: view.clone(), centre, eps };
+    if view.is_of_rows() {
+        let parts = Parts { weight: weight.is_some(), bias: bias.is_some() };
+        if let Some(value) = of_rows(op, &norm, &as_they_are, parts, dtype)? {
+            return Ok(value);
+        }
+    }
+    let cast = inputs.iter().map(|(input, dtype)| cast_to(input, *dtype)).collect::<Result<Vec<_>>>()?;
+    match (weight, bias, cast.as_slice()) {
+        (None, None, [x]) => {
+            let value = norm.forward(x, None, None)?;
+            composed(op, [x], value, Keep::Inputs, move |grad, _, [x]| {
                 Ok([norm.backward(grad, x, None, [true, false])?.0])
             })
         }
-        (Some(weight), None) => {
-            let [x, weight] = float_inputs(op, [x, weight])?;
-            view.check(op, &x, &weight)?;
-            if let Some(empty) = of_no_elements(op, &[&x, &weight], x.dims(), x.dtype())? {
-                return Ok(empty);
-            }
-            let norm = Norm { view: view.clone(), centre, eps };
-            let value = norm.forward(&x, Some(&weight), None)?;
-            let wanted = [&x, &weight].map(Tensor::track_op);
-            composed(op, [&x, &weight], value, Keep::Inputs, move |grad, _, [x, weight]| {
+        (Some(_), None, [x, weight]) => {
+            let value = norm.forward(x, Some(weight), None)?;
+            let wanted = [x, weight].map(Tensor::track_op);
+            composed(op, [x, weight], value, Keep::Inputs, move |grad, _, [x, weight]| {
                 let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
                 Ok([dx, dw])
             })
         }
-        (weight, Some(bias)) => {
-            let ones = weight.map_or_else(|| bias.ones_like(), |w| Ok(w.clone()))?;
-            let [x, weight, bias] = float_inputs(op, [x, &ones, bias])?;
-            view.check(op, &x, &weight)?;
-            view.check(op, &x, &bias)?;
-            if let Some(empty) = of_no_elements(op, &[&x, &weight, &bias], x.dims(), x.dtype())? {
-                return Ok(empty);
-            }
-            let norm = Norm { view: view.clone(), centre, eps };
-            let value = norm.forward(&x, Some(&weight), Some(&bias))?;
-            let wanted = [&x, &weight].map(Tensor::track_op);
-            composed(op, [&x, &weight, &bias], value, Keep::Inputs, move |grad, _, [x, weight, _]| {
-                let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
-                let db = norm.sum_to_weight(grad)?;
-                Ok([dx, dw, db])
+        (None, Some(_), [x, bias]) => {
+            let value = norm.forward(x, None, Some(bias))?;
+            let wanted = [x.track_op(), false];
+            composed(op, [x, bias], value, Keep::Inputs, move |grad, _, [x, _]| {
+                Ok([norm.backward(grad, x, None, wanted)?.0, norm.sum_to_weight(grad)?])
             })
         }
+        (Some(_), Some(_), [x, weight, bias]) => {
+            let value = norm.forward(x, Some(weight), Some(bias))?;
+            let wanted = [x, weight].map(Tensor::track_op);
+            composed(op, [x, weight, bias], value, Keep::Inputs, move |grad, _, [x, weight, _]| {
+                let (dx, dw) = norm.backward(grad, x, Some(weight), wanted)?;
+                Ok([dx, dw, norm.sum_to_weight(grad)?])
+            })
+        }
+        _ => unreachable!("as many inputs are cast as came"),
+    }
+}
+
+/// Which parameters a norm has, after its input.
+#[derive(Clone, Copy)]
+struct Parts {
+    weight: bool,
+    bias: bool,
+}
+
+/// The norm as one kernel, where one takes it. It reads the inputs as they are.
+fn of_rows(
+    op: &'static str,
+    norm: &Norm,
+    inputs: &[&Tensor],
+    parts: Parts,
+    dtype: DType,
+) -> Result<Option<Tensor>> {
+    let plain: Vec<Tensor> = inputs.iter().map(|input| input.detach()).collect();
+    let weight = parts.weight.then(|| plain[1].clone());
+    let bias = parts.bias.then(|| plain[1 + usize::from(parts.weight)].clone());
+    let kernel = kernel::Norm {
+        centre: match norm.centre {
+            Centre::Mean => kernel::Centre::Mean,
+            Centre::Zero => kernel::Centre::Zero,
+        },
+        width: norm.view.rows[1],
+        eps: norm.eps,
+    };
+    let value = kernel::value_of(kernel, &plain[0], weight.as_ref(), bias.as_ref(), dtype)?;
+    let Some(kernel::Normalized { y, statistics }) = value else { return Ok(None) };
+    let dtypes = inputs.iter().map(|input| input.dtype()).collect();
+    let weight_dims = norm.view.weight_dims.clone();
+    let saved =
+        Rows { op, kernel, x: plain[0].clone(), weight, bias: parts.bias, statistics, dtypes, weight_dims };
+    record(saved, inputs, Value::fresh(y)).map(Some)
+}
+
+/// A norm of rows, with what its backward takes from its forward.
+struct Rows {
+    op: &'static str,
+    kernel: kernel::Norm,
+    x: Tensor,
+    weight: Option<Tensor>,
+    bias: bool,
+    statistics: Tensor,
+    /// Of the inputs.
+    dtypes: Vec<DType>,
+    weight_dims: Vec<usize>,
+}
+
+impl Op for Rows {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        vec![("eps", Attribute::Number(self.kernel.eps)), ("width", Attribute::from(self.kernel.width))]
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let has_weight = self.weight.is_some();
+        let wanted = kernel::Wanted {
+            x: cx.wanted(0).then_some(self.dtypes[0]),
+            weight: has_weight && cx.wanted(1),
+            bias: self.bias && cx.wanted(1 + usize::from(has_weight)),
+        };
+        let weight = self.weight.as_ref();
+        let grads = kernel::gradients_of(self.kernel, cx.grad(), &self.x, weight, &self.statistics, wanted)?;
+        let Some(kernel::Gradients { x, weight, bias }) = grads else {
+            return Err(Error::argument(
+                self.op,
+                "its gradient",
+                "refused by the kernel",
+                "taken as the value was",
+            ));
+        };
+        let mut grads = vec![x];
+        grads.extend(has_weight.then_some(weight));
+        grads.extend(self.bias.then_some(bias));
+        let shaped = grads.into_iter().zip(&self.dtypes).enumerate().map(|(input, (grad, &dtype))| {
+            let shaped = |grad: Tensor| match input {
+                0 => Ok(grad.reshape(self.x.shape())?),
+                _ => cast_to(&grad.reshape(&*self.weight_dims)?, dtype),
+            };
+            grad.map(shaped).transpose()
+        });
+        shaped.collect()
     }
 }
 
@@ -200,9 +303,10 @@ struct Norm {
 
 impl Norm {
     fn forward(&self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Result<Tensor> {
-        let (mut y, _) = self.normalized(x)?;
+        let (y, _) = self.normalized(x)?;
+        let mut y = y.reshape(&*self.view.affine)?;
         if let Some(weight) = weight {
-            y = y.reshape(&*self.view.affine)?.broadcast_mul(&self.parameter(weight)?)?;
+            y = y.broadcast_mul(&self.parameter(weight)?)?;
         }
         if let Some(bias) = bias {
             y = y.broadcast_add(&self.parameter(bias)?)?;

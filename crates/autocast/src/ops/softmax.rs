@@ -1,14 +1,15 @@
 //! softmax, log_softmax and logsumexp along one dimension, in f32 or f64 inside whatever the dtype.
 
+use backends::kernels::softmax::{self as kernel, Form};
 use backends::kernels::sum::Term;
-use candle_core::Tensor;
 use candle_core::shape::Dim;
+use candle_core::{DType, Tensor};
 
 use super::empty::{of_no_elements, without_gradient};
 use super::total::{total, total_f64};
-use crate::Result;
-use crate::graph::{Call, Keep, composed, wide};
-use crate::prepare::{accumulation_dtype, float_inputs};
+use crate::graph::{Attribute, Backward, Call, Keep, Op, Value, composed, record, wide};
+use crate::prepare::{accumulation_dtype, cast_to, check_float, float_inputs, uncast};
+use crate::{Error, Result};
 
 /// `exp(x) / Σ exp(x)` along `dim`.
 ///
@@ -20,8 +21,11 @@ use crate::prepare::{accumulation_dtype, float_inputs};
 ///
 /// `torch.softmax`; the gradient is `y · (g − Σ g·y)`.
 pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let [x] = float_inputs("softmax", [x])?;
     let dim = dim.to_index(x.shape(), "softmax")?;
+    if let Some(value) = by_kernel("softmax", Form::Softmax, x, dim)? {
+        return Ok(value);
+    }
+    let [x] = float_inputs("softmax", [x])?;
     if let Some(empty) = of_no_elements("softmax", &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
@@ -43,6 +47,59 @@ pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
             Ok([(gy - y.broadcast_mul(&total)?)?])
         },
     )
+}
+
+/// The op as one kernel along the last dimension, where one takes it. It reads `x` as it is.
+fn by_kernel(op: &'static str, form: Form, x: &Tensor, dim: usize) -> Result<Option<Tensor>> {
+    let inputs = uncast(op, &[x])?;
+    let (x, dtype) = (&inputs[0].0, inputs[0].1);
+    check_float(op, x)?;
+    if dim + 1 != x.rank() || x.elem_count() == 0 {
+        return Ok(None);
+    }
+    // The gradient needs the value in full.
+    let Some(wide) = kernel::value_of(form, &x.detach(), accumulation_dtype(dtype))? else { return Ok(None) };
+    let narrow = dtype != wide.dtype();
+    let value = if narrow { cast_to(&wide, dtype)? } else { wide.clone() };
+    let saved = Softmax { op, form, dtype: x.dtype(), wide: narrow.then_some(wide) };
+    record(saved, &[x], Value::fresh(value)).map(Some)
+}
+
+struct Softmax {
+    op: &'static str,
+    form: Form,
+    /// Of the input.
+    dtype: DType,
+    /// The value before it was narrowed, if it was.
+    wide: Option<Tensor>,
+}
+
+impl Op for Softmax {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        vec![("dim", Attribute::Integer(-1))]
+    }
+
+    fn keeps_value(&self) -> bool {
+        self.wide.is_none()
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let value = self.wide.as_ref().or(cx.value());
+        let grad = value.map(|y| kernel::gradient_of(self.form, y, cx.grad(), self.dtype)).transpose()?;
+        match grad.flatten() {
+            Some(grad) => Ok(vec![Some(grad)]),
+            None => Err(Error::argument(
+                self.op,
+                "its gradient",
+                "refused by the kernel",
+                "taken as the value was",
+            )),
+        }
+    }
 }
 
 /// The value, or the inputs where a 16-bit value has lost what the gradient needs.
@@ -68,8 +125,11 @@ pub(super) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
 ///
 /// `torch.log_softmax`; the gradient is `g − softmax(x) · Σ g`.
 pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let [x] = float_inputs("log_softmax", [x])?;
     let dim = dim.to_index(x.shape(), "log_softmax")?;
+    if let Some(value) = by_kernel("log_softmax", Form::LogSoftmax, x, dim)? {
+        return Ok(value);
+    }
+    let [x] = float_inputs("log_softmax", [x])?;
     if let Some(empty) = of_no_elements("log_softmax", &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }

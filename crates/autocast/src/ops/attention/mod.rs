@@ -1,5 +1,6 @@
 //! `scaled_dot_product_attention`. The softmax runs in f32 (f64 for f64).
 
+mod fused;
 mod mask;
 mod node;
 
@@ -76,6 +77,9 @@ pub fn scaled_dot_product_attention(
         let mut inputs = vec![&query, &key, &value];
         inputs.extend(options.mask.trained());
         return without_gradient(OP, &inputs, zeros);
+    }
+    if let Some(value) = fused::value([&query, &key, &value], scale, options)? {
+        return Ok(value);
     }
     check_size(OP, &sizes.score_dims(), accumulation_dtype(dtype))?;
     let mask = options.mask.mask(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;

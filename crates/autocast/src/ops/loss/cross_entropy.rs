@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::Reduction;
 use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
+use super::{Reduction, fused};
 use crate::graph::{Keep, composed, wide};
 use crate::ops::softmax::log_total;
 use crate::ops::total::total;
-use crate::prepare::float_inputs;
+use crate::prepare::{cast_to, check_float, float_inputs, uncast};
 use crate::{Error, Result};
 
 /// The options of [`cross_entropy`].
@@ -60,11 +60,13 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) 
     }
 }
 
-const OP: &str = "cross_entropy_loss";
+pub(super) const OP: &str = "cross_entropy_loss";
 
 fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
-    let [logits] = float_inputs(OP, [logits])?;
-    let (x, target_dims) = rows(OP, &logits)?;
+    let as_it_is = uncast(OP, &[logits])?;
+    let (logits, dtype) = (&as_it_is[0].0, as_it_is[0].1);
+    check_float(OP, logits)?;
+    let (x, target_dims) = rows(OP, logits)?;
     if targets.dims() != target_dims {
         return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
     }
@@ -74,8 +76,12 @@ fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Re
         return Err(Error::shape(OP, "at least one class", logits.dims()));
     }
     if count == 0 {
-        return over_nothing(OP, &[&x], x.dtype(), options.reduction, &target_dims);
+        return over_nothing(OP, &[&x], dtype, options.reduction, &target_dims);
     }
+    if let Some(value) = fused::of_indices(&x, dtype, targets, &target_dims, options)? {
+        return Ok(value);
+    }
+    let x = cast_to(&x, dtype)?;
     let [w] = wide([&x])?;
     let class_weight = options.weight.as_ref();
     let targets = Targets::new(OP, targets, classes, options.ignore_index, class_weight, w.dtype())?;

@@ -4,6 +4,7 @@
 mod binary;
 mod cross_entropy;
 mod elementwise;
+mod fused;
 mod nll;
 mod rows;
 mod targets;

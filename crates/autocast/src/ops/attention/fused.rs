@@ -1,0 +1,120 @@
+//! Attention as one kernel each way, which makes no tensor of queries times keys.
+
+use backends::bridge::Call;
+use backends::kernels::attention::{
+    Attended, Attention, GradientOrder, Gradients, Mask, Order, gradients_of, value_of,
+};
+use candle_core::Tensor;
+
+use super::{AttentionMask, AttentionOptions, OP};
+use crate::graph::{Attribute, Backward, Op, Value, record};
+use crate::{Error, Result};
+
+/// The value, where a kernel takes the call: `(.., T, out)` for checked inputs of one dtype.
+pub(super) fn value(inputs: [&Tensor; 3], scale: f64, options: &AttentionOptions) -> Result<Option<Tensor>> {
+    let mask = match options.mask {
+        AttentionMask::None => Mask::Full,
+        AttentionMask::Causal => Mask::Causal,
+        AttentionMask::Boolean(_) | AttentionMask::Additive(_) => return Ok(None),
+    };
+    if options.dropout.is_some_and(|dropout| dropout.p > 0.) || inputs.iter().any(|input| input.rank() < 2) {
+        return Ok(None);
+    }
+    let attention = Attention { scale, mask };
+    let plain = inputs.map(|input| in_heads(&input.detach()));
+    let [query, key, value] = plain;
+    let (query, key, value) = (query?, key?, value?);
+    // With the heads of a row side by side, whoever merges them looks at the value as it lies.
+    let Call::Ran(Attended { out, lse }) = value_of(attention, &query, &key, &value, Order::RowsFirst)?
+    else {
+        return Ok(None);
+    };
+    let (leading, last) = inputs[0].dims().split_at(inputs[0].rank() - 2);
+    let dims = [leading, &last[..1], &inputs[2].dims()[inputs[2].rank() - 1..]].concat();
+    let shapes = inputs.map(|input| input.dims().to_vec());
+    let saved = Fused { attention, query, key, value, lse, shapes };
+    let by_rows = record(saved, &inputs, Value::fresh(out.transpose(1, 2)?))?;
+    let by_heads = by_rows.transpose(1, 2)?;
+    Ok(Some(if by_heads.dims() == dims { by_heads } else { by_heads.reshape(dims)? }))
+}
+
+/// `(.., rows, width)` as `(batch, heads, rows, width)`.
+fn in_heads(x: &Tensor) -> Result<Tensor> {
+    Ok(match x.dims() {
+        [_, _, _, _] => x.clone(),
+        [leading @ .., rows, width] => x.reshape((leading.iter().product::<usize>(), 1, *rows, *width))?,
+        _ => x.clone(),
+    })
+}
+
+/// Of `(batch, heads, rows, width)` each. Its value is `(batch, rows, heads, width)`.
+struct Fused {
+    attention: Attention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lse: Tensor,
+    /// Of the inputs.
+    shapes: [Vec<usize>; 3],
+}
+
+impl Fused {
+    /// Whether queries, keys and values are the parts, in this order, of one `(batch, rows, 3, heads, width)`.
+    fn is_packed(&self, cx: &Backward<'_>) -> bool {
+        let Some([query, key, value]) = cx.views_of_one([0, 1, 2]) else { return false };
+        let (Ok((_, heads, rows, width)), step) =
+            (self.query.dims4(), self.query.dims()[1] * self.query.dims()[3])
+        else {
+            return false;
+        };
+        let strides = [3 * rows * step, width, 3 * step, 1];
+        let alike = |view: &candle_core::Layout, part: usize| {
+            view.dims() == self.query.dims()
+                && view.stride() == strides
+                && view.start_offset() == part * heads * width
+        };
+        alike(query, 0) && alike(key, 1) && alike(value, 2)
+    }
+}
+
+impl Op for Fused {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        let mask = match self.attention.mask {
+            Mask::Full => "none",
+            Mask::Causal => "causal",
+        };
+        vec![("scale", Attribute::Number(self.attention.scale)), ("mask", Attribute::Word(mask))]
+    }
+
+    fn keeps_value(&self) -> bool {
+        true
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let Self { attention, query, key, value, lse, shapes } = self;
+        let refused =
+            || Error::argument(OP, "its gradient", "refused by the kernel", "taken as the value was");
+        let out = cx.value().ok_or_else(refused)?.transpose(1, 2)?;
+        let attended = Attended { out, lse: lse.clone() };
+        let grad = cx.grad().transpose(1, 2)?;
+        let packed = self.is_packed(cx);
+        let order = if packed { GradientOrder::Packed } else { GradientOrder::Each(Order::RowsFirst) };
+        let grads = gradients_of(*attention, query, key, value, &attended, &grad, order)?;
+        match grads.ran().ok_or_else(refused)? {
+            Gradients::Packed(grad) => {
+                cx.give_behind(0, grad)?;
+                Ok(vec![None, None, None])
+            }
+            Gradients::Each(grads) => {
+                let shaped = grads.into_iter().zip(shapes).map(|(grad, shape)| {
+                    Ok(Some(if grad.dims() == shape { grad } else { grad.reshape(shape.as_slice())? }))
+                });
+                shaped.collect()
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! cross_entropy with class indices as one kernel each way: logits are read as they are, 16 bits or more, and no other tensor
+//! of their size is made but their gradient.
+
+use backends::kernels::cross_entropy as kernel;
+use candle_core::{DType, Tensor};
+
+use super::cross_entropy::{CrossEntropy, OP};
+use super::rows::{PerRow, reduce_rows, row_gradient};
+use super::targets::Targets;
+use crate::graph::{Attribute, Backward, Op, Value, record};
+use crate::prepare::{accumulation_dtype, cast_to, widen};
+use crate::{Error, Result};
+
+/// The loss of rows of logits in `dtype`, where a kernel takes it.
+pub(super) fn of_indices(
+    logits: &Tensor,
+    dtype: DType,
+    targets: &Tensor,
+    target_dims: &[usize],
+    options: &CrossEntropy,
+) -> Result<Option<Tensor>> {
+    // A class's weight would have to be looked up for each target, and one number holds the maximum and the logarithm of the
+    // sum in full only where logits are narrower than it.
+    if options.weight.is_some() || logits.dtype() == DType::F64 {
+        return Ok(None);
+    }
+    let (count, classes) = logits.dims2()?;
+    let wide = accumulation_dtype(logits.dtype());
+    // Refuses what is no class, on a CPU.
+    let checked = Targets::new(OP, targets, classes, options.ignore_index, None, wide)?;
+    let loss = kernel::CrossEntropy {
+        classes,
+        ignore_index: options.ignore_index,
+        label_smoothing: options.label_smoothing,
+    };
+    let plain = logits.detach();
+    let targets = targets.detach().flatten_all()?;
+    let targets = if targets.dtype() == DType::I64 { targets } else { targets.to_dtype(DType::I64)? };
+    let Some(kernel::Losses { losses, lse }) = kernel::losses_of(loss, &plain, &targets)? else {
+        return Ok(None);
+    };
+    let losses = losses.reshape((count, 1))?;
+    let (value, per_row) = reduce_rows(&losses, &checked.weight, options.reduction, target_dims)?;
+    let value = Value::fresh(cast_to(&value, dtype)?);
+    record(Fused { loss, logits: plain, targets, lse, per_row }, &[logits], value).map(Some)
+}
+
+struct Fused {
+    loss: kernel::CrossEntropy,
+    logits: Tensor,
+    targets: Tensor,
+    lse: Tensor,
+    per_row: PerRow,
+}
+
+impl Op for Fused {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        vec![
+            ("ignore_index", Attribute::Integer(self.loss.ignore_index)),
+            ("label_smoothing", Attribute::Number(self.loss.label_smoothing)),
+        ]
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let Self { loss, logits, targets, lse, per_row } = self;
+        let factors = row_gradient(&widen(cx.grad())?, per_row, logits.dim(0)?)?.flatten_all()?;
+        match kernel::gradient_of(*loss, logits, targets, lse, &factors, logits.dtype())? {
+            Some(grad) => Ok(vec![Some(grad)]),
+            None => {
+                Err(Error::argument(OP, "its gradient", "refused by the kernel", "taken as the value was"))
+            }
+        }
+    }
+}
