@@ -15,9 +15,9 @@ fn main() {
 fn compile() -> cudaforge::Result<()> {
     cudaforge::KernelBuilder::new()
         .source_glob("src/kernels/*/*.cu")
-        .watch(["src/cuda/multi_tensor.cuh", "src/kernels/fused_step/fused_step.cuh"])
+        .watch(["src/cuda/multi_tensor.cuh", "src/kernels/step/fused_step.cuh"])
         .include_path("src/cuda")
-        .include_path("src/kernels/fused_step")
+        .include_path("src/kernels/step")
         .arg("-std=c++17")
         .arg("-O3")
         // Each operation is rounded on its own, as in the scalar oracles.

@@ -25,17 +25,12 @@ impl GradScaler {
         match outcome {
             StepOutcome::Skipped { .. } => Ok(()),
             StepOutcome::Applied => fitting.iter().try_for_each(|(var, value)| Ok(var.set(value)?)),
-            StepOutcome::Pending => self.commit_pending(&fitting),
+            StepOutcome::Pending => {
+                let on = self.active.as_mut().ok_or(Error::NothingPending)?;
+                let pending = on.last.as_ref().filter(|step| step.decided().is_none());
+                Ok(on.copies.copy(pending.ok_or(Error::NothingPending)?, &fitting)?)
+            }
         }
-    }
-
-    fn commit_pending(&mut self, updates: &[(Var, Tensor)]) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if let Some(crate::scale::Scale::Device(on_device)) = self.active.as_mut().map(|on| &mut on.scale) {
-            return on_device.commit(updates);
-        }
-        let _ = updates;
-        Err(Error::NothingPending)
     }
 }
 

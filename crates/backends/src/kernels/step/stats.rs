@@ -9,12 +9,6 @@
 //! Contract: the counts are exact. `sum_squares` is summed in chunks of fixed length, in order, so it does not depend on
 //! the number of threads; it is within `len * 2^-53` of the exact sum, relatively.
 
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda;
-mod scalar;
-
-pub use scalar::grad_stats_scalar;
-
 use crate::{Element, Floats, Real};
 use rayon::prelude::*;
 
@@ -52,13 +46,13 @@ impl GradStats {
 }
 
 /// Elements per chunk: a unit of parallel work, and of summation.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 /// Elements converted at once, so that they stay in the first-level cache.
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 /// Independent sums, for the vector unit.
 const LANES: usize = 16;
 /// Below this magnitude f16 is subnormal.
-const F16_MIN_NORMAL: f64 = 6.103_515_625e-5;
+pub(super) const F16_MIN_NORMAL: f64 = 6.103_515_625e-5;
 
 /// Looks at every gradient, in one parallel pass, and gives each its statistics.
 ///
@@ -128,6 +122,3 @@ fn add_squares<A: Real>(values: &[A], inv_scale: A, sums: &mut [f64; LANES]) {
         *sum += x * x;
     }
 }
-
-#[cfg(test)]
-mod tests;

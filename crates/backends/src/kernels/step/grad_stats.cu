@@ -15,9 +15,8 @@ struct StatsArgs {
     const GradDesc* grads;
     const Chunk* chunks;
     Partial* partials;
-    uint32_t* steps;      // per slot: steps applied
-    uint32_t* overflowed; // per slot: serial number of the last step that it made non-finite
-    uint64_t* counts;     // per slot: non-finite, zero and f16-subnormal elements, added to
+    uint32_t* steps;  // per slot: steps applied
+    uint64_t* counts; // per slot: non-finite, zero and f16-subnormal elements, added to
     StepState* state;
     const float* scale;
     ScalerState* scaler;
@@ -25,7 +24,7 @@ struct StatsArgs {
     double max_norm;    // negative: no clipping by norm
     uint32_t n_chunks, n_grads, ring, pad;
 };
-static_assert(sizeof(StatsArgs) == 104, "");
+static_assert(sizeof(StatsArgs) == 96, "");
 
 // Fold over the block, in an order fixed by the threads' indices. The result is valid in thread 0.
 __device__ Partial block_fold(Partial mine) {
@@ -124,10 +123,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) grad_stats(const __grid_cons
             if (a.counts) count(grad, start, end, inv, a.counts + 3 * t.slot);
         });
         mine = block_fold(mine);
-        if (threadIdx.x == 0) {
-            if (mine.non_finite) a.overflowed[t.slot] = a.state->serial + 1;
-            a.partials[blockIdx.x] = mine;
-        }
+        if (threadIdx.x == 0) a.partials[blockIdx.x] = mine;
     }
     if (threadIdx.x == 0) {
         __threadfence();

@@ -1,6 +1,8 @@
-//! The oracle: one element after another, each step of the formula on its own line.
+//! The oracles: one element after another, each step of the formula on its own line.
 
-use super::{GradTransform, Parameter, Rule, WriteBack, check, random_bits};
+use super::stats::{F16_MIN_NORMAL, GradStats};
+use super::update::{Buffers, GradTransform, Rule, check};
+use super::{WriteBack, random_bits};
 use crate::{Floats, Real, Result, Store};
 
 /// Does what [`fused_step`](super::fused_step) does, without blocks or threads.
@@ -9,7 +11,7 @@ use crate::{Floats, Real, Result, Store};
 ///
 /// As [`fused_step`](super::fused_step).
 pub fn fused_step_scalar<T, A>(
-    parameter: Parameter<'_, T, A>,
+    buffers: Buffers<'_, T, A>,
     rule: &impl Rule<A>,
     transform: &GradTransform,
 ) -> Result<()>
@@ -17,8 +19,8 @@ where
     T: Store<A>,
     A: Real + Store<A>,
 {
-    check(&parameter, rule.moments())?;
-    let Parameter { weights, mut write_back, grad, first, second } = parameter;
+    check(&buffers, rule.moments())?;
+    let Buffers { weights, mut write_back, grad, first, second } = buffers;
     for i in 0..weights.len() {
         let grad = grad.get(i..i + 1).map_or(A::ZERO, widen);
         let mut g = grad * A::from_f64(f64::from(transform.inv_scale));
@@ -66,4 +68,24 @@ fn narrow<T: Store<A>, A: Real>(value: A) -> T {
     let mut narrow = [T::default()];
     T::store(&[value], &mut narrow);
     narrow[0]
+}
+
+/// The statistics of one gradient, computed without blocks, lanes or threads.
+pub fn grad_stats_scalar(grad: Floats<'_>, inv_scale: f32) -> GradStats {
+    let mut stats = GradStats::default();
+    let mut add = |g: f64, x: f64| {
+        stats.len += 1;
+        stats.non_finite += u64::from(!x.is_finite());
+        stats.zeros += u64::from(g == 0.0);
+        stats.subnormal += u64::from(g != 0.0 && g.abs() < F16_MIN_NORMAL);
+        stats.sum_squares += x * x;
+    };
+    let mut add_f32 = |g: f32| add(f64::from(g), f64::from(g * inv_scale));
+    match grad {
+        Floats::F16(x) => x.iter().for_each(|g| add_f32(g.to_f32())),
+        Floats::Bf16(x) => x.iter().for_each(|g| add_f32(g.to_f32())),
+        Floats::F32(x) => x.iter().for_each(|&g| add_f32(g)),
+        Floats::F64(x) => x.iter().for_each(|&g| add(g, g * f64::from(inv_scale))),
+    }
+    stats
 }

@@ -1,6 +1,8 @@
-//! Against the oracle, on odd values, odd lengths and many tensors.
+//! The statistics against the oracle, on odd values, odd lengths and many tensors.
 
+use super::stats::{BLOCK, CHUNK};
 use super::*;
+use crate::Floats;
 use half::{bf16, f16};
 use proptest::prelude::*;
 

@@ -1,23 +1,21 @@
-// Moves the loss scale by what the optimizers found since the last update: `ScaleState::update` of `grad-scaler`, where
-// the scale lives. One thread. Products are taken in f64 and rounded to f32 once.
+// Moves the loss scale by what the optimizers found since the last update: `ScaleState::update` where the scale lives. One
+// thread. Products are taken in f64 and rounded to f32 once.
 #include "multi_tensor.cuh"
 
 struct UpdateArgs {
     float* scale;
     ScalerState* state;
-    uint64_t* outcomes; // host memory: a ring of (serial, scale and tracker)
     double growth_factor, backoff_factor;
     double min_scale, max_scale; // negative: none
-    uint32_t growth_interval, hysteresis, refill_on_clean_step, fixed;
-    uint64_t ring;
+    uint32_t growth_interval, hysteresis, refill_on_clean_step, is_static;
 };
-static_assert(sizeof(UpdateArgs) == 80, "");
+static_assert(sizeof(UpdateArgs) == 64, "");
 
-extern "C" __global__ void scaler_update(const __grid_constant__ UpdateArgs a) {
+extern "C" __global__ void loss_scale(const __grid_constant__ UpdateArgs a) {
     if (threadIdx.x != 0) return;
     ScalerState s = *a.state;
     float scale = *a.scale;
-    if (a.fixed) {
+    if (a.is_static) {
     } else if (s.found_inf) {
         s.hysteresis_left -= s.hysteresis_left > 0;
         s.growth_tracker = 0;
@@ -37,11 +35,6 @@ extern "C" __global__ void scaler_update(const __grid_constant__ UpdateArgs a) {
         }
     }
     s.found_inf = 0;
-    s.serial += 1;
     *a.scale = scale;
     *a.state = s;
-    volatile uint64_t* slot = a.outcomes + 2 * (s.serial % a.ring);
-    slot[1] = (uint64_t(__float_as_uint(scale)) << 32) | uint32_t(s.growth_tracker);
-    __threadfence_system();
-    slot[0] = s.serial;
 }

@@ -9,16 +9,9 @@
 //!
 //! A buffer is cut into chunks for threads and into blocks for the first-level cache; no element looks at another, so the
 //! result does not depend on the cutting. Contract: bit-exact against the scalar oracle. A NaN in a gradient goes where
-//! the rule's arithmetic takes it: whoever wants the step skipped asks `grad_stats` first.
+//! the rule's arithmetic takes it.
 
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda;
-#[cfg(feature = "cuda")]
-mod operands;
-mod scalar;
-
-pub use scalar::fused_step_scalar;
-
+use super::WriteBack;
 use crate::{Element, Error, Floats, Real, Result, Store};
 
 /// What an optimizer does to one element, over a block of them.
@@ -48,30 +41,13 @@ impl Default for GradTransform {
     }
 }
 
-/// Where the bits of a weight go that its stored type cannot hold.
-#[derive(Debug)]
-pub enum WriteBack<'a, T, A> {
-    /// Nowhere: the weight is stored in the arithmetic's type, or rounded to nearest.
-    Nearest,
-    /// Into a master copy in the arithmetic's type. An element of the weights that is no longer what its master rounds
-    /// to was set from outside, and its master starts again from it.
-    Master(&'a mut [A]),
-    /// Into a second number of the stored type, `weight + compensation` being the weight in full.
-    Kahan(&'a mut [T]),
-    /// Into chance: rounded up or down so that the mean is right. `key` must differ between steps and parameters.
-    Stochastic {
-        /// The seed of this step of this parameter.
-        key: u64,
-    },
-}
-
 /// The buffers of one parameter.
 #[derive(Debug)]
-pub struct Parameter<'a, T, A> {
+pub struct Buffers<'a, T, A> {
     /// The parameter, as the model reads it.
     pub weights: &'a mut [T],
     /// How it keeps what `T` cannot hold.
-    pub write_back: WriteBack<'a, T, A>,
+    pub write_back: WriteBack<&'a mut [A], &'a mut [T]>,
     /// Its gradient, of any type.
     pub grad: Floats<'a>,
     /// The first moment, or empty.
@@ -81,9 +57,9 @@ pub struct Parameter<'a, T, A> {
 }
 
 /// Elements per task given to another thread.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 /// Elements worked on at once, so that the four working buffers stay in the first-level cache.
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 
 /// Takes one step on one parameter.
 ///
@@ -92,7 +68,7 @@ const BLOCK: usize = 512;
 /// [`Error::LengthMismatch`] where a buffer's length is not that of the weights, or a moment that the rule needs is
 /// absent.
 pub fn fused_step<T, A>(
-    parameter: Parameter<'_, T, A>,
+    buffers: Buffers<'_, T, A>,
     rule: &impl Rule<A>,
     transform: &GradTransform,
 ) -> Result<()>
@@ -100,12 +76,12 @@ where
     T: Store<A>,
     A: Real + Store<A>,
 {
-    check(&parameter, rule.moments())?;
-    split(Task { parameter, start: 0 }, rule, transform);
+    check(&buffers, rule.moments())?;
+    split(Task { buffers, start: 0 }, rule, transform);
     Ok(())
 }
 
-fn check<T: Element, A: Real>(p: &Parameter<'_, T, A>, moments: usize) -> Result<()> {
+pub(super) fn check<T: Element, A: Real>(p: &Buffers<'_, T, A>, moments: usize) -> Result<()> {
     let len = p.weights.len();
     let kept = match &p.write_back {
         WriteBack::Nearest | WriteBack::Stochastic { .. } => len,
@@ -128,13 +104,13 @@ fn check<T: Element, A: Real>(p: &Parameter<'_, T, A>, moments: usize) -> Result
 
 /// A part of a parameter, which begins at element `start` of it.
 struct Task<'a, T, A> {
-    parameter: Parameter<'a, T, A>,
+    buffers: Buffers<'a, T, A>,
     start: usize,
 }
 
 impl<'a, T, A> Task<'a, T, A> {
     fn split_at(self, mid: usize) -> (Self, Self) {
-        let Parameter { weights, write_back, grad, first, second } = self.parameter;
+        let Buffers { weights, write_back, grad, first, second } = self.buffers;
         let (weights, weights_tail) = weights.split_at_mut(mid);
         let (grad, grad_tail) = grad.split_at(mid);
         // An unused moment is empty on both sides.
@@ -152,15 +128,15 @@ impl<'a, T, A> Task<'a, T, A> {
                 (WriteBack::Kahan(head), WriteBack::Kahan(tail))
             }
         };
-        let head = Parameter { weights, write_back, grad, first, second };
-        let tail = Parameter {
+        let head = Buffers { weights, write_back, grad, first, second };
+        let tail = Buffers {
             weights: weights_tail,
             write_back: write_back_tail,
             grad: grad_tail,
             first: first_tail,
             second: second_tail,
         };
-        (Task { parameter: head, start: self.start }, Task { parameter: tail, start: self.start + mid })
+        (Task { buffers: head, start: self.start }, Task { buffers: tail, start: self.start + mid })
     }
 }
 
@@ -169,7 +145,7 @@ where
     T: Store<A>,
     A: Real + Store<A>,
 {
-    let len = task.parameter.weights.len();
+    let len = task.buffers.weights.len();
     if len > CHUNK {
         let mid = (len / CHUNK).div_ceil(2) * CHUNK;
         let (head, tail) = task.split_at(mid);
@@ -186,7 +162,7 @@ where
 {
     let mut scratch = Scratch::new();
     loop {
-        let len = task.parameter.weights.len();
+        let len = task.buffers.weights.len();
         if len <= BLOCK {
             return scratch.step(task, rule, transform);
         }
@@ -211,7 +187,7 @@ impl<T: Store<A>, A: Real + Store<A>> Scratch<T, A> {
     }
 
     fn step(&mut self, task: Task<'_, T, A>, rule: &impl Rule<A>, transform: &GradTransform) {
-        let Task { parameter: Parameter { weights, write_back, grad, first, second }, start } = task;
+        let Task { buffers: Buffers { weights, write_back, grad, first, second }, start } = task;
         let len = weights.len();
         let grads = &mut self.grads[..len];
         A::load(grad, grads);
@@ -285,6 +261,3 @@ pub fn random_bits(key: u64, index: u64) -> u32 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 32) as u32
 }
-
-#[cfg(test)]
-mod tests;

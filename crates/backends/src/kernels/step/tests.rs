@@ -1,9 +1,11 @@
 //! Every write-back, rule and gradient type against the oracle, to the bit.
 
+use super::update::{BLOCK, CHUNK};
 use super::*;
 use crate::kernels::adamw::{self, AdamW, Decay};
 use crate::kernels::lion::{self, Lion};
 use crate::kernels::sgd::{self, Momentum, Sgd};
+use crate::{Element, Error, Floats, Real, Store};
 use half::{bf16, f16};
 use precision_types::FloatFormat;
 use proptest::prelude::*;
@@ -88,14 +90,14 @@ impl<T: FromF64 + Store<A>, A: FromF64 + Real + Store<A>> Case<T, A> {
         Self { weights, master, compensation: buffer(len + 1, 5), first: buffer(len + 1, 6), second }
     }
 
-    fn parameter<'a>(&'a mut self, way: Way, moments: usize, grad: Floats<'a>) -> Parameter<'a, T, A> {
+    fn parameter<'a>(&'a mut self, way: Way, moments: usize, grad: Floats<'a>) -> Buffers<'a, T, A> {
         let write_back = match way {
             Way::Nearest => WriteBack::Nearest,
             Way::Master => WriteBack::Master(&mut self.master[1..]),
             Way::Kahan => WriteBack::Kahan(&mut self.compensation[1..]),
             Way::Stochastic => WriteBack::Stochastic { key: 11 },
         };
-        Parameter {
+        Buffers {
             weights: &mut self.weights[1..],
             write_back,
             grad,
@@ -126,10 +128,10 @@ where
 {
     let betas = (0.9, 0.95);
     let adam = |decay| {
-        let settings = adamw::Settings { lr: 1e-3, betas, eps: 1e-8, decay, step: 3 };
-        AdamW::<A>::new(&settings)
+        let settings = adamw::Settings { lr: 1e-3, betas, eps: 1e-8, decay };
+        AdamW::<A>::new(&settings, 3)
     };
-    let sgd = |momentum| Sgd::<A>::new(&sgd::Settings { lr: 1e-2, weight_decay: 0.1, momentum, step: 2 });
+    let sgd = |momentum| Sgd::<A>::new(&sgd::Settings { lr: 1e-2, weight_decay: 0.1, momentum }, 2);
     let lion = Lion::<A>::new(&lion::Settings { lr: 1e-3, betas, weight_decay: 0.1 });
     for &way in ways {
         rule_agrees::<T, A>(len, way, &adam(Decay::Decoupled(0.1)));
@@ -191,7 +193,7 @@ fn blocks_and_chunks_agree_with_the_oracle() {
 fn a_buffer_of_another_length_is_refused() {
     let rule = Lion::<f32>::new(&lion::Settings { lr: 1e-3, betas: (0.9, 0.99), weight_decay: 0.0 });
     let grad = [0.0f32; 3];
-    let parameter = Parameter {
+    let parameter = Buffers {
         weights: &mut [0.0f32; 3],
         write_back: WriteBack::Nearest,
         grad: Floats::F32(&grad),
