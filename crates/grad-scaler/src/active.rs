@@ -86,36 +86,29 @@ impl Active {
     where
         O: ScaledOptimizer + ?Sized,
     {
-        let pending = match self.stages.get(&optimizer.id()) {
+        let (pending, seen) = match self.stages.get(&optimizer.id()) {
             Some(Stage::Stepped) => return Err(Error::AlreadyStepped),
-            Some(Stage::Unscaled(seen)) => optimizer.scaled_step(grads, Scaling::TakenOut(seen))?,
+            Some(Stage::Unscaled(seen)) => {
+                (optimizer.scaled_step(grads, Scaling::TakenOut(seen))?, Some(seen.clone()))
+            }
             None => {
                 self.check("step", optimizer, grads)?;
                 let pending = optimizer.scaled_step(grads, Scaling::Carried(&mut self.scale))?;
-                if let (Some(diagnostics), Some(seen)) = (&mut self.diagnostics, pending.wait_for_seen()?) {
-                    diagnostics.record(overflowed(optimizer.parameters(), &seen), &seen);
+                let waits = pending.is_decided() || self.diagnostics.is_some();
+                let seen = if waits { pending.wait_for_seen()? } else { None };
+                if let (Some(diagnostics), Some(seen)) = (&mut self.diagnostics, &seen) {
+                    diagnostics.record(overflowed(optimizer.parameters(), seen), seen);
                 }
-                pending
+                (pending, seen)
             }
         };
         self.stages.insert(optimizer.id(), Stage::Stepped);
         self.tally.push(pending.clone())?;
-        let outcome = self.outcome(&pending, optimizer.parameters());
         self.last = Some(pending);
-        outcome
-    }
-
-    /// What became of a step. Waits for a device with diagnostics on.
-    fn outcome(&self, pending: &Pending, parameters: &[Parameter]) -> Result<StepOutcome> {
-        let known = match pending.decided() {
-            Some((outcome, seen)) => Some((*outcome, seen.clone())),
-            None if self.diagnostics.is_some() => pending.wait()?.zip(pending.wait_for_seen()?),
-            None => None,
-        };
-        Ok(match known {
+        Ok(match seen {
             None => StepOutcome::Pending,
-            Some((outcome, seen)) if outcome.found_inf => {
-                StepOutcome::Skipped { overflowed: overflowed(parameters, &seen) }
+            Some(seen) if seen.found_inf() => {
+                StepOutcome::Skipped { overflowed: overflowed(optimizer.parameters(), &seen) }
             }
             Some(_) => StepOutcome::Applied,
         })

@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 /// Gradients that are not finite are not bounded, as in PyTorch: where the norm is NaN every gradient becomes NaN, where it
 /// is infinite the finite gradients become 0 and the infinite ones NaN, and a bound on values leaves a NaN alone. To be told
 /// instead there is [`error_if_nonfinite`](Self::error_if_nonfinite); to skip such a step, a
-/// [`GradScaler`](grad_scaler::GradScaler).
+/// `grad_scaler::GradScaler`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clip {
     kind: Kind,
@@ -61,7 +61,7 @@ impl Clip {
     ///
     /// # Units
     ///
-    /// Unscaled gradients: under a loss scale, call [`unscale_`](grad_scaler::GradScaler::unscale_) first, or let the
+    /// Unscaled gradients: under a loss scale, call the scaler's `unscale_` first, or let the
     /// optimizer clip inside its step.
     ///
     /// # Errors

@@ -1,10 +1,9 @@
 //! `Fused`: every optimizer of this crate, given its rule.
 
-use crate::gradients::address;
 use crate::rule::Rule;
 use crate::state::{Slot, fresh};
 use crate::{Clip, Error, Group, Optimizer, OptimizerId, Parameter, Result, Schedule, WriteBack};
-use backends::kernels::step::{SUPPORTED_DEVICES, Stepper, is_supported};
+use backends::kernels::step::{SUPPORTED_DEVICES, Stepper, is_supported, storage_address};
 use std::collections::HashSet;
 
 /// An optimizer: parameters, groups and state around a [`Rule`]. Used by its names, [`AdamW`](crate::AdamW) and so on.
@@ -181,7 +180,7 @@ fn check_parameters(parameters: &[Parameter]) -> Result<()> {
         if !names.insert(name) {
             return Err(bad("another parameter has this name; names must be unique"));
         }
-        if !places.insert(address(var)) {
+        if !places.insert(storage_address(var)) {
             return Err(bad("it is the same variable as an earlier parameter; give a tied one once"));
         }
         if !var.is_contiguous() {

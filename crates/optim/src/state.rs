@@ -1,8 +1,8 @@
 //! What an optimizer remembers about a parameter between steps: tensors where the parameter is.
 
 use crate::{Error, Parameter, Result};
-use backends::kernels::step::{self, State, random_bits};
-use candle_core::{DType, Device, Tensor};
+use backends::kernels::step::{self, State, arithmetic, is_float, random_bits};
+use candle_core::{Device, Tensor};
 
 /// Where the part of a 16-bit parameter goes that its dtype cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -43,15 +43,10 @@ pub(crate) struct Slot {
     pub(crate) state: State,
 }
 
-/// The dtype that arithmetic on a parameter runs in.
-pub(crate) fn arithmetic(parameter: DType) -> DType {
-    if parameter == DType::F64 { DType::F64 } else { DType::F32 }
-}
-
 /// Zero moments, and masters equal to the parameter.
 pub(crate) fn fresh(parameter: &Parameter, moments: usize, write_back: WriteBack) -> Result<State> {
     let Parameter { name, var } = parameter;
-    if !matches!(var.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+    if !is_float(var.dtype()) {
         let problem = "only f16, bf16, f32 and f64 can be trained; leave it out";
         return Err(Error::BadParameter { name: name.clone(), problem });
     }

@@ -135,6 +135,12 @@ fn a_gradient_in_a_parameters_memory_is_read_before_anything_moves() -> Outcome 
     store.insert(&right, right.as_tensor().clone());
     optimizer.step(&store)?;
     assert_eq!((values(&left), values(&right)), (vec![-0.5, 0.0], vec![1.5, 2.0]));
+    // A view of it, in another order.
+    let square = Var::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+    let mut store = GradStore::default();
+    store.insert(&square, square.t()?);
+    sgd(&[("square", &square)])?.step(&store)?;
+    assert_eq!(values(&square), [0.5, 0.5, 2.0, 2.0]);
     Ok(())
 }
 

@@ -3,10 +3,10 @@
 
 use super::{APPLIED_STEPS, COMPENSATION, MASTER};
 use crate::rule::Rule;
-use crate::state::{Slot, arithmetic, fresh, own};
+use crate::state::{Slot, fresh, own};
 use crate::{Error, Fused, LoadReport, Parameter, Result, Strictness};
 use backends::bridge::cast;
-use backends::kernels::step::{State, WriteBack};
+use backends::kernels::step::{State, WriteBack, arithmetic, is_float};
 use candle_core::{DType, Device, Tensor};
 use std::collections::{HashMap, HashSet};
 
@@ -167,8 +167,7 @@ impl Reader<'_> {
     fn checked(&mut self, parameter: &Parameter, what: &str) -> Result<Tensor> {
         let key = format!("{}.{what}", parameter.name);
         let tensor = self.get(&key)?;
-        let float = matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64);
-        if !float || tensor.shape() != parameter.var.shape() {
+        if !is_float(tensor.dtype()) || tensor.shape() != parameter.var.shape() {
             let expected = format!("f16, bf16, f32 or f64 {:?}", parameter.var.dims());
             return Err(Error::StateMismatch { key, expected, got: described(&tensor) });
         }

@@ -7,7 +7,7 @@
 use super::launch::{Counted, DeviceRule, Launched};
 use super::operands::{OP, Parameter, operand, take_slot};
 use super::tables::{WEIGHTS, by_weight_type, chunk_ends, chunk_table};
-use super::{Pending, RuleSettings, Seen, Settings, StepCounts, WriteBack};
+use super::{OnNonFinite, Pending, RuleSettings, Seen, Settings, Tally, WriteBack};
 use crate::Result;
 use crate::cuda::{
     Kernel, Module, Outcomes, Table, device, dtype_code, read_address, slice_address, write_address,
@@ -96,14 +96,15 @@ impl OnDevice {
         groups: &[R],
         settings: &Settings<'_>,
         scale: Option<&mut LossScale>,
-        (base, so_far): (u64, StepCounts),
+        (base, so_far): (u64, &Tally),
     ) -> Result<Pending> {
         let scale = scale.map(|scale| scale.on_device()).transpose()?;
         self.send_rates(settings.rate, base, so_far)?;
         let order = by_weight_type(parameters);
         let in_order: Vec<(usize, &Tensor)> =
             order.iter().map(|&at| (parameters[at].slot, parameters[at].grad)).collect();
-        let looks = scale.is_some() || settings.max_norm.is_some();
+        let refuses = settings.on_non_finite == OnNonFinite::Refuse;
+        let looks = scale.is_some() || settings.max_norm.is_some() || refuses;
         let counted = match scale {
             Some((_, Counting::On)) => Some(self.count(&in_order)?),
             _ => None,
@@ -219,13 +220,13 @@ impl OnDevice {
 
     /// Gives the device the rates of every step that the next one may turn out to be: the host may not know yet how many
     /// of the steps before it were skipped.
-    fn send_rates(&mut self, rate: Option<&dyn Fn(u64) -> f64>, base: u64, so_far: StepCounts) -> Result<()> {
+    fn send_rates(&mut self, rate: Option<&dyn Fn(u64) -> f64>, base: u64, so_far: &Tally) -> Result<()> {
         let Some(rate) = rate else {
             self.first_rate = None;
             return Ok(());
         };
-        let StepCounts { applied, pending, .. } = so_far;
-        if self.first_rate.is_none_or(|first| applied + pending >= first + RATES) {
+        if self.first_rate.is_none_or(|first| so_far.at_most_applied() >= first + RATES) {
+            let applied = so_far.counts()?.applied;
             let rates = applied..applied + RATES;
             let words: Vec<u64> = rates.map(|applied| rate(base.saturating_add(applied)).to_bits()).collect();
             self.rates.upload(&words)?;

@@ -31,7 +31,9 @@ mod update;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::look as look_on_device;
 #[cfg(feature = "candle")]
-pub use operands::{Parameter, SUPPORTED_DEVICES, State, is_supported};
+pub use operands::{
+    Parameter, SUPPORTED_DEVICES, State, arithmetic, is_float, is_supported, storage_address,
+};
 #[cfg(feature = "cuda")]
 pub(crate) use pending::REMEMBERED;
 pub use pending::{Outcome, Pending, Seen, StepCounts, Tally};

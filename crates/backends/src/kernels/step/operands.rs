@@ -2,7 +2,7 @@
 
 use super::WriteBack;
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Storage, Tensor};
 
 pub(super) const OP: &str = "step";
 
@@ -39,8 +39,19 @@ pub fn is_supported(device: &Device) -> bool {
     device.is_cpu() || cfg!(feature = "cuda") && device.is_cuda()
 }
 
+/// Whether weights and gradients may be of this type.
+pub fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+}
+
+/// Where a tensor's storage lives: equal for two tensors that share it.
+pub fn storage_address(tensor: &Tensor) -> usize {
+    let (storage, _) = tensor.storage_and_layout();
+    std::ptr::from_ref::<Storage>(&storage).addr()
+}
+
 /// The type that arithmetic on weights runs in: `compute_t` in `multi_tensor.cuh`.
-pub(super) fn arithmetic(weights: DType) -> DType {
+pub fn arithmetic(weights: DType) -> DType {
     if weights == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
@@ -88,8 +99,7 @@ fn check_tensors(p: &Parameter<'_>, on: &Device, moments: usize) -> Result<()> {
         if !tensor.is_contiguous() {
             return Err(operand(argument, "contiguous".into(), format!("strided as {:?}", tensor.stride())));
         }
-        let float = matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64);
-        let fits = wanted.map_or(float, |wanted| wanted == tensor.dtype());
+        let fits = wanted.map_or(is_float(tensor.dtype()), |wanted| wanted == tensor.dtype());
         let wanted = wanted.map_or("f16, bf16, f32 or f64", |wanted| wanted.as_str());
         if fits { Ok(()) } else { Err(operand(argument, wanted.into(), tensor.dtype().as_str())) }
     };

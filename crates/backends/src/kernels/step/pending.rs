@@ -55,13 +55,9 @@ impl Pending {
         Self(Kind::Known(outcome, seen))
     }
 
-    /// What the host decided, and what it saw; `None` where a device decides, whether the host has heard of it or not.
-    pub fn decided(&self) -> Option<(&Outcome, &Seen)> {
-        match &self.0 {
-            Kind::Known(outcome, seen) => Some((outcome, seen)),
-            #[cfg(feature = "cuda")]
-            Kind::Launched(_) => None,
-        }
+    /// Whether the host decided. Else a device does, whether the host has heard of it or not.
+    pub fn is_decided(&self) -> bool {
+        matches!(self.0, Kind::Known(..))
     }
 
     #[cfg(feature = "cuda")]
@@ -182,6 +178,12 @@ impl Tally {
     /// Whether it has taken note of none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many steps at most were applied: those that are not known to be skipped. Does not even ask the device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn at_most_applied(&self) -> u64 {
+        self.settled.applied + self.pending.len() as u64
     }
 
     /// The counts as far as the device has told. Does not wait.

@@ -117,8 +117,7 @@ impl Stepper {
                 if settings.on_non_finite == OnNonFinite::Refuse && scale.is_none() {
                     refuse_non_finite(&look(&gradients(parameters))?)?;
                 }
-                let so_far = (self.base, self.tally.counts()?);
-                on_device.step(parameters, groups, settings, scale, so_far)?
+                on_device.step(parameters, groups, settings, scale, (self.base, &self.tally))?
             }
         };
         self.tally.push(pending.clone())?;
