@@ -31,7 +31,7 @@ fn compile() -> cudaforge::Result<()> {
             .source_files(files)
             .watch(cudaforge::collect_headers(&["src"]))
             .include_path("src/cuda")
-            .include_path("src/kernels/fused_step")
+            .include_path("src/kernels/step")
             .arg("-std=c++17")
             .arg("-O3")
             .arg(fmad)

@@ -28,6 +28,18 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// Gradients whose norm is infinite or NaN, where that is to be an error. Nothing was changed.
+    #[error(
+        "{op}: the gradients' norm is {norm}, with infinities or NaNs in those of the parameters {slots:?}"
+    )]
+    NonFinite {
+        /// The kernel.
+        op: &'static str,
+        /// The norm of all gradients together, unscaled.
+        norm: f64,
+        /// The slots of those that are not finite; none where only their squares' sum is not.
+        slots: Vec<usize>,
+    },
     /// The device's driver, or candle on its behalf, reported a failure.
     #[error("{op}: the device reports: {message}")]
     Device {

@@ -3,7 +3,7 @@
 
 use rand_core::RngCore;
 
-pub use crate::kernels::fused_step::random_bits;
+pub use crate::kernels::step::random_bits;
 
 /// A key of its own for each sequence of `words`: of a seed, a step, the number of a draw in the step.
 pub fn key(words: &[u64]) -> u64 {

@@ -1,7 +1,8 @@
 //! `GradScaler::commit`: what a forward pass wants to remember is remembered if its step is applied.
 
 use crate::{Error, GradScaler, Result, StepOutcome};
-use candle_core::{DType, Storage, Tensor, Var};
+use backends::kernels::step::{is_float, storage_address};
+use candle_core::{Tensor, Var};
 
 impl GradScaler {
     /// Writes new values over variables that no optimizer updates, such as running statistics, if the step with this
@@ -19,23 +20,19 @@ impl GradScaler {
         for (index, (var, value)) in updates.into_iter().enumerate() {
             check(index, &var, &value)?;
             // A view of the variable is read before it is written to.
-            let value = if address(&var) == address(&value) { value.copy()? } else { value.contiguous()? };
+            let value = value.contiguous()?;
+            let value = if storage_address(&var) == storage_address(&value) { value.copy()? } else { value };
             fitting.push((var, value));
         }
         match outcome {
             StepOutcome::Skipped { .. } => Ok(()),
             StepOutcome::Applied => fitting.iter().try_for_each(|(var, value)| Ok(var.set(value)?)),
-            StepOutcome::Pending => self.commit_pending(&fitting),
+            StepOutcome::Pending => {
+                let on = self.active.as_mut().ok_or(Error::NothingPending)?;
+                let pending = on.last.as_ref().filter(|step| !step.is_decided());
+                Ok(on.copies.copy(pending.ok_or(Error::NothingPending)?, &fitting)?)
+            }
         }
-    }
-
-    fn commit_pending(&mut self, updates: &[(Var, Tensor)]) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if let Some(crate::scale::Scale::Device(on_device)) = self.active.as_mut().map(|on| &mut on.scale) {
-            return on_device.commit(updates);
-        }
-        let _ = updates;
-        Err(Error::NothingPending)
     }
 }
 
@@ -48,15 +45,9 @@ fn check(index: usize, var: &Var, value: &Tensor) -> Result<()> {
     if !fits {
         return Err(Error::BadUpdate { index, expected: described(var), got: described(value) });
     }
-    if !matches!(var.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+    if !is_float(var.dtype()) {
         let expected = "f16, bf16, f32 or f64".to_string();
         return Err(Error::BadUpdate { index, expected, got: described(value) });
     }
     Ok(())
-}
-
-/// Where a tensor's storage lives: equal for two tensors that share it.
-fn address(tensor: &Tensor) -> usize {
-    let (storage, _) = tensor.storage_and_layout();
-    std::ptr::from_ref::<Storage>(&storage).addr()
 }

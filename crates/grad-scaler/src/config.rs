@@ -1,47 +1,20 @@
 //! How the scale moves, as settings that were checked when they were made.
 
-use crate::{Error, Result};
+use crate::{Error, Refill, Result, ScaleSettings};
+use std::ops::Deref;
 
-/// When a used-up hysteresis is filled again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Refill {
-    /// When a growth interval ends without an overflow (Megatron-LM).
-    #[default]
-    OnGrowth,
-    /// At every step without an overflow (apex).
-    OnCleanStep,
-}
-
-/// The settings of a scaler. Every value of this type is valid: constructors check.
+/// The settings of a scaler, which are read as its fields. Every value of this type is valid: constructors check.
 ///
 /// The default is PyTorch's. [`recommended`](Self::recommended) adds a floor of 1, without which a run of overflows
 /// takes the scale to 0, from where it never comes back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScalerConfig {
-    init_scale: f64,
-    growth_factor: f64,
-    backoff_factor: f64,
-    growth_interval: u32,
-    min_scale: Option<f64>,
-    max_scale: Option<f64>,
-    hysteresis: u32,
-    refill: Refill,
-    fixed: bool,
-}
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScalerConfig(ScaleSettings);
 
-impl Default for ScalerConfig {
-    fn default() -> Self {
-        Self {
-            init_scale: 65536.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 2000,
-            min_scale: None,
-            max_scale: None,
-            hysteresis: 1,
-            refill: Refill::OnGrowth,
-            fixed: false,
-        }
+impl Deref for ScalerConfig {
+    type Target = ScaleSettings;
+
+    fn deref(&self) -> &ScaleSettings {
+        &self.0
     }
 }
 
@@ -74,12 +47,19 @@ impl ScalerConfig {
         )?;
         let fits = growth_interval > 0 && i32::try_from(growth_interval).is_ok();
         check("growth_interval", "1 to 2147483647 steps", f64::from(growth_interval), fits)?;
-        Ok(Self { init_scale, growth_factor, backoff_factor, growth_interval, ..Self::default() })
+        let settings = ScaleSettings {
+            init_scale,
+            growth_factor,
+            backoff_factor,
+            growth_interval,
+            ..Default::default()
+        };
+        Ok(Self(settings))
     }
 
     /// The default with a floor: the scale stays at 1 or above.
     pub fn recommended() -> Self {
-        Self { min_scale: Some(1.0), ..Self::default() }
+        Self(ScaleSettings { min_scale: Some(1.0), ..ScaleSettings::default() })
     }
 
     /// Backs off no further than `min_scale`.
@@ -91,7 +71,7 @@ impl ScalerConfig {
         check_scale("min_scale", min_scale)?;
         let top = self.max_scale.unwrap_or(f64::INFINITY).min(self.init_scale);
         check("min_scale", "at most init_scale and max_scale", min_scale, min_scale <= top)?;
-        Ok(Self { min_scale: Some(min_scale), ..self })
+        Ok(Self(ScaleSettings { min_scale: Some(min_scale), ..self.0 }))
     }
 
     /// Grows no further than `max_scale`.
@@ -103,7 +83,7 @@ impl ScalerConfig {
         check_scale("max_scale", max_scale)?;
         let bottom = self.min_scale.unwrap_or(0.0).max(self.init_scale);
         check("max_scale", "at least init_scale and min_scale", max_scale, max_scale >= bottom)?;
-        Ok(Self { max_scale: Some(max_scale), ..self })
+        Ok(Self(ScaleSettings { max_scale: Some(max_scale), ..self.0 }))
     }
 
     /// Backs off only at the `hysteresis`-th overflow since the last refill. 1 backs off at every one, as PyTorch does.
@@ -113,8 +93,8 @@ impl ScalerConfig {
     ///
     /// [`Error::InvalidSetting`] for 0.
     pub fn with_hysteresis(self, hysteresis: u32, refill: Refill) -> Result<Self> {
-        check_count("hysteresis", hysteresis)?;
-        Ok(Self { hysteresis, refill, ..self })
+        check("hysteresis", "1 or more", f64::from(hysteresis), hysteresis > 0)?;
+        Ok(Self(ScaleSettings { hysteresis, refill, ..self.0 }))
     }
 
     /// Keeps the scale at `scale` for good. Steps with an overflow are still skipped.
@@ -126,65 +106,27 @@ impl ScalerConfig {
         check_scale("static scale", scale)?;
         let range = self.min_scale.unwrap_or(0.0)..=self.max_scale.unwrap_or(f64::INFINITY);
         check("static scale", "between min_scale and max_scale", scale, range.contains(&scale))?;
-        Ok(Self { init_scale: scale, fixed: true, ..self })
-    }
-
-    /// The scale of the first step.
-    pub fn init_scale(&self) -> f64 {
-        self.init_scale
-    }
-
-    /// What the scale is multiplied by when it grows.
-    pub fn growth_factor(&self) -> f64 {
-        self.growth_factor
-    }
-
-    /// What the scale is multiplied by when it backs off.
-    pub fn backoff_factor(&self) -> f64 {
-        self.backoff_factor
-    }
-
-    /// Steps in a row without an overflow before the scale grows.
-    pub fn growth_interval(&self) -> u32 {
-        self.growth_interval
-    }
-
-    /// The floor, if there is one.
-    pub fn min_scale(&self) -> Option<f64> {
-        self.min_scale
-    }
-
-    /// The ceiling, if there is one.
-    pub fn max_scale(&self) -> Option<f64> {
-        self.max_scale
-    }
-
-    /// Overflows per back-off.
-    pub fn hysteresis(&self) -> u32 {
-        self.hysteresis
-    }
-
-    /// When the hysteresis is filled again.
-    pub fn refill(&self) -> Refill {
-        self.refill
-    }
-
-    /// Whether the scale never moves.
-    pub fn is_static(&self) -> bool {
-        self.fixed
+        Ok(Self(ScaleSettings { init_scale: scale, is_static: true, ..self.0 }))
     }
 }
 
-fn check(setting: &'static str, allowed: &'static str, got: f64, holds: bool) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::InvalidSetting { setting, allowed, got }) }
+fn check(argument: &'static str, expected: &'static str, got: f64, holds: bool) -> Result<()> {
+    check_setting("ScalerConfig", argument, expected, got, holds)
+}
+
+/// `Ok` where `holds`.
+pub(crate) fn check_setting(
+    op: &'static str,
+    argument: &'static str,
+    expected: &'static str,
+    got: f64,
+    holds: bool,
+) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::InvalidSetting { op, argument, expected, got }) }
 }
 
 /// The scale is kept in f32, so that it must be positive and finite there.
-pub(crate) fn check_scale(setting: &'static str, scale: f64) -> Result<()> {
+pub(crate) fn check_scale(argument: &'static str, scale: f64) -> Result<()> {
     let kept = scale as f32;
-    check(setting, "positive and finite as f32", scale, kept.is_finite() && kept > 0.0)
-}
-
-pub(crate) fn check_count(setting: &'static str, count: u32) -> Result<()> {
-    check(setting, "1 or more", f64::from(count), count > 0)
+    check(argument, "positive and finite as f32", scale, kept.is_finite() && kept > 0.0)
 }

@@ -1,8 +1,8 @@
 //! What to look at when a run goes bad: who overflowed, how much underflows, and where the scale has been.
 
-use crate::config::check_count;
+use crate::config::check_setting;
 use crate::{Result, ScalerConfig};
-use backends::kernels::grad_stats::GradStats;
+use backends::kernels::step::{GradStats, Seen};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -40,6 +40,10 @@ impl DiagnosticsConfig {
         check_count("patience", patience)?;
         Ok(Self { patience, ..self })
     }
+}
+
+fn check_count(argument: &'static str, count: u32) -> Result<()> {
+    check_setting("DiagnosticsConfig", argument, "1 or more", f64::from(count), count > 0)
 }
 
 /// What the gradients of the last step lost to f16's range, as fractions of their entries.
@@ -100,7 +104,7 @@ impl fmt::Display for Warning {
 }
 
 /// What a scaler remembers when it was asked to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     config: DiagnosticsConfig,
     overflowed: Vec<String>,
@@ -114,15 +118,7 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     pub(crate) fn new(config: DiagnosticsConfig) -> Self {
-        Self {
-            config,
-            overflowed: Vec::new(),
-            counting: GradStats::default(),
-            underflow: Underflow::default(),
-            history: VecDeque::new(),
-            skipped_in_a_row: 0,
-            at_floor_in_a_row: 0,
-        }
+        Self { config, ..Self::default() }
     }
 
     /// The parameters whose gradients were infinite or NaN at the last skipped step, in the optimizer's order.
@@ -154,21 +150,22 @@ impl Diagnostics {
     }
 
     /// Takes note of one optimizer's gradients, and of the names of those that overflowed.
-    pub(crate) fn record(&mut self, names: &[String], stats: &[(usize, GradStats)]) {
+    pub(crate) fn record(&mut self, names: Vec<String>, seen: &Seen) {
         // The first overflow of a step replaces those of an earlier one; other optimizers of the step add theirs.
         if !names.is_empty() && !self.counting.found_inf() {
             self.overflowed.clear();
         }
-        self.overflowed.extend_from_slice(names);
-        self.counting = stats.iter().fold(self.counting, |all, (_, one)| all.merge(*one));
+        self.overflowed.extend(names);
+        self.counting = self.counting.merge(seen.total);
     }
 
-    /// Takes note of an update.
-    pub(crate) fn update(&mut self, entry: HistoryEntry, config: &ScalerConfig) {
+    /// Takes note of an update of a scale that was this before.
+    pub(crate) fn update(&mut self, scale: f32, config: &ScalerConfig) {
         let counted = std::mem::take(&mut self.counting);
         let part = |count: u64| count as f64 / counted.len.max(1) as f64;
         self.underflow = Underflow { zero: part(counted.zeros), subnormal: part(counted.subnormal) };
-        let at_floor = config.min_scale().is_some_and(|floor| entry.scale <= floor as f32);
+        let entry = HistoryEntry { scale, found_inf: counted.found_inf() };
+        let at_floor = config.min_scale.is_some_and(|floor| entry.scale <= floor as f32);
         self.skipped_in_a_row = if entry.found_inf { self.skipped_in_a_row.saturating_add(1) } else { 0 };
         self.at_floor_in_a_row = if at_floor { self.at_floor_in_a_row.saturating_add(1) } else { 0 };
         if self.history.len() == self.config.history {

@@ -5,12 +5,14 @@
 #[non_exhaustive]
 pub enum Error {
     /// A setting outside its range.
-    #[error("{setting} is {got}; allowed: {allowed}")]
+    #[error("{op}: {argument} is {got}, expected {expected}")]
     InvalidSetting {
-        /// The setting's name.
-        setting: &'static str,
+        /// What is being set.
+        op: &'static str,
+        /// Which of its settings.
+        argument: &'static str,
         /// What is allowed, in words.
-        allowed: &'static str,
+        expected: &'static str,
         /// What came.
         got: f64,
     },
@@ -36,11 +38,6 @@ pub enum Error {
         /// How many parameters the optimizer has.
         parameters: usize,
     },
-    /// An optimizer over no parameters, which would train nothing and say nothing.
-    #[error(
-        "the optimizer has no parameters; was its list taken before the model was built, or filtered empty?"
-    )]
-    NoParameters,
     /// `commit` of a pending outcome where no step is pending.
     #[error(
         "commit() was given a pending outcome, but this scaler has launched no step; give it the outcome of its own last step()"
@@ -66,7 +63,7 @@ pub enum Error {
         /// The tensor.
         what: String,
     },
-    /// A loss or gradient that is not a float.
+    /// A loss that is not a float.
     #[error("{op}: {what} has dtype {got}; expected a floating dtype")]
     NotAFloat {
         /// The call.
@@ -118,8 +115,8 @@ pub enum Error {
         got: crate::StateValue,
     },
     /// An optimizer's own error.
-    #[error("the optimizer failed: {0}")]
-    Optimizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Optimizer(#[from] optim::Error),
     /// candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

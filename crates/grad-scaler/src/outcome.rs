@@ -13,12 +13,3 @@ pub enum StepOutcome {
     /// The device is still deciding. [`GradScaler::steps`](crate::GradScaler::steps) knows later. Never on a CPU.
     Pending,
 }
-
-/// How many steps were taken and how many were not, over all of a scaler's optimizers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StepCounts {
-    /// Steps that changed the parameters.
-    pub applied: u64,
-    /// Steps that found an infinity or NaN.
-    pub skipped: u64,
-}

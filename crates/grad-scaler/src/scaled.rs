@@ -1,16 +1,23 @@
 //! `Scaled`: candle-nn's optimizers, as a scaler drives them.
 
-use crate::{Error, OptimizerId, Parameter, Result, ScaledOptimizer, Unscaling, gradients};
+use crate::active::unscaled;
 use backends::bridge::cast;
+use backends::kernels::step::{Outcome, Pending, Scaling, Seen};
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
+use optim::{Error, OptimizerId, Parameter, Result, ScaledOptimizer, gradients};
 
 /// Any `candle_nn::Optimizer` together with its parameters, which candle-nn's trait does not tell.
+///
+/// candle-nn computes in the variable's dtype and knows no scale: the host decides whether a step is taken, and so waits for
+/// a CUDA device at every step under a scaler.
 #[derive(Debug)]
 pub struct Scaled<O> {
     id: OptimizerId,
     parameters: Vec<Parameter>,
     optimizer: O,
+    applied: u64,
 }
 
 impl<O: Optimizer> Scaled<O> {
@@ -28,7 +35,7 @@ impl<O: Optimizer> Scaled<O> {
             return Err(Error::NoParameters);
         }
         let vars = parameters.iter().map(|parameter| parameter.var.clone()).collect();
-        Ok(Self { id: OptimizerId::new(), parameters, optimizer: O::new(vars, config)? })
+        Ok(Self { id: OptimizerId::new(), parameters, optimizer: O::new(vars, config)?, applied: 0 })
     }
 
     /// The optimizer itself.
@@ -51,15 +58,30 @@ impl<O: Optimizer> ScaledOptimizer for Scaled<O> {
         &self.parameters
     }
 
-    /// candle-nn computes in the variable's dtype, so that the unscaled gradient is cast to it.
-    fn step_unscaling(&mut self, grads: &GradStore, unscaling: &Unscaling) -> Result<()> {
-        let mut unscaled = GradStore::default();
-        for Parameter { var, .. } in &self.parameters {
-            if let Some(grad) = grads.get(var) {
-                let wide = gradients::unscaled(grad, unscaling.inv_scale())?;
-                unscaled.insert(var, cast(&wide, var.dtype())?);
+    /// Waits for a CUDA device, unless there is no scale.
+    fn scaled_step(&mut self, grads: &GradStore, scaling: Scaling<'_>) -> Result<Pending> {
+        let present = gradients(&self.parameters, grads)?;
+        let (inv_scale, seen) = match scaling {
+            Scaling::None => (1.0, None),
+            Scaling::TakenOut(seen) => (1.0, Some(seen.clone())),
+            Scaling::Carried(scale) => {
+                let by_slot: Vec<(usize, &Tensor)> =
+                    present.iter().map(|(slot, grad)| (*slot, grad)).collect();
+                (scale.wait_for_state()?.inv_scale(), Some(scale.look(&by_slot)?))
             }
+        };
+        let found_inf = seen.as_ref().is_some_and(Seen::found_inf);
+        let grad_norm = seen.as_ref().map(Seen::norm);
+        let outcome = Outcome { found_inf, grad_norm, applied_before: self.applied };
+        if !found_inf {
+            let mut own = GradStore::default();
+            for (slot, grad) in &present {
+                let var = &self.parameters[*slot].var;
+                own.insert(var, cast(&unscaled(grad, inv_scale)?, var.dtype())?);
+            }
+            self.optimizer.step(&own)?;
+            self.applied += 1;
         }
-        self.optimizer.step(&unscaled).map_err(|error| Error::Optimizer(Box::new(error)))
+        Ok(Pending::known(outcome, seen.unwrap_or_default()))
     }
 }

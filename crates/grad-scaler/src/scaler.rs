@@ -1,15 +1,14 @@
 //! `GradScaler`: the state machine applied to losses, gradients and optimizers.
 
-use crate::active::{Active, Mode, PerOptimizer, Stage};
-use crate::diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry};
-use crate::optimizer::{ScaledOptimizer, Unscaling};
-use crate::scale::Scale;
+use crate::active::{Active, Mode};
+use crate::diagnostics::{Diagnostics, DiagnosticsConfig};
 use crate::state_dict::{self, StateDict};
 use crate::{
-    Error, LoadReport, Result, ScaleState, ScalerConfig, StepCounts, StepOutcome, Strictness, gradients,
+    Error, LoadReport, Result, ScaleState, ScaledOptimizer, ScalerConfig, StepCounts, StepOutcome, Strictness,
 };
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use optim::Scaling;
 
 /// Scales losses, and decides whether the optimizer may use the gradients that come back.
 ///
@@ -48,11 +47,9 @@ impl GradScaler {
     /// Remembers what helps when a run goes bad. A disabled scaler looks at nothing, and has nothing to remember. On a CUDA
     /// device every step then waits, and names the parameters that overflowed.
     #[must_use]
-    pub fn with_diagnostics(mut self, config: DiagnosticsConfig) -> Self {
-        if let Some(on) = &mut self.active {
-            on.diagnostics = Some(Diagnostics::new(config));
-        }
-        self
+    pub fn with_diagnostics(self, config: DiagnosticsConfig) -> Self {
+        let diagnostics = Some(Diagnostics::new(config));
+        Self { active: self.active.map(|on| Active { diagnostics, scale: on.scale.counting(), ..on }) }
     }
 
     /// A scaler that does nothing: the scale is 1, every step is taken, the state is empty. For code that runs at any
@@ -71,10 +68,13 @@ impl GradScaler {
         self.active.as_ref().filter(|on| on.mode == Mode::Scaling)
     }
 
-    /// The current scale; 1 where nothing is scaled. Waits for a CUDA device, and is NaN where that has failed.
-    pub fn get_scale(&self) -> f32 {
-        let Some(on) = self.scaling() else { return 1.0 };
-        on.scale.wait_for_state().map_or(f32::NAN, |state| state.scale)
+    /// The current scale; 1 where nothing is scaled. Waits for a CUDA device.
+    ///
+    /// # Errors
+    ///
+    /// When the device on which the scale lives fails; never on a CPU.
+    pub fn get_scale(&self) -> Result<f32> {
+        Ok(self.state()?.map_or(1.0, |state| state.scale))
     }
 
     /// The settings of the scale, where there is one.
@@ -82,17 +82,35 @@ impl GradScaler {
         self.scaling().map(|on| &on.config)
     }
 
-    /// The state of the scale, where there is one. Waits for a CUDA device, and is `None` where that has failed.
-    pub fn state(&self) -> Option<ScaleState> {
-        self.scaling()?.scale.wait_for_state().ok()
+    /// The state of the scale, where there is one. Waits for a CUDA device.
+    ///
+    /// # Errors
+    ///
+    /// When the device on which the scale lives fails; never on a CPU.
+    pub fn state(&self) -> Result<Option<ScaleState>> {
+        Ok(self.scaling().map(|on| on.scale.wait_for_state()).transpose()?)
     }
 
-    /// How many steps were taken and skipped so far; zero where disabled.
+    /// How many steps were taken, how many skipped, and of how many the host has not heard yet, over all optimizers; zero
+    /// where disabled.
     ///
-    /// Does not wait: on a CUDA device a step is counted once the host has heard of its outcome. Whatever waits for the
-    /// device, such as [`get_scale`](Self::get_scale) or reading a loss after its step, completes the counts.
-    pub fn steps(&self) -> StepCounts {
-        self.active.as_ref().map_or_else(StepCounts::default, Active::steps)
+    /// Does not wait: on a CUDA device a step is pending until the host has heard of its outcome. Whatever waits for the
+    /// device, such as [`wait_for_steps`](Self::wait_for_steps) or reading a loss after its step, completes the counts.
+    ///
+    /// # Errors
+    ///
+    /// When the device has failed; never on a CPU.
+    pub fn steps(&self) -> Result<StepCounts> {
+        Ok(self.active.as_ref().map(|on| on.tally.counts()).transpose()?.unwrap_or_default())
+    }
+
+    /// The same once every outcome is known, so that none is pending. Waits for a CUDA device.
+    ///
+    /// # Errors
+    ///
+    /// When the device fails; never on a CPU.
+    pub fn wait_for_steps(&self) -> Result<StepCounts> {
+        Ok(self.active.as_ref().map(|on| on.tally.wait_for_counts()).transpose()?.unwrap_or_default())
     }
 
     /// The loss, or any output, times the scale. An f16 loss becomes f32 first: times 65536 it would be infinite. Where
@@ -111,7 +129,7 @@ impl GradScaler {
                 return Err(Error::NotAFloat { op: "scale", what: "the loss".into(), got: other.as_str() });
             }
         };
-        on.scale.times(&wide)
+        Ok(on.scale.times(&wide)?)
     }
 
     /// Takes the scale out of the gradients of `optimizer`'s parameters, which become f32 (f64 where they are f64), so
@@ -124,17 +142,7 @@ impl GradScaler {
     where
         O: ScaledOptimizer + ?Sized,
     {
-        let Some(on) = &mut self.active else { return Ok(()) };
-        match on.stage(optimizer.id()) {
-            None => {}
-            Some(Stage::Unscaled) => return Err(Error::AlreadyUnscaled),
-            Some(Stage::Stepped) => return Err(Error::UnscaleAfterStep),
-        }
-        let found = on.inspect("unscale_", optimizer, grads)?;
-        let inv_scale = on.scale.wait_for_state()?.inv_scale();
-        gradients::unscale(optimizer.parameters(), grads, inv_scale)?;
-        on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Unscaled, found });
-        Ok(())
+        self.active.as_mut().map_or(Ok(()), |on| on.unscale(optimizer, grads))
     }
 
     /// Lets `optimizer` take its step, unless one of its gradients is infinite or NaN.
@@ -154,35 +162,11 @@ impl GradScaler {
     where
         O: ScaledOptimizer + ?Sized,
     {
-        let Some(on) = &mut self.active else {
-            optimizer.step_unscaling(grads, &Unscaling::none())?;
-            return Ok(StepOutcome::Applied);
-        };
-        let (found, unscaling) = match on.optimizers.get(&optimizer.id()) {
-            Some(PerOptimizer { stage: Stage::Stepped, .. }) => return Err(Error::AlreadyStepped),
-            Some(PerOptimizer { stage: Stage::Unscaled, found }) => (found.clone(), Unscaling::none()),
-            None => {
-                #[cfg(feature = "cuda")]
-                if on.launch(optimizer, grads)? {
-                    return Ok(StepOutcome::Pending);
-                }
-                let found = on.inspect("step", optimizer, grads)?;
-                let inv_scale = on.scale.wait_for_state()?.inv_scale();
-                let unscaling = Unscaling::new(inv_scale, found.sum_squares);
-                (found, unscaling)
-            }
-        };
-        let outcome = if found.inf {
-            optimizer.step_was_skipped(&Unscaling::new(unscaling.inv_scale(), found.sum_squares));
-            on.steps.skipped += 1;
-            StepOutcome::Skipped { overflowed: found.overflowed.clone() }
-        } else {
-            optimizer.step_unscaling(grads, &unscaling)?;
-            on.steps.applied += 1;
-            StepOutcome::Applied
-        };
-        on.optimizers.insert(optimizer.id(), PerOptimizer { stage: Stage::Stepped, found });
-        Ok(outcome)
+        if let Some(on) = &mut self.active {
+            return on.step(optimizer, grads);
+        }
+        optimizer.scaled_step(grads, Scaling::None)?;
+        Ok(StepOutcome::Applied)
     }
 
     /// Moves the scale according to what was found since the last update: one optimizer that found an infinity is
@@ -193,16 +177,15 @@ impl GradScaler {
     /// [`Error::NoInfChecks`] when no optimizer was stepped or unscaled.
     pub fn update(&mut self) -> Result<()> {
         let Some(on) = &mut self.active else { return Ok(()) };
-        if on.optimizers.is_empty() {
+        if on.stages.is_empty() {
             return Err(Error::NoInfChecks);
         }
-        let found_inf = on.optimizers.drain().any(|(_, optimizer)| optimizer.found.inf);
+        on.stages.clear();
         if let Some(diagnostics) = &mut on.diagnostics {
-            let scale = on.scale.wait_for_state()?.scale;
-            diagnostics.update(HistoryEntry { scale, found_inf }, &on.config);
+            diagnostics.update(on.scale.wait_for_state()?.scale, &on.config);
         }
         match on.mode {
-            Mode::Scaling => on.scale.update(found_inf, &on.config),
+            Mode::Scaling => Ok(on.scale.update()?),
             Mode::Skipping => Ok(()),
         }
     }
@@ -247,15 +230,15 @@ impl GradScaler {
     /// [`Error::InvalidSetting`] alone.
     pub fn load_state_dict_with(&mut self, saved: &StateDict, strictness: Strictness) -> Result<LoadReport> {
         let Some(on) = self.active.as_mut().filter(|on| on.mode == Mode::Scaling) else {
-            let unused = saved.keys().cloned().collect();
-            return Ok(LoadReport { unused, ..LoadReport::default() });
+            let mut report = LoadReport::default();
+            report.unused.extend(saved.keys().cloned());
+            return Ok(report);
         };
-        // Counts outlive the scale that they were counted under: wait for those that are still coming in.
         let present = on.scale.wait_for_state()?;
         let (config, state, report) = state_dict::load(saved, (&on.config, &present), strictness)?;
-        let (steps, scale) = (on.steps(), Scale::new(&config, state, &on.scale.device())?);
-        (on.config, on.scale, on.steps) = (config, scale, steps);
-        on.optimizers.clear();
+        on.scale.reset(*config, state)?;
+        on.config = config;
+        on.stages.clear();
         Ok(report)
     }
 }

@@ -31,23 +31,23 @@ const ON_CLEAN_STEP: &str = "on_clean_step";
 
 pub(crate) fn save(config: &ScalerConfig, state: &ScaleState) -> StateDict {
     let optional = |scale: Option<f64>| scale.map_or(StateValue::Null, StateValue::Float);
-    let refill = match config.refill() {
+    let refill = match config.refill {
         Refill::OnGrowth => ON_GROWTH,
         Refill::OnCleanStep => ON_CLEAN_STEP,
     };
     let entries = [
         ("scale", StateValue::Float(f64::from(state.scale))),
-        ("growth_factor", StateValue::Float(config.growth_factor())),
-        ("backoff_factor", StateValue::Float(config.backoff_factor())),
-        ("growth_interval", StateValue::Int(i64::from(config.growth_interval()))),
+        ("growth_factor", StateValue::Float(config.growth_factor)),
+        ("backoff_factor", StateValue::Float(config.backoff_factor)),
+        ("growth_interval", StateValue::Int(i64::from(config.growth_interval))),
         ("_growth_tracker", StateValue::Int(i64::from(state.growth_tracker))),
-        ("init_scale", StateValue::Float(config.init_scale())),
-        ("min_scale", optional(config.min_scale())),
-        ("max_scale", optional(config.max_scale())),
-        ("hysteresis", StateValue::Int(i64::from(config.hysteresis()))),
+        ("init_scale", StateValue::Float(config.init_scale)),
+        ("min_scale", optional(config.min_scale)),
+        ("max_scale", optional(config.max_scale)),
+        ("hysteresis", StateValue::Int(i64::from(config.hysteresis))),
         ("hysteresis_refill", StateValue::Text(refill.to_string())),
         ("_hysteresis_left", StateValue::Int(i64::from(state.hysteresis_left))),
-        ("static", StateValue::Bool(config.is_static())),
+        ("static", StateValue::Bool(config.is_static)),
     ];
     entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }
@@ -142,14 +142,14 @@ impl Reader<'_> {
         let scale = self.float("scale")?;
         crate::config::check_scale("scale", scale)?;
         // A static scale is a setting: a state that does not know of settings does not move it.
-        let kept = if config.is_static() { config.init_scale() } else { scale };
+        let kept = if config.is_static { config.init_scale } else { scale };
         if kept as f32 != scale as f32 {
             self.report.unused.push("scale".to_string());
         }
         let allowed = "a count below growth_interval";
-        let tracker = self.count_up_to("_growth_tracker", allowed, config.growth_interval() - 1)?;
+        let tracker = self.count_up_to("_growth_tracker", allowed, config.growth_interval - 1)?;
         let allowed = "a count up to hysteresis";
-        let hysteresis_left = self.count_up_to("_hysteresis_left", allowed, config.hysteresis())?;
+        let hysteresis_left = self.count_up_to("_hysteresis_left", allowed, config.hysteresis)?;
         Ok(ScaleState { scale: kept as f32, growth_tracker: tracker as i32, hysteresis_left })
     }
 
@@ -188,7 +188,8 @@ impl Reader<'_> {
     fn count_up_to(&mut self, key: &'static str, allowed: &'static str, most: u32) -> Result<u32> {
         let count = self.count(key, allowed)?;
         if self.saved.contains_key(key) && count > most {
-            return Err(Error::InvalidSetting { setting: key, allowed, got: count.into() });
+            let (op, argument, got) = ("load_state_dict", key, count.into());
+            return Err(Error::InvalidSetting { op, argument, expected: allowed, got });
         }
         Ok(count.min(most))
     }

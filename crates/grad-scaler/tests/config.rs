@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 fn refused(config: Result<ScalerConfig, Error>, expected: &str) {
     match config {
-        Err(Error::InvalidSetting { setting, allowed, .. }) => {
-            assert_eq!(setting, expected);
+        Err(Error::InvalidSetting { argument, expected: allowed, .. }) => {
+            assert_eq!(argument, expected);
             assert!(!allowed.is_empty());
         }
         other => panic!("{expected}: {other:?}"),
@@ -43,7 +43,7 @@ fn settings_outside_their_range_are_refused_by_name() {
 #[test]
 fn the_message_says_what_came_and_what_is_allowed() {
     let error = ScalerConfig::new(65536.0, 1.0, 0.5, 2000).unwrap_err();
-    assert_eq!(error.to_string(), "growth_factor is 1; allowed: a finite number above 1");
+    assert_eq!(error.to_string(), "ScalerConfig: growth_factor is 1, expected a finite number above 1");
 }
 
 #[test]

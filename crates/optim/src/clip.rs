@@ -1,9 +1,9 @@
 //! Clipping: inside the fused step, or on its own before it.
 
 use crate::error::check;
-use crate::gradients::gradients;
-use crate::look::look;
+use crate::gradients::{by_slot, gradients};
 use crate::{Error, Parameter, Result};
+use backends::kernels::step::{OnNonFinite, clip_coef, look};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 
@@ -12,24 +12,17 @@ use candle_core::{DType, Tensor};
 /// Gradients that are not finite are not bounded, as in PyTorch: where the norm is NaN every gradient becomes NaN, where it
 /// is infinite the finite gradients become 0 and the infinite ones NaN, and a bound on values leaves a NaN alone. To be told
 /// instead there is [`error_if_nonfinite`](Self::error_if_nonfinite); to skip such a step, a
-/// [`GradScaler`](grad_scaler::GradScaler).
+/// `grad_scaler::GradScaler`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clip {
     kind: Kind,
-    non_finite: NonFinite,
+    on_non_finite: OnNonFinite,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Norm(f64),
     Value(f64),
-}
-
-/// What happens where a gradient is infinite or NaN.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum NonFinite {
-    Propagates,
-    IsAnError,
 }
 
 impl Clip {
@@ -39,8 +32,8 @@ impl Clip {
     ///
     /// [`Error::InvalidSetting`] unless it is positive and finite.
     pub fn norm(max_norm: f64) -> Result<Self> {
-        check_limit("max_norm", max_norm)?;
-        Ok(Self { kind: Kind::Norm(max_norm), non_finite: NonFinite::Propagates })
+        check_limit("Clip::norm", "max_norm", max_norm)?;
+        Ok(Self { kind: Kind::Norm(max_norm), on_non_finite: OnNonFinite::Propagate })
     }
 
     /// Moves each element into `[-limit, limit]`.
@@ -49,8 +42,8 @@ impl Clip {
     ///
     /// [`Error::InvalidSetting`] unless it is positive and finite.
     pub fn value(limit: f64) -> Result<Self> {
-        check_limit("clip value", limit)?;
-        Ok(Self { kind: Kind::Value(limit), non_finite: NonFinite::Propagates })
+        check_limit("Clip::value", "clip value", limit)?;
+        Ok(Self { kind: Kind::Value(limit), on_non_finite: OnNonFinite::Propagate })
     }
 
     /// Gradients whose norm is infinite or NaN become an [`Error::NonFiniteGradients`], which names their parameters, before
@@ -60,7 +53,7 @@ impl Clip {
     /// read and nothing waits: it skips such a step before there is anything to report.
     #[must_use]
     pub fn error_if_nonfinite(self) -> Self {
-        Self { non_finite: NonFinite::IsAnError, ..self }
+        Self { on_non_finite: OnNonFinite::Refuse, ..self }
     }
 
     /// Clips the gradients of `parameters` in the store, and gives their global norm as it was. Where none of them has a
@@ -68,7 +61,7 @@ impl Clip {
     ///
     /// # Units
     ///
-    /// Unscaled gradients: under a loss scale, call [`unscale_`](grad_scaler::GradScaler::unscale_) first, or let the
+    /// Unscaled gradients: under a loss scale, call the scaler's `unscale_` first, or let the
     /// optimizer clip inside its step.
     ///
     /// # Errors
@@ -76,19 +69,20 @@ impl Clip {
     /// [`Error::BadGradient`] for integer gradients; [`Error::NonFiniteGradients`] where
     /// [`error_if_nonfinite`](Self::error_if_nonfinite) asks for it, and then no gradient has changed.
     pub fn apply(self, parameters: &[Parameter], grads: &mut GradStore) -> Result<f64> {
-        let seen = look(&gradients(parameters, grads)?, 1.0)?;
-        if self.errs_if_nonfinite() {
-            seen.check(parameters)?;
+        let seen = look(&by_slot(&gradients(parameters, grads)?))?;
+        let norm = seen.norm();
+        if self.on_non_finite == OnNonFinite::Refuse && !norm.is_finite() {
+            return Err(Error::non_finite(norm, &seen.non_finite, parameters));
         }
         match self.kind {
-            Kind::Norm(max_norm) => scale_down(parameters, grads, clip_coef(max_norm, seen.norm))?,
+            Kind::Norm(max_norm) => scale_down(parameters, grads, clip_coef(max_norm, norm))?,
             Kind::Value(limit) => clamp(parameters, grads, limit)?,
         }
-        Ok(seen.norm)
+        Ok(norm)
     }
 
-    pub(crate) fn errs_if_nonfinite(self) -> bool {
-        self.non_finite == NonFinite::IsAnError
+    pub(crate) fn on_non_finite(self) -> OnNonFinite {
+        self.on_non_finite
     }
 
     pub(crate) fn max_norm(self) -> Option<f64> {
@@ -106,15 +100,8 @@ impl Clip {
     }
 }
 
-fn check_limit(setting: &'static str, limit: f64) -> Result<()> {
-    check(setting, "a finite number above 0", limit, limit.is_finite() && limit > 0.0)
-}
-
-/// What to multiply gradients of this norm by: PyTorch's `clip_grad_norm_` formula. NaN where the norm is, which `f64::min`
-/// would lose.
-pub(crate) fn clip_coef(max_norm: f64, norm: f64) -> f64 {
-    let coef = max_norm / (norm + 1e-6);
-    if coef > 1.0 { 1.0 } else { coef }
+fn check_limit(op: &'static str, argument: &'static str, limit: f64) -> Result<()> {
+    check(op, argument, "a finite number above 0", limit, limit.is_finite() && limit > 0.0)
 }
 
 /// Clips the gradients of `parameters` in the store by their global norm, which it returns as it was:
@@ -141,7 +128,7 @@ pub fn clip_grad_norm(parameters: &[Parameter], grads: &mut GradStore, max_norm:
 ///
 /// [`Error::InvalidSetting`] unless `limit` is positive and finite; [`Error::BadGradient`] for integer gradients.
 pub fn clip_grad_value(parameters: &[Parameter], grads: &mut GradStore, limit: f64) -> Result<()> {
-    check_limit("clip value", limit)?;
+    check_limit("clip_grad_value", "clip value", limit)?;
     gradients(parameters, grads)?;
     clamp(parameters, grads, limit)
 }

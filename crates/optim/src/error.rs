@@ -5,12 +5,14 @@
 #[non_exhaustive]
 pub enum Error {
     /// A setting outside its range.
-    #[error("{setting} is {got}; allowed: {allowed}")]
+    #[error("{op}: {argument} is {got}, expected {expected}")]
     InvalidSetting {
-        /// The setting's name.
-        setting: &'static str,
+        /// What is being set.
+        op: &'static str,
+        /// Which of its settings.
+        argument: &'static str,
         /// What is allowed, in words.
-        allowed: &'static str,
+        expected: &'static str,
         /// What came.
         got: f64,
     },
@@ -111,15 +113,29 @@ pub enum Error {
     Backend(#[from] backends::Error),
 }
 
+impl Error {
+    /// Gradients of this norm, of which those in `slots` are not finite.
+    pub(crate) fn non_finite(norm: f64, slots: &[usize], parameters: &[crate::Parameter]) -> Self {
+        let name = |&slot: &usize| parameters.get(slot).map(|parameter| parameter.name.clone());
+        Self::NonFiniteGradients { norm, parameters: slots.iter().filter_map(name).collect() }
+    }
+}
+
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// `Ok` where `holds`.
-pub(crate) fn check(setting: &'static str, allowed: &'static str, got: f64, holds: bool) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::InvalidSetting { setting, allowed, got }) }
+pub(crate) fn check(
+    op: &'static str,
+    argument: &'static str,
+    expected: &'static str,
+    got: f64,
+    holds: bool,
+) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::InvalidSetting { op, argument, expected, got }) }
 }
 
 /// Learning rates, decays and the like.
-pub(crate) fn check_non_negative(setting: &'static str, got: f64) -> Result<()> {
-    check(setting, "a finite number, 0 or above", got, got.is_finite() && got >= 0.0)
+pub(crate) fn check_non_negative(op: &'static str, argument: &'static str, got: f64) -> Result<()> {
+    check(op, argument, "a finite number, 0 or above", got, got.is_finite() && got >= 0.0)
 }

@@ -1,10 +1,9 @@
 //! `Fused`: every optimizer of this crate, given its rule.
 
-use crate::gradients::address;
 use crate::rule::Rule;
-use crate::state::Slot;
-use crate::{Clip, Error, Group, Optimizer, Result, Schedule, WriteBack};
-use grad_scaler::{OptimizerId, Parameter};
+use crate::state::{Slot, fresh};
+use crate::{Clip, Error, Group, Optimizer, OptimizerId, Parameter, Result, Schedule, WriteBack};
+use backends::kernels::step::{SUPPORTED_DEVICES, Stepper, is_supported, storage_address};
 use std::collections::HashSet;
 
 /// An optimizer: parameters, groups and state around a [`Rule`]. Used by its names, [`AdamW`](crate::AdamW) and so on.
@@ -12,7 +11,7 @@ use std::collections::HashSet;
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use candle_core::{DType, Device, Var};
-/// use optim::{AdamW, AdamWConfig, Clip, Optimizer};
+/// use optim::{AdamW, AdamWConfig, Clip, Optimizer, ScaledOptimizer};
 ///
 /// let weight = Var::ones((2, 3), DType::BF16, &Device::Cpu)?;
 /// let bias = Var::zeros(2, DType::BF16, &Device::Cpu)?;
@@ -32,6 +31,8 @@ use std::collections::HashSet;
 pub struct Fused<R> {
     pub(crate) id: OptimizerId,
     pub(crate) rule: R,
+    /// The rate where there is no schedule.
+    pub(crate) lr: f64,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) write_back: WriteBack,
@@ -40,19 +41,8 @@ pub struct Fused<R> {
     pub(crate) groups: Vec<Group>,
     pub(crate) clip: Option<Clip>,
     pub(crate) schedule: Option<Schedule>,
-    /// On a CUDA device, those before the optimizer was made or loaded.
-    pub(crate) applied_steps: u64,
-    /// What the host knows of the last step; on a CUDA device the step itself may know more.
-    pub(crate) last: LastStep,
-    #[cfg(feature = "cuda")]
-    pub(crate) on_device: Option<Box<crate::cuda::OnDevice>>,
-}
-
-/// What is logged of a step.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LastStep {
-    pub(crate) lr: Option<f64>,
-    pub(crate) grad_norm: Option<f64>,
+    /// The steps, and how many there were.
+    pub(crate) stepper: Stepper,
 }
 
 impl<R: Rule> Fused<R> {
@@ -71,24 +61,19 @@ impl<R: Rule> Fused<R> {
         check_parameters(&parameters)?;
         let write_back = WriteBack::default();
         let slots = slots(&parameters, &rule, write_back)?;
-        let id = OptimizerId::new();
-        let groups = vec![Group::default()];
-        #[cfg(feature = "cuda")]
-        let on_device = crate::cuda::OnDevice::new(&parameters, &slots, &rule)?.map(Box::new);
+        let stepper = Stepper::new(parameters[0].var.device(), &vec![0; parameters.len()], 0)?;
         Ok(Self {
-            id,
+            id: OptimizerId::new(),
+            lr: rule.lr(),
             rule,
             parameters,
             slots,
             write_back,
             seed: 0,
-            groups,
+            groups: vec![Group::default()],
             clip: None,
             schedule: None,
-            applied_steps: 0,
-            last: LastStep::default(),
-            #[cfg(feature = "cuda")]
-            on_device,
+            stepper,
         })
     }
 
@@ -99,7 +84,8 @@ impl<R: Rule> Fused<R> {
     ///
     /// [`Error::AlreadyStepped`] once a step was taken.
     pub fn with_write_back(mut self, write_back: WriteBack) -> Result<Self> {
-        let steps = self.applied_steps();
+        let counts = self.steps()?;
+        let steps = counts.applied + counts.pending;
         if steps > 0 {
             return Err(Error::AlreadyStepped { setting: "write_back", steps });
         }
@@ -156,34 +142,23 @@ impl<R: Rule> Fused<R> {
         self
     }
 
-    /// The settings.
+    /// The settings that it was made with.
     pub fn config(&self) -> &R {
         &self.rule
     }
 
-    /// The steps that changed a parameter, and for each parameter those that changed it. Waits for a CUDA device.
-    pub(crate) fn wait_for_steps(&self) -> Result<(u64, Vec<u64>)> {
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &self.on_device {
-            let (applied, steps) = on_device.wait_for_steps()?;
-            return Ok((self.applied_steps + applied, steps));
-        }
-        Ok((self.applied_steps, self.slots.iter().map(|slot| slot.step).collect()))
-    }
-
     /// Takes a loaded state.
-    pub(crate) fn restore(&mut self, slots: Vec<Slot>, applied_steps: u64) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        {
-            self.on_device = crate::cuda::OnDevice::new(&self.parameters, &slots, &self.rule)?.map(Box::new);
-        }
-        (self.slots, self.applied_steps, self.last) = (slots, applied_steps, LastStep::default());
+    pub(crate) fn restore(&mut self, slots: Vec<Slot>, steps: &[u64], applied: u64) -> Result<()> {
+        self.stepper = Stepper::new(self.parameters[0].var.device(), steps, applied)?;
+        self.slots = slots;
         Ok(())
     }
 }
 
 fn slots<R: Rule>(parameters: &[Parameter], rule: &R, write_back: WriteBack) -> Result<Vec<Slot>> {
-    parameters.iter().map(|parameter| Slot::new(parameter, rule, write_back)).collect()
+    let moments = rule.moment_names().len();
+    let slot = |parameter| Ok(Slot { group: 0, state: fresh(parameter, moments, write_back)? });
+    parameters.iter().map(slot).collect()
 }
 
 fn check_parameters(parameters: &[Parameter]) -> Result<()> {
@@ -193,10 +168,9 @@ fn check_parameters(parameters: &[Parameter]) -> Result<()> {
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for Parameter { name, var } in parameters {
         let bad = |problem| Error::BadParameter { name: name.clone(), problem };
-        if !(var.device().is_cpu() || cfg!(feature = "cuda") && var.device().is_cuda()) {
+        if !is_supported(var.device()) {
             let got = format!("{:?}", var.device().location());
-            let supported = if cfg!(feature = "cuda") { "the CPU and CUDA devices" } else { "the CPU" };
-            return Err(Error::UnsupportedDevice { name: name.clone(), got, supported });
+            return Err(Error::UnsupportedDevice { name: name.clone(), got, supported: SUPPORTED_DEVICES });
         }
         if !var.device().same_device(parameters[0].var.device()) {
             return Err(bad(
@@ -206,7 +180,7 @@ fn check_parameters(parameters: &[Parameter]) -> Result<()> {
         if !names.insert(name) {
             return Err(bad("another parameter has this name; names must be unique"));
         }
-        if !places.insert(address(var)) {
+        if !places.insert(storage_address(var)) {
             return Err(bad("it is the same variable as an earlier parameter; give a tied one once"));
         }
         if !var.is_contiguous() {

@@ -27,7 +27,7 @@ impl Group {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        check_non_negative("lr_scale", self.lr_scale)?;
-        self.weight_decay.map_or(Ok(()), |decay| check_non_negative("weight_decay", decay))
+        check_non_negative("Group", "lr_scale", self.lr_scale)?;
+        self.weight_decay.map_or(Ok(()), |decay| check_non_negative("Group", "weight_decay", decay))
     }
 }

@@ -1,20 +1,43 @@
-//! The trait that every optimizer here implements.
+//! The traits that every optimizer here implements.
 
-use crate::{LoadReport, Result, Schedule, Strictness};
+use crate::{LoadReport, OptimizerId, Parameter, Result, Schedule, StepCounts, Strictness};
+use backends::kernels::step::{Pending, Scaling};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_nn::VarMap;
-use grad_scaler::{Parameter, ScaledOptimizer, StepOutcome};
 use std::collections::HashMap;
+
+/// An optimizer that can step under a loss scale: what `grad_scaler::GradScaler` asks of one.
+pub trait ScaledOptimizer {
+    /// Which optimizer this is: the same at every call.
+    fn id(&self) -> OptimizerId;
+
+    /// The parameters that it updates, whose gradients decide whether a step is taken.
+    fn parameters(&self) -> &[Parameter];
+
+    /// Takes a step, or skips it where `scaling` says so, on a CUDA device without waiting. A skipped step changes no
+    /// parameter, no moment and no step count, to the bit.
+    ///
+    /// # Errors
+    ///
+    /// When a gradient does not fit its parameter, before anything is changed.
+    fn scaled_step(&mut self, grads: &GradStore, scaling: Scaling<'_>) -> Result<Pending>;
+
+    /// The names of the parameters that have no gradient in the store: they are not part of the loss, or an op dropped
+    /// their gradient.
+    fn without_gradient(&self, grads: &GradStore) -> Vec<&str> {
+        let parameters = self.parameters().iter();
+        parameters.filter(|p| grads.get(&p.var).is_none()).map(|p| p.name.as_str()).collect()
+    }
+}
 
 /// An optimizer over named parameters. Object-safe, so that a training loop can hold a `Box<dyn Optimizer>`.
 ///
-/// To step under a loss scale, give the optimizer to [`GradScaler::step`](grad_scaler::GradScaler::step), which may skip.
+/// To step under a loss scale, give the optimizer to a `grad_scaler::GradScaler`, which may skip.
 pub trait Optimizer: ScaledOptimizer {
     /// Takes a step.
     ///
     /// A parameter that has no gradient in the store stays as it is, and so do its moments. Gradients that are not finite are
-    /// used as they are: to skip or refuse such a step, there are [`GradScaler`](grad_scaler::GradScaler) and
+    /// used as they are: to skip or refuse such a step, there are `grad_scaler::GradScaler` and
     /// [`Clip::error_if_nonfinite`](crate::Clip::error_if_nonfinite).
     ///
     /// # Units
@@ -24,12 +47,15 @@ pub trait Optimizer: ScaledOptimizer {
     /// # Errors
     ///
     /// When a gradient is not of its parameter's shape, or not a float.
-    fn step(&mut self, grads: &GradStore) -> Result<StepOutcome>;
+    fn step(&mut self, grads: &GradStore) -> Result<()> {
+        self.scaled_step(grads, Scaling::None).map(drop)
+    }
 
     /// The learning rate of the parameters whose group does not change it: what the last step was taken with, or would have
     /// been, had it not been skipped. Before the first step, and after the rate or schedule was set, that of the next step.
     ///
-    /// Does not wait: under a schedule on a CUDA device it is that of the last step that the host has heard of.
+    /// Does not wait: under a schedule on a CUDA device it is that of the last step that the host has heard of, and NaN where
+    /// the device has failed.
     fn learning_rate(&self) -> f64;
 
     /// The same for the very last step. Waits for a CUDA device.
@@ -37,9 +63,7 @@ pub trait Optimizer: ScaledOptimizer {
     /// # Errors
     ///
     /// When the device fails.
-    fn last_learning_rate(&self) -> Result<f64> {
-        Ok(self.learning_rate())
-    }
+    fn last_learning_rate(&self) -> Result<f64>;
 
     /// Sets the learning rate, and removes the schedule; groups keep their multiples of it.
     ///
@@ -62,17 +86,25 @@ pub trait Optimizer: ScaledOptimizer {
     /// Whether it draws at all: whether it rounds stochastically.
     fn draws(&self) -> bool;
 
-    /// How many steps changed the parameters.
+    /// How many steps changed the parameters, how many were skipped, and of how many the host has not heard: on a CUDA device
+    /// it does not wait. `applied` counts those of a state that was loaded, too.
     ///
-    /// On a CUDA device, under a scaler, a step counts until the device is known to have skipped it, so that a schedule
-    /// neither waits nor lags: after a skip it is ahead by one until the host hears of it. A schedule that was given to
-    /// [`set_schedule`](Self::set_schedule) follows the device's own count, which is never ahead.
-    fn applied_steps(&self) -> u64;
+    /// # Errors
+    ///
+    /// When the device has failed.
+    fn steps(&self) -> Result<StepCounts>;
 
     /// The global norm of the unscaled gradients at the last step, before clipping, where it was taken: when the
     /// optimizer clips by norm, or a scaler looked at the gradients. After a skipped step it is infinite or NaN. On a CUDA
     /// device, the last step that the host has heard of.
     fn grad_norm(&self) -> Option<f64>;
+
+    /// The same for the very last step. Waits for a CUDA device.
+    ///
+    /// # Errors
+    ///
+    /// When the device fails.
+    fn last_grad_norm(&self) -> Result<Option<f64>>;
 
     /// The optimizer's state: `<parameter>.<what>` for each, and `applied_steps`. Copies on the CPU, which later steps
     /// leave alone, and which an optimizer on any device can load. Waits for a CUDA device.
@@ -111,21 +143,4 @@ pub trait Optimizer: ScaledOptimizer {
         state: &HashMap<String, Tensor>,
         strictness: Strictness,
     ) -> Result<LoadReport>;
-
-    /// The names of the parameters that have no gradient in the store: they are not part of the loss, or an op dropped
-    /// their gradient.
-    fn without_gradient(&self, grads: &GradStore) -> Vec<&str> {
-        let parameters = self.parameters().iter();
-        parameters.filter(|p| grads.get(&p.var).is_none()).map(|p| p.name.as_str()).collect()
-    }
-}
-
-/// Every variable of a `VarMap` with its name, in the order of the names, so that a run can be repeated.
-pub fn named_parameters(vars: &VarMap) -> Vec<Parameter> {
-    // A poisoned lock still guards a whole map: insertions are atomic.
-    let data = vars.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut parameters: Vec<Parameter> =
-        data.iter().map(|(name, var)| Parameter { name: name.clone(), var: var.clone() }).collect();
-    parameters.sort_by(|a, b| a.name.cmp(&b.name));
-    parameters
 }

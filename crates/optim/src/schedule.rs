@@ -49,7 +49,7 @@ impl Schedule {
     ///
     /// [`InvalidSetting`](crate::Error::InvalidSetting) where the rate is negative or not finite.
     pub fn constant(lr: f64) -> Result<Self> {
-        check_non_negative("lr", lr)?;
+        check_non_negative("Schedule::constant", "lr", lr)?;
         Ok(Self::of(Shape::Constant { lr }))
     }
 
@@ -69,8 +69,8 @@ impl Schedule {
     ///
     /// [`InvalidSetting`](crate::Error::InvalidSetting) where the rate is negative or not finite, or `steps` is 0.
     pub fn cosine(lr: f64, steps: u64) -> Result<Self> {
-        check_non_negative("lr", lr)?;
-        check_steps("steps", steps)?;
+        check_non_negative("Schedule::cosine", "lr", lr)?;
+        check_steps("Schedule::cosine", "steps", steps)?;
         Ok(Self::of(Shape::Cosine { lr, min_lr: 0.0, steps }))
     }
 
@@ -81,9 +81,9 @@ impl Schedule {
     /// [`InvalidSetting`](crate::Error::InvalidSetting) where the rate is negative or not finite, `every` is 0, or
     /// `factor` is not between 0 and 1.
     pub fn step(lr: f64, every: u64, factor: f64) -> Result<Self> {
-        check_non_negative("lr", lr)?;
-        check_steps("every", every)?;
-        check("factor", "0 to 1", factor, (0.0..=1.0).contains(&factor))?;
+        check_non_negative("Schedule::step", "lr", lr)?;
+        check_steps("Schedule::step", "every", every)?;
+        check("Schedule::step", "factor", "0 to 1", factor, (0.0..=1.0).contains(&factor))?;
         Ok(Self::of(Shape::Step { lr, every, factor }))
     }
 
@@ -94,8 +94,8 @@ impl Schedule {
     ///
     /// [`InvalidSetting`](crate::Error::InvalidSetting) where the rate is negative or not finite, or `steps` is 0.
     pub fn one_cycle(max_lr: f64, steps: u64) -> Result<Self> {
-        check_non_negative("max_lr", max_lr)?;
-        check_steps("steps", steps)?;
+        check_non_negative("Schedule::one_cycle", "max_lr", max_lr)?;
+        check_steps("Schedule::one_cycle", "steps", steps)?;
         Ok(Self::of(Shape::OneCycle { max_lr, steps }))
     }
 
@@ -117,9 +117,16 @@ impl Schedule {
     /// [`InvalidSetting`](crate::Error::InvalidSetting) unless it is between 0 and the cosine's first rate.
     pub fn with_min_lr(self, min_lr: f64) -> Result<Self> {
         let Shape::Cosine { lr, steps, .. } = self.shape else {
-            return check("min_lr", "on a cosine schedule only", min_lr, false).map(|()| self);
+            return check("Schedule::with_min_lr", "min_lr", "on a cosine schedule only", min_lr, false)
+                .map(|()| self);
         };
-        check("min_lr", "0 to the schedule's first rate", min_lr, (0.0..=lr).contains(&min_lr))?;
+        check(
+            "Schedule::with_min_lr",
+            "min_lr",
+            "0 to the schedule's first rate",
+            min_lr,
+            (0.0..=lr).contains(&min_lr),
+        )?;
         Ok(Self { shape: Shape::Cosine { lr, min_lr, steps }, ..self })
     }
 
@@ -132,8 +139,8 @@ impl Schedule {
     }
 }
 
-fn check_steps(setting: &'static str, steps: u64) -> Result<()> {
-    check(setting, "1 or more", steps as f64, steps > 0)
+fn check_steps(op: &'static str, argument: &'static str, steps: u64) -> Result<()> {
+    check(op, argument, "1 or more", steps as f64, steps > 0)
 }
 
 impl Shape {

@@ -1,81 +1,16 @@
 //! Taking a step, and what is told of it: the traits of `Fused`.
 
-use crate::clip::clip_coef;
 use crate::error::check_non_negative;
-use crate::fused::LastStep;
 use crate::gradients::gradients;
-use crate::look::look;
 use crate::rule::Rule;
-use crate::{Clip, Fused, LoadReport, Optimizer, Result, Schedule, Strictness, cpu};
-#[cfg(feature = "cuda")]
-use backends::cuda::{DeviceScaler, PendingStep};
-use backends::kernels::fused_step::GradTransform;
-use candle_core::Tensor;
+use crate::{
+    Clip, Error, Fused, Group, LoadReport, Optimizer, OptimizerId, Parameter, Result, ScaledOptimizer,
+    Schedule, StepCounts, Strictness,
+};
+use backends::kernels::step::{self, OnNonFinite, Pending, Scaling, Settings, WriteBack};
 use candle_core::backprop::GradStore;
-use grad_scaler::{OptimizerId, Parameter, ScaledOptimizer, StepOutcome, Unscaling};
+use candle_core::{Tensor, Var};
 use std::collections::HashMap;
-
-impl<R: Rule> Fused<R> {
-    fn apply(&mut self, grads: &GradStore, unscaling: &Unscaling) -> Result<()> {
-        let grads = gradients(&self.parameters, grads)?;
-        let inv_scale = unscaling.inv_scale();
-        let norm = self.known_norm(&grads, unscaling)?;
-        #[cfg(feature = "cuda")]
-        if self.on_device.is_some() {
-            let grads = crate::cuda::unscaled(grads, inv_scale)?;
-            self.launch(&grads, None)?;
-            self.last.grad_norm = norm;
-            return Ok(());
-        }
-        let mut transform = GradTransform { inv_scale, ..GradTransform::default() };
-        transform.clip_value = self.clip.and_then(Clip::limit);
-        let norm = match (norm, self.clip.and_then(Clip::max_norm)) {
-            (None, Some(_)) => Some(look(&grads, inv_scale)?.norm),
-            (known, _) => known,
-        };
-        if let (Some(norm), Some(max_norm)) = (norm, self.clip.and_then(Clip::max_norm)) {
-            transform.clip_coef = clip_coef(max_norm, norm);
-        }
-        let lr = self.next_lr();
-        cpu::step(&self.parameters, &mut self.slots, &grads, (&self.rule, lr), &self.groups, &transform)?;
-        self.applied_steps += 1;
-        self.last = LastStep { lr: Some(lr), grad_norm: norm };
-        Ok(())
-    }
-
-    /// The norm of the unscaled gradients where a scaler has taken it, or where one that is not finite is an error.
-    fn known_norm(&self, grads: &[Option<Tensor>], unscaling: &Unscaling) -> Result<Option<f64>> {
-        let norm = unscaling.sum_squares().map(f64::sqrt);
-        let errs = self.clip.is_some_and(Clip::errs_if_nonfinite);
-        if !errs || norm.is_some_and(f64::is_finite) {
-            return Ok(norm);
-        }
-        let seen = look(grads, unscaling.inv_scale())?;
-        seen.check(&self.parameters)?;
-        Ok(Some(seen.norm))
-    }
-
-    /// The rate of the next step, as far as the host knows how many were applied.
-    fn next_lr(&self) -> f64 {
-        self.schedule.map_or(self.rule.lr(), |schedule| schedule.lr(self.applied_steps()))
-    }
-
-    /// Launches a step, which `scaler` may have the device skip.
-    #[cfg(feature = "cuda")]
-    fn launch(
-        &mut self,
-        grads: &[Option<Tensor>],
-        scaler: Option<&mut DeviceScaler>,
-    ) -> Result<Option<PendingStep>> {
-        let Some(on_device) = &mut self.on_device else { return Ok(None) };
-        let model = (&self.parameters[..], &self.slots[..], &self.groups[..]);
-        let rates = self.schedule.map(|schedule| (schedule, self.applied_steps));
-        let step = on_device.step(model, grads, (&self.rule, rates), self.clip, scaler)?;
-        // What became of the step before it is of no interest any more.
-        self.last = LastStep::default();
-        Ok(Some(step))
-    }
-}
 
 impl<R: Rule> ScaledOptimizer for Fused<R> {
     fn id(&self) -> OptimizerId {
@@ -86,72 +21,83 @@ impl<R: Rule> ScaledOptimizer for Fused<R> {
         &self.parameters
     }
 
-    fn step_unscaling(&mut self, grads: &GradStore, unscaling: &Unscaling) -> grad_scaler::Result<()> {
-        self.apply(grads, unscaling).map_err(|error| grad_scaler::Error::Optimizer(Box::new(error)))
+    fn scaled_step(&mut self, grads: &GradStore, scaling: Scaling<'_>) -> Result<Pending> {
+        let Self { parameters, slots, groups, rule, schedule, clip, stepper, .. } = self;
+        // candle-nn's trait sets it unchecked.
+        check_non_negative("step", "lr", self.lr)?;
+        let grads = gradients(parameters, grads)?;
+        let operands: Vec<step::Parameter<'_>> = grads
+            .iter()
+            .map(|(slot, grad)| step::Parameter {
+                slot: *slot,
+                group: slots[*slot].group,
+                weights: &parameters[*slot].var,
+                grad,
+                state: &slots[*slot].state,
+            })
+            .collect();
+        let rate = schedule.map(|schedule| move |applied| schedule.lr(applied));
+        // A schedule's rate comes on top, when it is known how many steps were applied.
+        let lr = if rate.is_some() { 1.0 } else { self.lr };
+        let group = |group: &Group| {
+            rule.settings(lr * group.lr_scale, group.weight_decay.unwrap_or(rule.weight_decay()))
+        };
+        let groups: Vec<_> = groups.iter().map(group).collect();
+        let settings = Settings {
+            max_norm: clip.and_then(Clip::max_norm),
+            clip_value: clip.and_then(Clip::limit),
+            on_non_finite: clip.map_or(OnNonFinite::Propagate, Clip::on_non_finite),
+            rate: rate.as_ref().map(|rate| rate as &dyn Fn(u64) -> f64),
+        };
+        stepper.step(&operands, &groups, &settings, scaling).map_err(|error| match error {
+            backends::Error::NonFinite { norm, slots, .. } => Error::non_finite(norm, &slots, parameters),
+            other => other.into(),
+        })
     }
+}
 
-    fn step_was_skipped(&mut self, unscaling: &Unscaling) {
-        let grad_norm = unscaling.sum_squares().map(f64::sqrt);
-        self.last = LastStep { lr: Some(self.next_lr()), grad_norm };
-    }
-
-    #[cfg(feature = "cuda")]
-    fn step_on_device(
-        &mut self,
-        grads: &GradStore,
-        scaler: &mut DeviceScaler,
-    ) -> grad_scaler::Result<Option<PendingStep>> {
-        if self.on_device.is_none() {
-            return Ok(None);
-        }
-        let step = gradients(&self.parameters, grads).and_then(|grads| self.launch(&grads, Some(scaler)));
-        step.map_err(|error| grad_scaler::Error::Optimizer(Box::new(error)))
+impl<R: Rule> Fused<R> {
+    /// The rate of the last step that the host has heard of, or of the next one where there is none at this schedule.
+    fn heard_rate(&self) -> Result<f64> {
+        let Some(schedule) = self.schedule else { return Ok(self.lr) };
+        let applied = match self.stepper.last_at_rate()? {
+            Some(outcome) => outcome.applied_before,
+            None => self.stepper.counts()?.applied,
+        };
+        Ok(schedule.lr(applied))
     }
 }
 
 impl<R: Rule> Optimizer for Fused<R> {
-    fn step(&mut self, grads: &GradStore) -> Result<StepOutcome> {
-        self.apply(grads, &Unscaling::none())?;
-        Ok(StepOutcome::Applied)
-    }
-
     fn learning_rate(&self) -> f64 {
-        let Some(schedule) = self.schedule else { return self.rule.lr() };
-        #[cfg(feature = "cuda")]
-        if let (Some(on_device), None) = (&self.on_device, self.last.lr) {
-            return schedule.lr(self.applied_steps + on_device.applied_before_last());
-        }
-        self.last.lr.unwrap_or_else(|| schedule.lr(self.applied_steps))
+        self.heard_rate().unwrap_or(f64::NAN)
     }
 
     fn last_learning_rate(&self) -> Result<f64> {
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &self.on_device {
-            on_device.wait()?;
-        }
-        Ok(self.learning_rate())
+        self.stepper.wait()?;
+        self.heard_rate()
     }
 
     fn set_learning_rate(&mut self, lr: f64) -> Result<()> {
-        check_non_negative("lr", lr)?;
-        self.rule.set_lr(lr);
+        check_non_negative("set_learning_rate", "lr", lr)?;
+        self.lr = lr;
         self.set_schedule(None);
         Ok(())
     }
 
     fn set_schedule(&mut self, schedule: Option<Schedule>) {
         self.schedule = schedule;
-        self.last.lr = None;
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &mut self.on_device {
-            on_device.forget_rates();
-        }
+        self.stepper.rates_changed();
     }
 
     fn set_seed(&mut self, seed: u64) {
         self.seed = seed;
-        if let crate::WriteBack::StochasticRounding { seed } = self.write_back.under(seed) {
-            self.slots.iter_mut().for_each(|slot| slot.state.set_seed(seed));
+        if let crate::WriteBack::StochasticRounding { seed: now } = self.write_back.under(seed) {
+            for slot in &mut self.slots {
+                if let WriteBack::Stochastic { key } = &mut slot.state.write_back {
+                    *key = now;
+                }
+            }
         }
     }
 
@@ -159,20 +105,17 @@ impl<R: Rule> Optimizer for Fused<R> {
         matches!(self.write_back, crate::WriteBack::StochasticRounding { .. })
     }
 
-    fn applied_steps(&self) -> u64 {
-        #[cfg(feature = "cuda")]
-        if let Some(on_device) = &self.on_device {
-            return self.applied_steps + on_device.applied_or_pending();
-        }
-        self.applied_steps
+    fn steps(&self) -> Result<StepCounts> {
+        Ok(self.stepper.counts()?)
     }
 
     fn grad_norm(&self) -> Option<f64> {
-        #[cfg(feature = "cuda")]
-        if let (Some(on_device), None) = (&self.on_device, self.last.grad_norm) {
-            return on_device.grad_norm();
-        }
-        self.last.grad_norm
+        self.stepper.last().ok().flatten()?.grad_norm
+    }
+
+    fn last_grad_norm(&self) -> Result<Option<f64>> {
+        self.stepper.wait()?;
+        Ok(self.grad_norm())
     }
 
     fn state_dict(&self) -> Result<HashMap<String, Tensor>> {
@@ -185,5 +128,29 @@ impl<R: Rule> Optimizer for Fused<R> {
         strictness: Strictness,
     ) -> Result<LoadReport> {
         crate::saved::load(self, state, strictness)
+    }
+}
+
+/// For code that is written against candle-nn, such as `backward_step`. Parameters made by its `new` are named "0", "1" and
+/// so on. A rate that is negative or not finite is an error of the next step.
+impl<R: Rule> candle_nn::Optimizer for Fused<R> {
+    type Config = R;
+
+    fn new(vars: Vec<Var>, rule: R) -> candle_core::Result<Self> {
+        let named = vars.into_iter().enumerate().map(|(index, var)| (index.to_string(), var));
+        Fused::new(named, rule).map_err(candle_core::Error::wrap)
+    }
+
+    fn step(&mut self, grads: &GradStore) -> candle_core::Result<()> {
+        Optimizer::step(self, grads).map_err(candle_core::Error::wrap)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        Optimizer::learning_rate(self)
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+        self.set_schedule(None);
     }
 }

@@ -4,7 +4,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig, StepOutcome, WriteBack};
+use optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig, WriteBack};
 
 fn grads_of(var: &Var, value: f64, dtype: DType) -> Result<GradStore> {
     let mut grads = GradStore::default();
@@ -24,7 +24,7 @@ fn a_small_gradient_moves_a_16_bit_weight() -> std::result::Result<(), Box<dyn s
         let config = AdamWConfig { lr: 1e-3, weight_decay: 0.0, ..Default::default() };
         let mut optimizer = AdamW::new([("w", var.clone())], config)?;
         for _ in 0..20 {
-            assert_eq!(optimizer.step(&grads_of(&var, 1e-4, dtype)?)?, StepOutcome::Applied);
+            optimizer.step(&grads_of(&var, 1e-4, dtype)?)?;
         }
         // Adam moves a weight with a constant gradient by lr a step.
         let expected = 1.0 - 20.0 * 1e-3;

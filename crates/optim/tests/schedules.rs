@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use backends::kernels::loss_scale::{LossScale, ScaleSettings, ScaleState};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use grad_scaler::GradScaler;
 use optim::{
-    AdamWConfig, Error, Fused, Group, LionConfig, Optimizer, Rule, Schedule, Sgd, SgdConfig, WriteBack,
+    AdamWConfig, Error, Fused, Group, LionConfig, Optimizer, Rule, ScaledOptimizer, Scaling, Schedule, Sgd,
+    SgdConfig, WriteBack,
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -38,12 +39,13 @@ fn follows<R: Rule>(rule: &R) -> Outcome {
     let (told, set) = ([3, 4].map(|n| var(n, DType::F64)), [3, 4].map(|n| var(n, DType::F64)));
     let (mut by_schedule, mut by_hand) = (make(&told)?.with_schedule(schedule), make(&set)?);
     assert_eq!(by_schedule.learning_rate(), schedule.lr(0));
-    let mut scaler = GradScaler::skipping(&Device::Cpu)?;
+    let settings = ScaleSettings { init_scale: 1.0, is_static: true, ..Default::default() };
+    let mut scale = LossScale::new(settings, ScaleState::new(&settings), &Device::Cpu)?;
     let mut applied = 0;
     for step in 0..20 {
         let value = if [0, 1, 5, 9].contains(&step) { f32::NAN } else { 0.5 - step as f32 / 10.0 };
-        scaler.step(&mut by_schedule, &full(&told, value))?;
-        scaler.update()?;
+        by_schedule.scaled_step(&full(&told, value), Scaling::Carried(&mut scale))?;
+        scale.update()?;
         assert_eq!(by_schedule.last_learning_rate()?, schedule.lr(applied));
         if value.is_finite() {
             by_hand.set_learning_rate(schedule.lr(applied))?;
@@ -54,7 +56,7 @@ fn follows<R: Rule>(rule: &R) -> Outcome {
             assert_eq!(values(told), values(set), "{rule:?} step {step}");
         }
     }
-    assert_eq!((by_schedule.applied_steps(), by_hand.applied_steps()), (16, 16));
+    assert_eq!((by_schedule.steps()?.applied, by_hand.steps()?.applied), (16, 16));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use optim::{
     Adam, AdamConfig, AdamW, AdamWConfig, Clip, Error, Group, Lion, LionConfig, Momentum, Optimizer,
-    Schedule, Sgd, SgdConfig, WriteBack, clip_grad_norm, clip_grad_value, named_parameters,
+    ScaledOptimizer, Schedule, Sgd, SgdConfig, WriteBack, clip_grad_norm, clip_grad_value, named_parameters,
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -34,7 +34,7 @@ fn sgd(parameters: &[(&str, &Var)]) -> Result<Sgd, Error> {
 
 fn refused<T>(result: Result<T, Error>, expected: &str) {
     match result {
-        Err(Error::InvalidSetting { setting, .. }) => assert_eq!(setting, expected),
+        Err(Error::InvalidSetting { argument, .. }) => assert_eq!(argument, expected),
         Err(other) => panic!("{expected}: {other}"),
         Ok(_) => panic!("{expected} was accepted"),
     }
@@ -103,7 +103,7 @@ fn gradients_that_do_not_fit_are_refused_by_name_and_nothing_moves() -> Outcome 
         let error = optimizer.step(&store).unwrap_err();
         assert!(matches!(&error, Error::BadGradient { name, .. } if name == "right"), "{error}");
         assert_eq!(values(&left), [1.0, 1.0]);
-        assert_eq!(optimizer.applied_steps(), 0);
+        assert_eq!(optimizer.steps()?.applied, 0);
     }
     Ok(())
 }
@@ -135,6 +135,12 @@ fn a_gradient_in_a_parameters_memory_is_read_before_anything_moves() -> Outcome 
     store.insert(&right, right.as_tensor().clone());
     optimizer.step(&store)?;
     assert_eq!((values(&left), values(&right)), (vec![-0.5, 0.0], vec![1.5, 2.0]));
+    // A view of it, in another order.
+    let square = Var::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+    let mut store = GradStore::default();
+    store.insert(&square, square.t()?);
+    sgd(&[("square", &square)])?.step(&store)?;
+    assert_eq!(values(&square), [0.5, 0.5, 2.0, 2.0]);
     Ok(())
 }
 

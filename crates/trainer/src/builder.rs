@@ -225,7 +225,7 @@ pub(crate) fn default_loss_scaling(precision: Precision) -> grad_scaler::Result<
     if precision != Precision::F16True {
         return Ok(config);
     }
-    let (growth, backoff) = (config.growth_factor(), config.backoff_factor());
-    ScalerConfig::new(32_768., growth, backoff, config.growth_interval())?
-        .with_min_scale(config.min_scale().unwrap_or(1.))
+    let (growth, backoff) = (config.growth_factor, config.backoff_factor);
+    ScalerConfig::new(32_768., growth, backoff, config.growth_interval)?
+        .with_min_scale(config.min_scale.unwrap_or(1.))
 }

@@ -55,7 +55,7 @@ impl Update {
             check_gradients(trained, &grads)?;
             self.unchecked = None;
         }
-        let before = self.watch();
+        let before = self.watch()?;
         let outcome = self.scaler.step(self.optimizer.as_mut(), &grads)?;
         self.scaler.commit(&outcome, buffers)?;
         self.scaler.update()?;
@@ -67,9 +67,11 @@ impl Update {
     }
 
     /// What [`OnNonFinite::Stop`] has to know before a step: how many were skipped, and the scale.
-    fn watch(&self) -> Option<(u64, f32)> {
-        (self.on_non_finite == OnNonFinite::Stop)
-            .then(|| (self.scaler.steps().skipped, self.scaler.get_scale()))
+    fn watch(&self) -> Result<Option<(u64, f32)>> {
+        Ok(match self.on_non_finite {
+            OnNonFinite::Stop => Some((self.scaler.wait_for_steps()?.skipped, self.scaler.get_scale()?)),
+            OnNonFinite::Skip | OnNonFinite::Apply => None,
+        })
     }
 
     fn stop_if_skipped(
@@ -78,13 +80,11 @@ impl Update {
         outcome: StepOutcome,
         loss: &Tensor,
     ) -> Result<StepOutcome> {
-        // Asking for the scale waits for the device, after which every outcome is known.
-        let scale_now = self.scaler.get_scale();
-        if self.scaler.steps().skipped == skipped {
+        if self.scaler.wait_for_steps()?.skipped == skipped {
             return Ok(outcome);
         }
         let loss = read(loss)?;
-        if self.scales && loss.is_finite() && scale_now < scale {
+        if self.scales && loss.is_finite() && self.scaler.get_scale()? < scale {
             return Ok(outcome);
         }
         let parameters = match outcome {
@@ -101,12 +101,11 @@ impl Update {
 
     /// The norm of the last step's unscaled gradients. Waits for the device.
     pub(crate) fn grad_norm(&self) -> Option<f64> {
-        self.scaler.get_scale();
-        self.optimizer.grad_norm()
+        self.optimizer.last_grad_norm().ok().flatten()
     }
 
     pub(crate) fn loss_scale(&self) -> f32 {
-        self.scaler.get_scale()
+        self.scaler.get_scale().unwrap_or(f32::NAN)
     }
 
     pub(crate) fn diagnostics(&self) -> Option<&Diagnostics> {
@@ -119,7 +118,7 @@ impl Update {
     }
 
     pub(crate) fn skipped_steps(&self) -> usize {
-        self.scaler.steps().skipped as usize
+        self.scaler.steps().map_or(0, |steps| steps.skipped as usize)
     }
 
     /// Takes the optimizer's and the scaler's state; gives what had to be converted, where precisions or settings differ.

@@ -11,21 +11,14 @@ pub(crate) mod memory;
 mod outcomes;
 pub(crate) mod rows;
 mod table;
-mod tally;
 
 pub use audit::{StepNodes, capture};
 pub use memory::DeviceSlice;
-pub use outcomes::{Outcome, Outcomes};
-pub use tally::{Counts, PendingStep, Tally};
 
 pub(crate) use address::{dtype_code, read_address, slice_address, write_address};
 pub(crate) use kernel::{BLOCK, Kernel, Launch, Module, device};
+pub(crate) use outcomes::Outcomes;
 pub(crate) use table::Table;
 
 pub use crate::kernels::cast::cuda::cast;
-pub use crate::kernels::copy_if_applied::cuda::CopyIfApplied;
-pub use crate::kernels::fused_step::cuda::{
-    DeviceParameter, DeviceRule, DeviceStep, DeviceWriteBack, StepSettings,
-};
-pub use crate::kernels::scaler_update::cuda::{DeviceScaler, DeviceScalerSettings, DeviceScalerState};
 pub use crate::kernels::sum::cuda::sum;

@@ -39,12 +39,12 @@ struct StepState {
 };
 static_assert(sizeof(StepState) == 32 && offsetof(StepState, found_inf) == 16, "");
 
-// What `grad-scaler` keeps beside the scale.
+// What is kept beside the loss scale.
 struct ScalerState {
     int32_t growth_tracker;
     uint32_t hysteresis_left;
     uint32_t found_inf; // in any optimizer since the last update
-    uint32_t serial;    // updates so far
+    uint32_t pad;
 };
 static_assert(sizeof(ScalerState) == 16, "");
 

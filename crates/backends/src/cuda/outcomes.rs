@@ -4,6 +4,7 @@
 
 use super::device;
 use crate::Result;
+use crate::kernels::step::REMEMBERED;
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, PinnedHostSlice, sys};
 use std::sync::Arc;
@@ -11,20 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const OP: &str = "outcomes";
 
-/// What the device decided about one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
-    /// Whether the step was skipped because a gradient was infinite or NaN.
-    pub found_inf: bool,
-    /// The norm of the unscaled gradient, all parameters together; 0 where the gradients were not looked at.
-    pub grad_norm: f32,
-    /// How many steps were applied before this one, modulo 2^31.
-    pub applied_before: u32,
-}
-
 /// The last [`Outcomes::LEN`] outcomes.
 #[derive(Debug)]
-pub struct Outcomes {
+pub(crate) struct Outcomes {
     stream: Arc<CudaStream>,
     /// Pairs of (serial number, payload). Kernels write to it, so the host touches it through atomics alone.
     ring: PinnedHostSlice<u64>,
@@ -32,7 +22,7 @@ pub struct Outcomes {
 
 impl Outcomes {
     /// How many steps are remembered.
-    pub const LEN: u32 = 256;
+    pub(crate) const LEN: u32 = REMEMBERED as u32;
 
     pub(crate) fn new(candle: &CudaDevice) -> Result<Self> {
         let stream = candle.cuda_stream();
@@ -50,22 +40,8 @@ impl Outcomes {
         Ok(self.ring.as_ptr().map_err(device(OP))? as u64)
     }
 
-    /// The outcome of the step with this serial number, or `None` while the device has not come to it, or where it is
+    /// The word that a kernel left with this serial number, or `None` while the device has not come to it, or where it is
     /// more than [`Outcomes::LEN`] steps ago.
-    ///
-    /// # Errors
-    ///
-    /// Where the driver has failed.
-    pub fn poll(&self, serial: u32) -> Result<Option<Outcome>> {
-        let payload = self.payload(serial)?;
-        Ok(payload.map(|word| Outcome {
-            found_inf: word & 1 == 1,
-            grad_norm: f32::from_bits((word >> 32) as u32),
-            applied_before: word as u32 >> 1,
-        }))
-    }
-
-    /// The word that a kernel left with this serial number.
     pub(crate) fn payload(&self, serial: u32) -> Result<Option<u64>> {
         let at = 2 * (serial % Self::LEN) as usize;
         let announced = self.word(at)?;
@@ -75,11 +51,7 @@ impl Outcomes {
     }
 
     /// Waits for the device to have run everything that was launched, so that every outcome is in.
-    ///
-    /// # Errors
-    ///
-    /// Where the driver has failed.
-    pub fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         self.stream.synchronize().map_err(device(OP))
     }
 

@@ -1,13 +1,10 @@
 //! Adam and AdamW.
 
-use super::{At, Rule};
+use super::{Rule, Sealed};
 use crate::error::{check, check_non_negative};
 use crate::{Fused, Result};
-use backends::Real;
-#[cfg(feature = "cuda")]
-use backends::cuda::DeviceRule;
-use backends::kernels::adamw::{self, Decay, Settings};
-use backends::kernels::fused_step;
+use backends::kernels::adamw::{Decay, Settings};
+use backends::kernels::step::RuleSettings;
 
 /// Adam with weight decay apart from the gradient (Loshchilov and Hutter, 2019).
 pub type AdamW = Fused<AdamWConfig>;
@@ -54,30 +51,20 @@ impl Default for AdamConfig {
 }
 
 macro_rules! adam_rule {
-    ($config:ty, $decay:path) => {
-        impl $config {
-            fn settings(&self, at: &At) -> Settings {
-                let At { lr, weight_decay, step } = *at;
-                let Self { betas, eps, .. } = *self;
-                Settings { lr, betas, eps, decay: $decay(weight_decay), step }
-            }
-        }
+    ($config:ty, $op:literal, $decay:path) => {
+        impl Sealed for $config {}
 
         impl Rule for $config {
             fn validate(&self) -> Result<()> {
-                check_non_negative("lr", self.lr)?;
-                check_beta("beta1", self.betas.0)?;
-                check_beta("beta2", self.betas.1)?;
-                check_non_negative("eps", self.eps)?;
-                check_non_negative("weight_decay", self.weight_decay)
+                check_non_negative($op, "lr", self.lr)?;
+                check_beta($op, "beta1", self.betas.0)?;
+                check_beta($op, "beta2", self.betas.1)?;
+                check_non_negative($op, "eps", self.eps)?;
+                check_non_negative($op, "weight_decay", self.weight_decay)
             }
 
             fn lr(&self) -> f64 {
                 self.lr
-            }
-
-            fn set_lr(&mut self, lr: f64) {
-                self.lr = lr;
             }
 
             fn weight_decay(&self) -> f64 {
@@ -88,20 +75,15 @@ macro_rules! adam_rule {
                 &["exp_avg", "exp_avg_sq"]
             }
 
-            fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
-                adamw::AdamW::new(&self.settings(at))
-            }
-
-            #[cfg(feature = "cuda")]
-            fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
-                Some(self.settings(at))
+            fn settings(&self, lr: f64, weight_decay: f64) -> impl RuleSettings {
+                Settings { lr, betas: self.betas, eps: self.eps, decay: $decay(weight_decay) }
             }
         }
     };
 }
-adam_rule!(AdamWConfig, Decay::Decoupled);
-adam_rule!(AdamConfig, Decay::L2);
+adam_rule!(AdamWConfig, "AdamW", Decay::Decoupled);
+adam_rule!(AdamConfig, "Adam", Decay::L2);
 
-pub(super) fn check_beta(setting: &'static str, beta: f64) -> Result<()> {
-    check(setting, "0 or above, and below 1", beta, (0.0..1.0).contains(&beta))
+pub(super) fn check_beta(op: &'static str, argument: &'static str, beta: f64) -> Result<()> {
+    check(op, argument, "0 or above, and below 1", beta, (0.0..1.0).contains(&beta))
 }

@@ -1,14 +1,11 @@
 //! Lion.
 
 use super::adam::check_beta;
-use super::{At, Rule};
+use super::{Rule, Sealed};
 use crate::error::check_non_negative;
 use crate::{Fused, Result};
-use backends::Real;
-#[cfg(feature = "cuda")]
-use backends::cuda::DeviceRule;
-use backends::kernels::fused_step;
-use backends::kernels::lion::{self, Settings};
+use backends::kernels::lion::Settings;
+use backends::kernels::step::RuleSettings;
 
 /// Steps of one size in the direction of a sign, with one moment instead of Adam's two (Chen et al., 2023).
 pub type Lion = Fused<LionConfig>;
@@ -30,27 +27,18 @@ impl Default for LionConfig {
     }
 }
 
-impl LionConfig {
-    fn settings(&self, at: &At) -> Settings {
-        let At { lr, weight_decay, .. } = *at;
-        Settings { lr, betas: self.betas, weight_decay }
-    }
-}
+impl Sealed for LionConfig {}
 
 impl Rule for LionConfig {
     fn validate(&self) -> Result<()> {
-        check_non_negative("lr", self.lr)?;
-        check_beta("beta1", self.betas.0)?;
-        check_beta("beta2", self.betas.1)?;
-        check_non_negative("weight_decay", self.weight_decay)
+        check_non_negative("Lion", "lr", self.lr)?;
+        check_beta("Lion", "beta1", self.betas.0)?;
+        check_beta("Lion", "beta2", self.betas.1)?;
+        check_non_negative("Lion", "weight_decay", self.weight_decay)
     }
 
     fn lr(&self) -> f64 {
         self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 
     fn weight_decay(&self) -> f64 {
@@ -61,12 +49,7 @@ impl Rule for LionConfig {
         &["exp_avg"]
     }
 
-    fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
-        lion::Lion::new(&self.settings(at))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
-        Some(self.settings(at))
+    fn settings(&self, lr: f64, weight_decay: f64) -> impl RuleSettings {
+        Settings { lr, betas: self.betas, weight_decay }
     }
 }

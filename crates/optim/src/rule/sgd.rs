@@ -1,13 +1,10 @@
 //! Gradient descent with momentum.
 
-use super::{At, Rule};
+use super::{Rule, Sealed};
 use crate::error::{check, check_non_negative};
 use crate::{Fused, Result};
-use backends::Real;
-#[cfg(feature = "cuda")]
-use backends::cuda::DeviceRule;
-use backends::kernels::fused_step;
-use backends::kernels::sgd::{self, Settings};
+use backends::kernels::sgd::Settings;
+use backends::kernels::step::RuleSettings;
 
 /// Stochastic gradient descent, with or without momentum.
 pub type Sgd = Fused<SgdConfig>;
@@ -31,22 +28,17 @@ impl Default for SgdConfig {
     }
 }
 
-impl SgdConfig {
-    fn settings(&self, at: &At) -> Settings {
-        let At { lr, weight_decay, step } = *at;
-        Settings { lr, weight_decay, momentum: self.momentum, step }
-    }
-}
+impl Sealed for SgdConfig {}
 
 impl Rule for SgdConfig {
     fn validate(&self) -> Result<()> {
-        check_non_negative("lr", self.lr)?;
-        check_non_negative("weight_decay", self.weight_decay)?;
+        check_non_negative("Sgd", "lr", self.lr)?;
+        check_non_negative("Sgd", "weight_decay", self.weight_decay)?;
         match self.momentum {
             Momentum::None => Ok(()),
             Momentum::Heavy { momentum, dampening } => {
                 check_momentum(momentum)?;
-                check("dampening", "a finite number", dampening, dampening.is_finite())
+                check("Sgd", "dampening", "a finite number", dampening, dampening.is_finite())
             }
             Momentum::Nesterov { momentum } => check_momentum(momentum),
         }
@@ -54,10 +46,6 @@ impl Rule for SgdConfig {
 
     fn lr(&self) -> f64 {
         self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 
     fn weight_decay(&self) -> f64 {
@@ -71,16 +59,11 @@ impl Rule for SgdConfig {
         }
     }
 
-    fn kernel<A: Real>(&self, at: &At) -> impl fused_step::Rule<A> {
-        sgd::Sgd::new(&self.settings(at))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn device_kernel(&self, at: &At) -> Option<impl DeviceRule> {
-        Some(self.settings(at))
+    fn settings(&self, lr: f64, weight_decay: f64) -> impl RuleSettings {
+        Settings { lr, weight_decay, momentum: self.momentum }
     }
 }
 
 fn check_momentum(momentum: f64) -> Result<()> {
-    check("momentum", "above 0 and finite", momentum, momentum > 0.0 && momentum.is_finite())
+    check("Sgd", "momentum", "above 0 and finite", momentum, momentum > 0.0 && momentum.is_finite())
 }

@@ -1,11 +1,12 @@
 //! Loading a state, be it another optimizer's of the same parameters: one saved at another precision or write-back, on
 //! another device, or by PyTorch.
 
-use super::{APPLIED_STEPS, COMPENSATION, Kept, Loaded, MASTER};
+use super::{APPLIED_STEPS, COMPENSATION, MASTER};
 use crate::rule::Rule;
-use crate::state::Slot;
+use crate::state::{Slot, fresh, own};
 use crate::{Error, Fused, LoadReport, Parameter, Result, Strictness};
 use backends::bridge::cast;
+use backends::kernels::step::{State, WriteBack, arithmetic, is_float};
 use candle_core::{DType, Device, Tensor};
 use std::collections::{HashMap, HashSet};
 
@@ -26,22 +27,19 @@ pub(crate) fn load<R: Rule>(
     };
     let applied_steps = reader.counter_or_missing(APPLIED_STEPS)?;
     // Built aside, so that an error half-way leaves the optimizer as it was.
-    let mut slots = Vec::with_capacity(optimizer.slots.len());
-    for (parameter, now) in optimizer.parameters.iter().zip(&optimizer.slots) {
-        let slot = match reader.parameter(parameter, now.state.kept(), optimizer.rule.moment_names())? {
-            Some((step, loaded)) => {
-                Slot { step, group: now.group, state: now.state.with(loaded, &parameter.var)? }
-            }
-            None => {
-                let write_back = optimizer.write_back.under(optimizer.seed);
-                Slot { group: now.group, ..Slot::new(parameter, &optimizer.rule, write_back)? }
-            }
+    let names = optimizer.rule.moment_names();
+    let (mut slots, mut steps) = (Vec::new(), Vec::new());
+    for (parameter, &Slot { group, state: ref now }) in optimizer.parameters.iter().zip(&optimizer.slots) {
+        let (step, state) = match reader.parameter(parameter, now, names)? {
+            Some(loaded) => loaded,
+            None => (0, fresh(parameter, names.len(), optimizer.write_back.under(optimizer.seed))?),
         };
-        slots.push(slot);
+        slots.push(Slot { group, state });
+        steps.push(step);
     }
     let report = reader.finish()?;
-    let most = slots.iter().map(|slot| slot.step).max();
-    optimizer.restore(slots, applied_steps.or(most).unwrap_or(0))?;
+    let most = steps.iter().copied().max();
+    optimizer.restore(slots, &steps, applied_steps.or(most).unwrap_or(0))?;
     Ok(report)
 }
 
@@ -60,9 +58,9 @@ impl Reader<'_> {
     fn parameter(
         &mut self,
         parameter: &Parameter,
-        kept: Kept,
+        now: &State,
         names: &[&str],
-    ) -> Result<Option<(u64, Loaded)>> {
+    ) -> Result<Option<(u64, State)>> {
         let key = |what: &str| format!("{}.{what}", parameter.name);
         let needed = std::iter::once("step").chain(names.iter().copied()).map(key);
         let missing: Vec<String> = needed.filter(|key| !self.state.contains_key(key)).collect();
@@ -72,25 +70,25 @@ impl Reader<'_> {
             return Ok(None);
         }
         let step = self.counter(&key("step"))?;
-        let arithmetic = if parameter.var.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let (device, arithmetic) = (parameter.var.device(), arithmetic(parameter.var.dtype()));
         let mut moments = Vec::with_capacity(names.len());
         for name in names {
             let saved = self.checked(parameter, name)?;
             if saved.dtype() != arithmetic {
                 self.report.converted.push(key(name));
             }
-            moments.push(cast(&saved, arithmetic)?);
+            moments.push(own(&cast(&saved, arithmetic)?, device)?);
         }
-        let kept = match kept {
-            Kept::Nowhere => {
+        let write_back = match &now.write_back {
+            WriteBack::Master(_) => WriteBack::Master(own(&self.master(parameter)?, device)?),
+            WriteBack::Kahan(_) => WriteBack::Kahan(own(&self.compensation(parameter)?, device)?),
+            nothing_kept => {
                 self.leave_out(&key(MASTER));
                 self.leave_out(&key(COMPENSATION));
-                None
+                nothing_kept.clone()
             }
-            Kept::Master => Some(self.master(parameter)?),
-            Kept::Compensation => Some(self.compensation(parameter)?),
         };
-        Ok(Some((step, Loaded { moments, kept })))
+        Ok(Some((step, State { moments, write_back })))
     }
 
     /// The saved master, else what parameter and compensation hold together, else what the parameter holds.
@@ -169,8 +167,7 @@ impl Reader<'_> {
     fn checked(&mut self, parameter: &Parameter, what: &str) -> Result<Tensor> {
         let key = format!("{}.{what}", parameter.name);
         let tensor = self.get(&key)?;
-        let float = matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64);
-        if !float || tensor.shape() != parameter.var.shape() {
+        if !is_float(tensor.dtype()) || tensor.shape() != parameter.var.shape() {
             let expected = format!("f16, bf16, f32 or f64 {:?}", parameter.var.dims());
             return Err(Error::StateMismatch { key, expected, got: described(&tensor) });
         }

@@ -9,53 +9,31 @@ mod load;
 pub(crate) use load::load;
 
 use crate::rule::Rule;
-use crate::state::{Buffers, Extra, State};
-use crate::{Fused, Parameter, Result};
-use candle_core::{Device, Tensor, WithDType};
+use crate::state::own;
+use crate::{Fused, Result};
+use backends::kernels::step::WriteBack;
+use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 
 const APPLIED_STEPS: &str = "applied_steps";
 const MASTER: &str = "master";
 const COMPENSATION: &str = "compensation";
 
-/// Where the part of a parameter is kept that its dtype cannot hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Nowhere,
-    Master,
-    Compensation,
-}
-
-/// A parameter's state as it was loaded: on the CPU, in the dtypes and the shape that the optimizer wants.
-pub(crate) struct Loaded {
-    pub(crate) moments: Vec<Tensor>,
-    pub(crate) kept: Option<Tensor>,
-}
-
+/// Copies on the CPU. Waits for a device.
 pub(crate) fn save<R: Rule>(optimizer: &Fused<R>) -> Result<HashMap<String, Tensor>> {
-    let mut saved = HashMap::new();
-    let (applied_steps, steps) = optimizer.wait_for_steps()?;
-    saved.insert(APPLIED_STEPS.to_string(), counter(applied_steps)?);
-    for ((Parameter { name, var }, slot), step) in
-        optimizer.parameters.iter().zip(&optimizer.slots).zip(steps)
-    {
-        saved.insert(format!("{name}.step"), counter(step)?);
-        let names = optimizer.rule.moment_names();
-        let mut put = |what: &str, tensor: candle_core::Result<Tensor>| {
-            saved.insert(format!("{name}.{what}"), tensor?);
-            Ok(())
+    let (applied_steps, steps) = optimizer.stepper.wait_for_steps()?;
+    let mut saved = HashMap::from([(APPLIED_STEPS.to_string(), counter(applied_steps)?)]);
+    for ((parameter, slot), step) in optimizer.parameters.iter().zip(&optimizer.slots).zip(steps) {
+        let key = |what: &str| format!("{}.{what}", parameter.name);
+        saved.insert(key("step"), counter(step)?);
+        let kept = match &slot.state.write_back {
+            WriteBack::Nearest | WriteBack::Stochastic { .. } => None,
+            WriteBack::Master(master) => Some((&MASTER, master)),
+            WriteBack::Kahan(lost) => Some((&COMPENSATION, lost)),
         };
-        match &slot.state {
-            State::F16(b) => save_buffers(b, names, var, &mut put)?,
-            State::Bf16(b) => save_buffers(b, names, var, &mut put)?,
-            State::F32(b) => save_buffers(b, names, var, &mut put)?,
-            State::F64(b) => save_buffers(b, names, var, &mut put)?,
-            #[cfg(feature = "cuda")]
-            State::Cuda(b) => {
-                for (what, tensor) in b.named(names) {
-                    put(what, tensor.to_device(&Device::Cpu))?;
-                }
-            }
+        let moments = optimizer.rule.moment_names().iter().zip(&slot.state.moments);
+        for (what, tensor) in moments.chain(kept) {
+            saved.insert(key(what), own(tensor, &Device::Cpu)?);
         }
     }
     Ok(saved)
@@ -63,20 +41,4 @@ pub(crate) fn save<R: Rule>(optimizer: &Fused<R>) -> Result<HashMap<String, Tens
 
 fn counter(value: u64) -> Result<Tensor> {
     Ok(Tensor::new(value as i64, &Device::Cpu)?)
-}
-
-fn save_buffers<T: WithDType, A: WithDType>(
-    buffers: &Buffers<T, A>,
-    names: &[&str],
-    var: &Tensor,
-    put: &mut impl FnMut(&str, candle_core::Result<Tensor>) -> Result<()>,
-) -> Result<()> {
-    for (name, moment) in names.iter().zip(&buffers.moments) {
-        put(name, Tensor::from_slice(moment, var.shape(), &Device::Cpu))?;
-    }
-    match &buffers.extra {
-        Extra::Nothing | Extra::Seed(_) => Ok(()),
-        Extra::Master(master) => put(MASTER, Tensor::from_slice(master, var.shape(), &Device::Cpu)),
-        Extra::Kahan(rest) => put(COMPENSATION, Tensor::from_slice(rest, var.shape(), &Device::Cpu)),
-    }
 }

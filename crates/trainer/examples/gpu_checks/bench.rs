@@ -1,11 +1,9 @@
 //! What a step costs on GPT-2 124M's parameter list: unscale, clip by norm, AdamW and the scale's update.
 
 use crate::report::Outcome;
-use backends::cuda::{
-    DeviceParameter, DeviceScaler, DeviceScalerSettings, DeviceScalerState, DeviceStep, DeviceWriteBack,
-    StepSettings,
-};
+use crate::step::scaler;
 use backends::kernels::adamw::{Decay, Settings};
+use backends::kernels::step::{self, Parameter, Scaling, State, Stepper, WriteBack};
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::{DType, Device, Tensor};
 
@@ -93,49 +91,34 @@ fn fused(
     let random = |dtype: DType| -> Outcome<Vec<Tensor>> {
         shapes.iter().map(|&len| Ok(Tensor::randn(0f32, 0.02, len, device)?.to_dtype(dtype)?)).collect()
     };
-    let zeros = || -> Outcome<Vec<Tensor>> {
-        shapes.iter().map(|&len| Ok(Tensor::zeros(len, DType::F32, device)?)).collect()
-    };
     let params = random(weights)?;
-    let masters: Vec<Tensor> = if narrow {
-        params.iter().map(|p| p.to_dtype(DType::F32)).collect::<Result<_, _>>()?
-    } else {
-        Vec::new()
+    let state = |p: &Tensor| -> Outcome<State> {
+        let zeros = || Tensor::zeros(p.shape(), DType::F32, device);
+        let write_back = if narrow { WriteBack::Master(p.to_dtype(DType::F32)?) } else { WriteBack::Nearest };
+        Ok(State { moments: vec![zeros()?, zeros()?], write_back })
     };
-    let (first, second) = (zeros()?, zeros()?);
+    let states = params.iter().map(state).collect::<Outcome<Vec<State>>>()?;
     // Two sets, so that addresses change at every step, as they do in training.
     let grads = [random(grad)?, random(grad)?];
-    let mut step = DeviceStep::new(device, &vec![0; shapes.len()])?;
-    let settings = DeviceScalerSettings {
-        growth_factor: 2.0,
-        backoff_factor: 0.5,
-        growth_interval: 2000,
-        min_scale: None,
-        max_scale: None,
-        hysteresis: 1,
-        refill_on_clean_step: false,
-        fixed: false,
-    };
-    let state = DeviceScalerState { scale: 1.0, growth_tracker: 0, hysteresis_left: 1 };
-    let mut scaler = DeviceScaler::new(device, settings, state)?;
-    let adamw = Settings { lr: 1e-4, betas: (0.9, 0.999), eps: 1e-8, decay: Decay::Decoupled(0.1), step: 0 };
+    let mut stepper = Stepper::new(device, &vec![0; shapes.len()], 0)?;
+    let mut scale = scaler(device, 1.0)?;
+    let adamw = Settings { lr: 1e-4, betas: (0.9, 0.999), eps: 1e-8, decay: Decay::Decoupled(0.1) };
     let mut run = |i: usize| -> Outcome<()> {
-        let parameters: Vec<DeviceParameter<'_>> = (0..shapes.len())
-            .map(|slot| DeviceParameter {
+        let parameters: Vec<Parameter<'_>> = (0..shapes.len())
+            .map(|slot| Parameter {
                 slot,
                 group: 0,
                 weights: &params[slot],
                 grad: &grads[i % 2][slot],
-                write_back: masters.get(slot).map_or(DeviceWriteBack::Nearest, DeviceWriteBack::Master),
-                moments: [Some(&first[slot]), Some(&second[slot])],
+                state: &states[slot],
             })
             .collect();
         if scaled {
-            let clip = StepSettings { max_norm: Some(1.0), clip_value: None };
-            step.step(&parameters, &[adamw], clip, Some(&mut scaler))?;
-            scaler.update()?;
+            let clip = step::Settings { max_norm: Some(1.0), ..Default::default() };
+            stepper.step(&parameters, &[adamw], &clip, Scaling::Carried(&mut scale))?;
+            scale.update()?;
         } else {
-            step.step(&parameters, &[adamw], StepSettings::default(), None)?;
+            stepper.step(&parameters, &[adamw], &step::Settings::default(), Scaling::None)?;
         }
         Ok(())
     };

@@ -3,10 +3,12 @@
 use crate::report::{Outcome, Report, wrong};
 use crate::step::{Grad, SETTINGS, compare, nan_payload, scaler};
 use backends::Floats;
-use backends::cuda::{DeviceParameter, DeviceStep, DeviceWriteBack, StepSettings, capture};
-use backends::kernels::adamw::{AdamW, Settings};
-use backends::kernels::fused_step::{GradTransform, Parameter, WriteBack, fused_step_scalar};
-use backends::kernels::grad_stats::grad_stats_scalar;
+use backends::cuda::capture;
+use backends::kernels::adamw::AdamW;
+use backends::kernels::step::{
+    Buffers, GradStats, GradTransform, OnNonFinite, Parameter, Scaling, Settings, State, Stepper, WriteBack,
+    fused_step_scalar, grad_stats_scalar,
+};
 use candle_core::{DType, Device, Tensor};
 use half::f16;
 
@@ -21,34 +23,29 @@ pub(crate) fn run(device: &Device, report: &mut Report, quick: bool) {
 /// One parameter of each length, to step with.
 struct Simple {
     weights: Vec<Tensor>,
-    first: Vec<Tensor>,
-    second: Vec<Tensor>,
+    states: Vec<State>,
 }
 
 impl Simple {
     fn new(device: &Device, sizes: &[usize]) -> Outcome<Self> {
-        let all = |value: f32| -> Outcome<Vec<Tensor>> {
-            sizes.iter().map(|&len| Ok(Tensor::full(value, len, device)?)).collect()
+        let full = |value: f32, len: usize| Tensor::full(value, len, device);
+        let state = |len: usize| -> Outcome<State> {
+            let moments = vec![full(0.25, len)?, full(0.125, len)?];
+            Ok(State { moments, write_back: WriteBack::Nearest })
         };
-        Ok(Self { weights: all(0.5)?, first: all(0.25)?, second: all(0.125)? })
+        let weights = sizes.iter().map(|&len| full(0.5, len)).collect::<Result<_, _>>()?;
+        Ok(Self { weights, states: sizes.iter().map(|&len| state(len)).collect::<Outcome<_>>()? })
     }
 
-    fn parameters<'a>(&'a self, grads: &'a [Tensor]) -> Vec<DeviceParameter<'a>> {
-        let each = self.weights.iter().zip(grads).zip(self.first.iter().zip(&self.second)).enumerate();
-        each.map(|(slot, ((weights, grad), (first, second)))| DeviceParameter {
-            slot,
-            group: 0,
-            weights,
-            grad,
-            write_back: DeviceWriteBack::Nearest,
-            moments: [Some(first), Some(second)],
-        })
-        .collect()
+    fn parameters<'a>(&'a self, grads: &'a [Tensor]) -> Vec<Parameter<'a>> {
+        let each = self.weights.iter().zip(grads).zip(&self.states).enumerate();
+        each.map(|(slot, ((weights, grad), state))| Parameter { slot, group: 0, weights, grad, state })
+            .collect()
     }
 
     fn bits(&self) -> Outcome<Vec<u32>> {
         let mut all = Vec::new();
-        for tensor in self.weights.iter().chain(&self.first).chain(&self.second) {
+        for tensor in self.weights.iter().chain(self.states.iter().flat_map(|state| &state.moments)) {
             all.extend(tensor.to_vec1::<f32>()?.into_iter().map(f32::to_bits));
         }
         Ok(all)
@@ -69,18 +66,17 @@ fn decisions(device: &Device, quick: bool) -> Outcome<String> {
                     let stats = grad_stats_scalar(grad.floats(), (1.0 / f64::from(scale)) as f32);
                     let model = Simple::new(device, &[x.len()])?;
                     let grads = [grad.upload(device, 0)?];
-                    let mut step = DeviceStep::new(device, &[0])?;
-                    let mut scaler = scaler(device, scale)?;
-                    let parameters = model.parameters(&grads);
-                    let serial =
-                        step.step(&parameters, &[SETTINGS], StepSettings::default(), Some(&mut scaler))?;
-                    step.outcomes().wait()?;
-                    let Some(outcome) = step.outcomes().poll(serial)? else { return wrong("no outcome") };
-                    let norm = stats.sum_squares.sqrt() as f32;
-                    let same_norm =
-                        (outcome.grad_norm - norm).abs() <= 1e-6 * norm || outcome.grad_norm == norm;
+                    let mut stepper = Stepper::new(device, &[0], 0)?;
+                    let mut scale = scaler(device, scale)?;
+                    let (parameters, settings) = (model.parameters(&grads), Settings::default());
+                    let scaling = Scaling::Carried(&mut scale);
+                    let pending = stepper.step(&parameters, &[SETTINGS], &settings, scaling)?;
+                    let Some(outcome) = pending.wait()? else { return wrong("no outcome") };
+                    let Some(got) = outcome.grad_norm else { return wrong("no norm") };
+                    let norm = f64::from(stats.sum_squares.sqrt() as f32);
+                    let same_norm = (got - norm).abs() <= 1e-6 * norm || got == norm;
                     if outcome.found_inf != stats.found_inf() || (!outcome.found_inf && !same_norm) {
-                        let case = format!("{dtype:?}, scale {scale}, {special} at {at}");
+                        let case = format!("{dtype:?}, scale {scale:?}, {special} at {at}");
                         return wrong(format!("{case}: {outcome:?}, the oracle says {stats:?}"));
                     }
                     seen += 1;
@@ -101,27 +97,29 @@ fn skips(device: &Device) -> Outcome<String> {
         let mut bad = vec![1f32; 10_000];
         bad[9_999] = special;
         grads[2] = Tensor::from_vec(bad, 10_000, device)?;
-        let mut step = DeviceStep::new(device, &[5; 4])?;
-        let mut scaler = scaler(device, 1024.0)?;
-        let settings = StepSettings { max_norm: Some(1.0), clip_value: None };
-        let serial = step.step(&model.parameters(&grads), &[SETTINGS], settings, Some(&mut scaler))?;
-        scaler.update()?;
+        let mut stepper = Stepper::new(device, &[5; 4], 5)?;
+        let mut scale = scaler(device, 1024.0)?.counting();
+        let settings = Settings { max_norm: Some(1.0), ..Default::default() };
+        let scaling = Scaling::Carried(&mut scale);
+        let pending = stepper.step(&model.parameters(&grads), &[SETTINGS], &settings, scaling)?;
+        scale.update()?;
         if model.bits()? != before {
             return wrong(format!("{special}: a weight or moment changed"));
         }
-        if step.wait_for_steps()? != [5; 4] {
+        if stepper.wait_for_steps()? != (5, vec![5; 4]) {
             return wrong("a step count changed");
         }
-        if step.wait_for_overflows()? != [0, 0, serial, 0] {
-            return wrong(format!("overflows {:?}, serial {serial}", step.wait_for_overflows()?));
+        let seen = pending.wait_for_seen()?;
+        if seen.as_ref().is_none_or(|seen| seen.non_finite != [2]) {
+            return wrong(format!("{seen:?}, where slot 2 overflowed"));
         }
-        if scaler.wait_for_state()?.scale != 512.0 || scaler.latest()? != Some((512.0, 0)) {
-            return wrong(format!("scale {:?}, news {:?}", scaler.wait_for_state()?, scaler.latest()?));
+        if scale.wait_for_state()?.scale != 512.0 {
+            return wrong(format!("scale {:?}", scale.wait_for_state()?));
         }
         // The next, clean step is taken.
         grads[2] = Tensor::ones(10_000, DType::F32, device)?;
-        step.step(&model.parameters(&grads), &[SETTINGS], settings, Some(&mut scaler))?;
-        if step.wait_for_steps()? != [6; 4] || model.bits()? == before {
+        stepper.step(&model.parameters(&grads), &[SETTINGS], &settings, Scaling::Carried(&mut scale))?;
+        if stepper.wait_for_steps()? != (6, vec![6; 4]) || model.bits()? == before {
             return wrong("the clean step after it was not taken");
         }
     }
@@ -134,15 +132,18 @@ fn counts(device: &Device) -> Outcome<String> {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let grad = Grad::new(&x, dtype);
         let model = Simple::new(device, &[x.len()])?;
-        let mut step = DeviceStep::new(device, &[0])?;
-        step.start_counting()?;
-        let mut scaler = scaler(device, 1.0)?;
+        let mut stepper = Stepper::new(device, &[0], 0)?;
+        let mut scale = scaler(device, 1.0)?.counting();
         let grads = [grad.upload(device, 0)?];
-        step.step(&model.parameters(&grads), &[SETTINGS], StepSettings::default(), Some(&mut scaler))?;
+        let (parameters, scaling) = (model.parameters(&grads), Scaling::Carried(&mut scale));
+        let pending = stepper.step(&parameters, &[SETTINGS], &Settings::default(), scaling)?;
         let want = grad_stats_scalar(grad.floats(), 1.0);
-        let got = step.wait_for_counts()?;
-        if got != [[want.non_finite, want.zeros, want.subnormal]] {
-            return wrong(format!("{dtype:?}: {got:?}, the oracle says {want:?}"));
+        let of = |s: &GradStats| (s.len, s.non_finite, s.zeros, s.subnormal);
+        for seen in [pending.wait_for_seen()?, Some(scale.look(&[(0, &grads[0])])?)] {
+            let got = seen.as_ref().map(|seen| of(&seen.total));
+            if got != Some(of(&want)) {
+                return wrong(format!("{dtype:?}: {seen:?}, the oracle says {want:?}"));
+            }
         }
     }
     Ok("exact".into())
@@ -152,12 +153,12 @@ fn no_round_trip(device: &Device) -> Outcome<String> {
     let model = Simple::new(device, &[10_000, 7])?;
     let grads = [Tensor::ones(10_000, DType::F32, device)?, Tensor::ones(7, DType::F32, device)?];
     let fresh = [grads[0].copy()?, grads[1].copy()?];
-    let mut step = DeviceStep::new(device, &[0; 2])?;
-    let mut scaler = scaler(device, 1024.0)?;
-    let settings = StepSettings { max_norm: Some(1.0), clip_value: None };
+    let mut stepper = Stepper::new(device, &[0; 2], 0)?;
+    let mut scale = scaler(device, 1024.0)?;
+    let settings = Settings { max_norm: Some(1.0), ..Default::default() };
     let mut once = |grads: &[Tensor]| {
-        step.step(&model.parameters(grads), &[SETTINGS], settings, Some(&mut scaler))?;
-        scaler.update()
+        stepper.step(&model.parameters(grads), &[SETTINGS], &settings, Scaling::Carried(&mut scale))?;
+        scale.update()
     };
     once(&grads)?;
     let candle = device.as_cuda_device()?;
@@ -174,26 +175,38 @@ fn no_round_trip(device: &Device) -> Outcome<String> {
 
 fn refusals(device: &Device) -> Outcome<String> {
     let model = Simple::new(device, &[8])?;
-    let mut step = DeviceStep::new(device, &[0])?;
-    let mut refuse = |what: &str, grad: Tensor, change: fn(&mut DeviceParameter<'_>)| {
-        let grads = [grad];
-        let mut parameters = model.parameters(&grads);
-        change(&mut parameters[0]);
-        match step.step(&parameters, &[SETTINGS], StepSettings::default(), None) {
-            Err(_) => Ok(()),
-            Ok(_) => wrong(format!("{what} was taken")),
-        }
+    let mut stepper = Stepper::new(device, &[0], 0)?;
+    let mut refuse = |what: &str, settings: &Settings<'_>, parameter: Parameter<'_>| match stepper.step(
+        &[parameter],
+        &[SETTINGS],
+        settings,
+        Scaling::None,
+    ) {
+        Err(_) => Ok(()),
+        Ok(_) => wrong(format!("{what} was taken")),
     };
-    let good = Tensor::ones(8, DType::F32, device)?;
-    refuse("a gradient of another length", Tensor::ones(9, DType::F32, device)?, |_| {})?;
-    refuse("an integer gradient", Tensor::ones(8, DType::U32, device)?, |_| {})?;
-    refuse("a gradient on the CPU", Tensor::ones(8, DType::F32, &Device::Cpu)?, |_| {})?;
-    refuse("a strided gradient", Tensor::ones((8, 2), DType::F32, device)?.narrow(1, 0, 1)?, |_| {})?;
-    refuse("a slot that is not there", good.clone(), |p| p.slot = 1)?;
-    refuse("a group that is not there", good.clone(), |p| p.group = 1)?;
-    refuse("a missing moment", good.clone(), |p| p.moments[1] = None)?;
-    refuse("stochastic rounding of f32", good, |p| p.write_back = DeviceWriteBack::Stochastic { seed: 0 })?;
-    Ok("8 kinds of bad input are errors".into())
+    let plain = Settings::default();
+    let ones = |len: usize, dtype: DType, device: &Device| Tensor::ones(len, dtype, device);
+    let good = [ones(8, DType::F32, device)?];
+    let p = model.parameters(&good)[0];
+    refuse("a gradient of another length", &plain, Parameter { grad: &ones(9, DType::F32, device)?, ..p })?;
+    refuse("an integer gradient", &plain, Parameter { grad: &ones(8, DType::U32, device)?, ..p })?;
+    refuse("a gradient on the CPU", &plain, Parameter { grad: &ones(8, DType::F32, &Device::Cpu)?, ..p })?;
+    let strided = Tensor::ones((8, 2), DType::F32, device)?.narrow(1, 0, 1)?;
+    refuse("a strided gradient", &plain, Parameter { grad: &strided, ..p })?;
+    refuse("a slot that is not there", &plain, Parameter { slot: 1, ..p })?;
+    refuse("a group that is not there", &plain, Parameter { group: 1, ..p })?;
+    let one_moment = State { moments: p.state.moments[..1].to_vec(), ..p.state.clone() };
+    refuse("a missing moment", &plain, Parameter { state: &one_moment, ..p })?;
+    let stochastic = State { write_back: WriteBack::Stochastic { key: 0 }, ..p.state.clone() };
+    refuse("stochastic rounding of f32", &plain, Parameter { state: &stochastic, ..p })?;
+    let (infinite, before) = (Tensor::full(f32::INFINITY, 8, device)?, model.bits()?);
+    let refuses = Settings { on_non_finite: OnNonFinite::Refuse, ..Default::default() };
+    refuse("an infinite gradient, where that is an error", &refuses, Parameter { grad: &infinite, ..p })?;
+    if model.bits()? != before || stepper.wait_for_steps()? != (0, vec![0]) {
+        return wrong("what was refused changed something");
+    }
+    Ok("9 kinds of bad input are errors and change nothing".into())
 }
 
 /// Indices above 2^32 bytes and 2^31 elements.
@@ -203,24 +216,17 @@ pub(crate) fn more_than_u32(device: &Device) -> Outcome<String> {
     let host: Vec<f16> = (0..len).map(value).collect();
     let grad = Tensor::from_slice(&host, len, device)?;
     let weights = grad.copy()?;
-    let first = Tensor::zeros(len, DType::F32, device)?;
-    let second = Tensor::zeros(len, DType::F32, device)?;
-    let parameter = DeviceParameter {
-        slot: 0,
-        group: 0,
-        weights: &weights,
-        grad: &grad,
-        write_back: DeviceWriteBack::Nearest,
-        moments: [Some(&first), Some(&second)],
-    };
-    let mut scaler = scaler(device, 1.0)?;
-    let settings = StepSettings::default();
-    DeviceStep::new(device, &[0])?.step(&[parameter], &[SETTINGS], settings, Some(&mut scaler))?;
-    let rule = AdamW::<f32>::new(&Settings { step: 1, ..SETTINGS });
+    let zeros = || Tensor::zeros(len, DType::F32, device);
+    let state = State { moments: vec![zeros()?, zeros()?], write_back: WriteBack::Nearest };
+    let parameter = Parameter { slot: 0, group: 0, weights: &weights, grad: &grad, state: &state };
+    let mut scale = scaler(device, 1.0)?;
+    let (settings, scaling) = (Settings::default(), Scaling::Carried(&mut scale));
+    Stepper::new(device, &[0], 0)?.step(&[parameter], &[SETTINGS], &settings, scaling)?;
+    let rule = AdamW::<f32>::new(&SETTINGS, 1);
     for start in [0, (1 << 30) - 50, (1 << 31) - 95, len - 100] {
         let part = start..start + 100;
         let (mut w, mut m, mut v) = (host[part.clone()].to_vec(), vec![0f32; 100], vec![0f32; 100]);
-        let oracle = Parameter {
+        let oracle = Buffers {
             weights: &mut w,
             write_back: WriteBack::Nearest,
             grad: Floats::F16(&host[part]),
@@ -229,7 +235,7 @@ pub(crate) fn more_than_u32(device: &Device) -> Outcome<String> {
         };
         fused_step_scalar(oracle, &rule, &GradTransform::default())?;
         compare("weights", &w, &weights.narrow(0, start, 100)?.to_vec1::<f16>()?)?;
-        compare("second moment", &v, &second.narrow(0, start, 100)?.to_vec1::<f32>()?)?;
+        compare("second moment", &v, &state.moments[1].narrow(0, start, 100)?.to_vec1::<f32>()?)?;
     }
     Ok(format!("{len} elements"))
 }

@@ -1,11 +1,9 @@
-//! The scaler on the device against the state machine of `grad-scaler`.
+//! The loss scale on the device against its state machine.
 
 use crate::report::{Outcome, Report, wrong};
-use backends::cuda::{
-    DeviceParameter, DeviceScaler, DeviceScalerSettings, DeviceScalerState, DeviceStep, DeviceWriteBack,
-    StepSettings,
-};
 use backends::kernels::adamw::{Decay, Settings};
+use backends::kernels::loss_scale::LossScale;
+use backends::kernels::step::{self, Parameter, Scaling, State, Stepper, WriteBack};
 use candle_core::{Device, Tensor};
 use grad_scaler::{Refill, ScaleState, ScalerConfig};
 use rand::{Rng, SeedableRng};
@@ -35,46 +33,31 @@ pub(crate) fn run(device: &Device, report: &mut Report) {
 /// 120 updates, each after a step whose gradient is finite or not at random.
 fn follow(device: &Device, config: &ScalerConfig) -> Outcome<usize> {
     let mut want = ScaleState::new(config);
-    let settings = DeviceScalerSettings {
-        growth_factor: config.growth_factor(),
-        backoff_factor: config.backoff_factor(),
-        growth_interval: config.growth_interval(),
-        min_scale: config.min_scale(),
-        max_scale: config.max_scale(),
-        hysteresis: config.hysteresis(),
-        refill_on_clean_step: config.refill() == Refill::OnCleanStep,
-        fixed: config.is_static(),
-    };
-    let state =
-        DeviceScalerState { scale: want.scale, growth_tracker: 0, hysteresis_left: config.hysteresis() };
-    let mut scaler = DeviceScaler::new(device, settings, state)?;
-    let mut step = DeviceStep::new(device, &[0])?;
+    let mut scale = LossScale::new(**config, want, device)?;
+    let mut stepper = Stepper::new(device, &[0], 0)?;
     let tensor = |value: f32| Tensor::full(value, 4, device);
-    let (weights, first, second) = (tensor(1.0)?, tensor(0.0)?, tensor(0.0)?);
+    let weights = tensor(1.0)?;
+    let state = State { moments: vec![tensor(0.0)?, tensor(0.0)?], write_back: WriteBack::Nearest };
     let (clean, infinite) = (tensor(0.0)?, tensor(f32::INFINITY)?);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let adamw = Settings { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, decay: Decay::Decoupled(0.0), step: 0 };
+    let adamw = Settings { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, decay: Decay::Decoupled(0.0) };
     for update in 0..120 {
         let found_inf = rng.random_bool(0.25);
-        let parameter = DeviceParameter {
+        let parameter = Parameter {
             slot: 0,
             group: 0,
             weights: &weights,
             grad: if found_inf { &infinite } else { &clean },
-            write_back: DeviceWriteBack::Nearest,
-            moments: [Some(&first), Some(&second)],
+            state: &state,
         };
         // A scale so small that its inverse overflows makes 0 * inf of a clean gradient, on every device.
         let found_inf = found_inf || !want.inv_scale().is_finite();
-        step.step(&[parameter], &[adamw], StepSettings::default(), Some(&mut scaler))?;
-        scaler.update()?;
+        stepper.step(&[parameter], &[adamw], &step::Settings::default(), Scaling::Carried(&mut scale))?;
+        scale.update()?;
         want = want.update(found_inf, config);
-        let got = scaler.wait_for_state()?;
-        if got.scale.to_bits() != want.scale.to_bits() || got.growth_tracker != want.growth_tracker {
+        let got = scale.wait_for_state()?;
+        if got.scale.to_bits() != want.scale.to_bits() || got != want {
             return wrong(format!("update {update} of {config:?}: {got:?}, the state machine says {want:?}"));
-        }
-        if scaler.latest()? != Some((want.scale, want.growth_tracker)) {
-            return wrong(format!("update {update}: the host heard {:?}, not {want:?}", scaler.latest()?));
         }
     }
     Ok(120)

@@ -71,7 +71,7 @@ fn train<R: Rule>(
             Host::DoesAnything(_) => match rng.random_range(0..6) {
                 0 => device.synchronize()?,
                 1 => std::thread::sleep(Duration::from_micros(rng.random_range(0..500))),
-                2 => rates.extend([optimizer.learning_rate(), optimizer.applied_steps() as f64]),
+                2 => rates.extend([optimizer.learning_rate(), optimizer.steps()?.applied as f64]),
                 _ => {}
             },
             Host::GoesOn => {}

@@ -2,15 +2,12 @@
 //! shapes and values that break kernels.
 
 use crate::report::{Outcome, Report, wrong};
-use backends::cuda::{
-    DeviceParameter, DeviceScaler, DeviceScalerSettings, DeviceScalerState, DeviceStep, DeviceWriteBack,
-    StepSettings,
-};
 use backends::kernels::adamw::{AdamW, Decay, Settings};
-use backends::kernels::fused_step::{
-    GradTransform, Parameter, Rule, WriteBack, fused_step_scalar, random_bits,
+use backends::kernels::loss_scale::{LossScale, ScaleSettings, ScaleState};
+use backends::kernels::step::{
+    self, Buffers, GradTransform, Parameter, Rule, Scaling, State, Stepper, WriteBack, fused_step_scalar,
+    grad_stats_scalar, key,
 };
-use backends::kernels::grad_stats::grad_stats_scalar;
 use backends::{Floats, Real, Store};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
@@ -18,8 +15,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) const SETTINGS: Settings =
-    Settings { lr: 1e-2, betas: (0.9, 0.95), eps: 1e-8, decay: Decay::Decoupled(0.1), step: 0 };
-const ADAM: Settings = Settings { lr: 1e-2, betas: (0.4, 0.999), eps: 1e-8, decay: Decay::L2(0.1), step: 0 };
+    Settings { lr: 1e-2, betas: (0.9, 0.95), eps: 1e-8, decay: Decay::Decoupled(0.1) };
+const ADAM: Settings = Settings { lr: 1e-2, betas: (0.4, 0.999), eps: 1e-8, decay: Decay::L2(0.1) };
 
 pub(crate) fn run(device: &Device, report: &mut Report, quick: bool) {
     use Keep::{Kahan, Master, Nearest, Stochastic};
@@ -148,9 +145,7 @@ struct Host<T, A> {
 
 struct OnDevice {
     weights: Tensor,
-    kept: Option<Tensor>,
-    first: Tensor,
-    second: Tensor,
+    state: State,
 }
 
 /// A gradient in its own type, on both sides.
@@ -210,39 +205,21 @@ where
         master,
         weights,
     };
-    let kept = match case.keep {
-        Keep::Master => Some(upload(device, &host.master, case.offset)?),
-        Keep::Kahan => Some(upload(device, &host.lost, case.offset)?),
-        _ => None,
+    let write_back = match case.keep {
+        Keep::Nearest => WriteBack::Nearest,
+        Keep::Master => WriteBack::Master(upload(device, &host.master, case.offset)?),
+        Keep::Kahan => WriteBack::Kahan(upload(device, &host.lost, case.offset)?),
+        Keep::Stochastic => WriteBack::Stochastic { key: SEED },
     };
-    let on_device = OnDevice {
-        weights: upload(device, &host.weights, case.offset)?,
-        first: upload(device, &host.first, case.offset)?,
-        second: upload(device, &host.second, case.offset)?,
-        kept,
-    };
+    let moments = vec![upload(device, &host.first, case.offset)?, upload(device, &host.second, case.offset)?];
+    let weights = upload(device, &host.weights, case.offset)?;
+    let on_device = OnDevice { weights, state: State { moments, write_back } };
     Ok((host, on_device))
 }
 
-/// The key that `optim` gives a step of a parameter.
-fn key(index: usize, step: u64) -> u64 {
-    let first = u64::from(random_bits(SEED, index as u64));
-    (first << 32) | u64::from(random_bits(SEED ^ (first << 32), step))
-}
-
-pub(crate) fn scaler(device: &Device, scale: f32) -> Outcome<DeviceScaler> {
-    let settings = DeviceScalerSettings {
-        growth_factor: 2.0,
-        backoff_factor: 0.5,
-        growth_interval: 2000,
-        min_scale: None,
-        max_scale: None,
-        hysteresis: 1,
-        refill_on_clean_step: false,
-        fixed: false,
-    };
-    let state = DeviceScalerState { scale, growth_tracker: 0, hysteresis_left: 1 };
-    Ok(DeviceScaler::new(device, settings, state)?)
+pub(crate) fn scaler(device: &Device, scale: f32) -> Outcome<LossScale> {
+    let settings = ScaleSettings { init_scale: f64::from(scale), ..Default::default() };
+    Ok(LossScale::new(settings, ScaleState::new(&settings), device)?)
 }
 
 /// Three steps, compared after each.
@@ -257,11 +234,11 @@ where
     for &len in case.sizes {
         both.push(start::<T, A>(device, &mut rng, len, case)?);
     }
-    let mut device_step = DeviceStep::new(device, &vec![0; both.len()])?;
+    let mut stepper = Stepper::new(device, &vec![0; both.len()], 0)?;
     let mut scale = scaler(device, 1.0 / INV_SCALE)?;
     let mut worst = 0.0f64;
     let mut inexact = 0usize;
-    for step in 1..=3u64 {
+    for nth in 1..=3u64 {
         let tiny = [0.0, -0.0, 1e-40, 6e-8, -1e-45, 60000.0];
         let grads: Vec<Grad> = both
             .iter()
@@ -269,55 +246,50 @@ where
             .collect();
         let on_device: Vec<Tensor> =
             grads.iter().map(|grad| grad.upload(device, case.offset)).collect::<Outcome<_>>()?;
-        let parameters: Vec<DeviceParameter<'_>> = both
+        let parameters: Vec<Parameter<'_>> = both
             .iter()
             .zip(&on_device)
             .enumerate()
-            .map(|(slot, ((_, d), grad))| DeviceParameter {
+            .map(|(slot, ((_, d), grad))| Parameter {
                 slot,
                 group: 0,
                 weights: &d.weights,
                 grad,
-                write_back: match (case.keep, &d.kept) {
-                    (Keep::Master, Some(kept)) => DeviceWriteBack::Master(kept),
-                    (Keep::Kahan, Some(kept)) => DeviceWriteBack::Kahan(kept),
-                    (Keep::Stochastic, _) => DeviceWriteBack::Stochastic { seed: SEED },
-                    _ => DeviceWriteBack::Nearest,
-                },
-                moments: [Some(&d.first), Some(&d.second)],
+                state: &d.state,
             })
             .collect();
-        let settings = StepSettings { max_norm: case.max_norm, clip_value: case.limit };
-        let serial = device_step.step(&parameters, &[case.settings], settings, Some(&mut scale))?;
+        let settings =
+            step::Settings { max_norm: case.max_norm, clip_value: case.limit, ..Default::default() };
+        let pending = stepper.step(&parameters, &[case.settings], &settings, Scaling::Carried(&mut scale))?;
         let sum: f64 = grads.iter().map(|grad| grad_stats_scalar(grad.floats(), INV_SCALE).sum_squares).sum();
         let clip_coef = case.max_norm.map_or(1.0, |max| (max / (sum.sqrt() + 1e-6)).min(1.0));
         let transform = GradTransform { inv_scale: INV_SCALE, clip_coef, clip_value: case.limit };
-        let rule = AdamW::<A>::new(&Settings { step, ..case.settings });
+        let rule = AdamW::<A>::new(&case.settings, nth);
         for (index, ((host, _), grad)) in both.iter_mut().zip(&grads).enumerate() {
             let write_back = match case.keep {
                 Keep::Nearest => WriteBack::Nearest,
                 Keep::Master => WriteBack::Master(&mut host.master[..]),
                 Keep::Kahan => WriteBack::Kahan(&mut host.lost[..]),
-                Keep::Stochastic => WriteBack::Stochastic { key: key(index, step) },
+                Keep::Stochastic => WriteBack::Stochastic { key: key(SEED, index, nth) },
             };
-            let parameter = Parameter {
+            let buffers = Buffers {
                 weights: &mut host.weights,
                 write_back,
                 grad: grad.floats(),
                 first: &mut host.first,
                 second: &mut host.second,
             };
-            fused_step_scalar(parameter, &rule, &transform)?;
+            fused_step_scalar(buffers, &rule, &transform)?;
         }
         for (host, d) in &both {
             let pairs = [
                 compare("weights", &host.weights, &download::<T>(&d.weights)?)?,
-                compare("first moment", &host.first, &download::<A>(&d.first)?)?,
-                compare("second moment", &host.second, &download::<A>(&d.second)?)?,
-                match (&d.kept, case.keep) {
-                    (Some(kept), Keep::Master) => compare("master", &host.master, &download::<A>(kept)?)?,
-                    (Some(kept), _) => compare("compensation", &host.lost, &download::<T>(kept)?)?,
-                    _ => (0, 0.0),
+                compare("first moment", &host.first, &download::<A>(&d.state.moments[0])?)?,
+                compare("second moment", &host.second, &download::<A>(&d.state.moments[1])?)?,
+                match &d.state.write_back {
+                    WriteBack::Master(kept) => compare("master", &host.master, &download::<A>(kept)?)?,
+                    WriteBack::Kahan(kept) => compare("compensation", &host.lost, &download::<T>(kept)?)?,
+                    WriteBack::Nearest | WriteBack::Stochastic { .. } => (0, 0.0),
                 },
             ];
             for (differ, error) in pairs {
@@ -325,9 +297,12 @@ where
                 worst = worst.max(error);
             }
         }
-        device_step.outcomes().wait()?;
-        let Some(outcome) = device_step.outcomes().poll(serial)? else { return wrong("no outcome came") };
-        if outcome.found_inf || (f64::from(outcome.grad_norm) - sum.sqrt()).abs() > 1e-6 * sum.sqrt() {
+        let Some(outcome) = pending.wait()? else { return wrong("no outcome came") };
+        let Some(norm) = outcome.grad_norm else { return wrong("the norm was not taken") };
+        if outcome.found_inf
+            || outcome.applied_before != nth - 1
+            || (norm - sum.sqrt()).abs() > 1e-6 * sum.sqrt()
+        {
             return wrong(format!("outcome {outcome:?}, norm should be {}", sum.sqrt()));
         }
     }
@@ -371,22 +346,21 @@ fn mixed_types(device: &Device) -> Outcome<String> {
     let mut held = Vec::new();
     for dtype in dtypes {
         let moment = Tensor::zeros(9000, wide(dtype), device)?;
-        held.push((ones(dtype)?, ones(dtype)?, moment.copy()?, moment));
+        let state = State { moments: vec![moment.copy()?, moment], write_back: WriteBack::Nearest };
+        held.push((ones(dtype)?, ones(dtype)?, state));
     }
     let parameters: Vec<_> = held
         .iter()
         .enumerate()
-        .map(|(slot, (weights, grad, first, second))| DeviceParameter {
-            slot,
-            group: slot % 2,
-            weights,
-            grad,
-            write_back: DeviceWriteBack::Nearest,
-            moments: [Some(first), Some(second)],
-        })
+        .map(|(slot, (weights, grad, state))| Parameter { slot, group: slot % 2, weights, grad, state })
         .collect();
     let groups = [SETTINGS, Settings { lr: 0.5, ..SETTINGS }];
-    DeviceStep::new(device, &[0; 5])?.step(&parameters, &groups, StepSettings::default(), None)?;
+    Stepper::new(device, &[0; 5], 0)?.step(
+        &parameters,
+        &groups,
+        &step::Settings::default(),
+        Scaling::None,
+    )?;
     for (slot, p) in parameters.iter().enumerate() {
         let lr = groups[slot % 2].lr;
         // At the first step the update is lr, whatever the gradient.

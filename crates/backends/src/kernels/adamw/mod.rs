@@ -16,13 +16,11 @@
 //! Kingma and Ba (2015); Loshchilov and Hutter (2019); `torch/optim/adam.py`, `_single_tensor_adam`.
 
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
-mod scalar;
-
-use super::fused_step::Rule;
+use super::step::launch::DeviceRule;
+use super::step::{Rule, RuleSettings, sealed::Sealed};
 use crate::Real;
-
-pub use scalar::update_element;
+#[cfg(feature = "cuda")]
+use crate::cuda::Module;
 
 /// How weight decay reaches the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +42,29 @@ pub struct Settings {
     pub eps: f64,
     /// The weight decay.
     pub decay: Decay,
-    /// Which step of the parameter this is, counted from 1.
-    pub step: u64,
+}
+
+impl Sealed for Settings {}
+
+impl RuleSettings for Settings {
+    fn with_rate(self, rate: f64) -> Self {
+        Self { lr: self.lr * rate, ..self }
+    }
+
+    fn rule<A: Real>(&self, step: u64) -> impl Rule<A> {
+        AdamW::new(self, step)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_device(&self) -> DeviceRule {
+        let ptx = include_str!(concat!(env!("OUT_DIR"), "/adamw.ptx"));
+        let (decoupled, l2) = match self.decay {
+            Decay::Decoupled(decay) => (decay, 0.0),
+            Decay::L2(decay) => (0.0, decay),
+        };
+        let words = [self.lr, self.betas.0, self.betas.1, self.eps, decoupled, l2].map(f64::to_bits);
+        DeviceRule { module: Module { name: "mixed_precision_adamw", ptx }, prefix: "adamw", words }
+    }
 }
 
 /// The rule of one step, its constants rounded to the arithmetic's type.
@@ -69,9 +88,9 @@ enum Lerp<A> {
 }
 
 impl<A: Real> AdamW<A> {
-    /// Prepares a step.
-    pub fn new(settings: &Settings) -> Self {
-        let Settings { lr, betas: (beta1, beta2), eps, decay, step } = *settings;
+    /// Prepares a parameter's `step`-th step, counted from 1.
+    pub fn new(settings: &Settings, step: u64) -> Self {
+        let Settings { lr, betas: (beta1, beta2), eps, decay } = *settings;
         let correction1 = 1.0 - beta1.powf(step as f64);
         let correction2 = 1.0 - beta2.powf(step as f64);
         let weight = 1.0 - beta1;
@@ -105,7 +124,24 @@ impl<A: Real> Rule<A> for AdamW<A> {
     fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], second: &mut [A]) {
         let elements = weights.iter_mut().zip(grads).zip(first).zip(second);
         for (((w, g), m), v) in elements {
-            (*w, *m, *v) = update_element(self, *w, *g, *m, *v);
+            (*w, *m, *v) = self.element(*w, *g, *m, *v);
         }
+    }
+}
+
+impl<A: Real> AdamW<A> {
+    /// Maps a weight, its unscaled gradient and its two moments to the new weight and moments.
+    #[inline(always)]
+    fn element(&self, w: A, g: A, m: A, v: A) -> (A, A, A) {
+        // `0 * w` is NaN for an infinite weight: without L2 decay the gradient must not see the weight.
+        let g = if self.l2 == A::ZERO { g } else { g + self.l2 * w };
+        let w = w * self.keep;
+        let m = match self.mean {
+            Lerp::FromStart(weight) => m + weight * (g - m),
+            Lerp::FromEnd(rest) => g - (g - m) * rest,
+        };
+        let v = v * self.beta2 + self.one_minus_beta2 * g * g;
+        let denominator = v.sqrt() / self.root_correction + self.eps;
+        (w + self.neg_step_size * m / denominator, m, v)
     }
 }

@@ -2,9 +2,10 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use crate::cuda::{Kernel, Module, PendingStep, Table, device, read_address, slice_address, write_address};
+use crate::cuda::{Kernel, Module, Table, device, read_address, slice_address, write_address};
+use crate::kernels::step::launch::Launched;
 use crate::{Error, Result};
-use candle_core::{CudaDevice, Device, Tensor};
+use candle_core::{CudaDevice, Device, Tensor, Var};
 
 const OP: &str = "copy_if_applied";
 const MODULE: Module = Module {
@@ -14,34 +15,21 @@ const MODULE: Module = Module {
 /// Blocks that share one tensor.
 const BLOCKS_PER_COPY: u64 = 4;
 
-/// Copies that wait for a step's outcome on the device.
 #[derive(Debug)]
-pub struct CopyIfApplied {
+pub(super) struct OnDevice {
     candle: CudaDevice,
     copies: Table,
     kernel: Kernel,
 }
 
-impl CopyIfApplied {
-    /// Loads the kernel on a device.
-    ///
-    /// # Errors
-    ///
-    /// Where the device is not a CUDA device, or fails.
-    pub fn new(on: &Device) -> Result<Self> {
+impl OnDevice {
+    pub(super) fn new(on: &Device) -> Result<Self> {
         let candle = on.as_cuda_device().map_err(device(OP))?;
         let kernel = Kernel::load(candle, MODULE, "copy_if_applied")?;
         Ok(Self { candle: candle.clone(), copies: Table::new(candle), kernel })
     }
 
-    /// Copies the second tensor of each pair over the first, unless `step` is skipped. Does not wait for the device. The
-    /// step must be its optimizer's last one so far: else nothing is copied.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Operand`] for a tensor that is not contiguous, not on the device, or no float, or for two dtypes;
-    /// [`Error::LengthMismatch`]; [`Error::Device`].
-    pub fn copy(&mut self, step: &PendingStep, pairs: &[(&Tensor, &Tensor)]) -> Result<()> {
+    pub(super) fn copy(&mut self, step: &Launched, pairs: &[(Var, Tensor)]) -> Result<()> {
         let mut words = Vec::with_capacity(3 * pairs.len());
         for (dst, src) in pairs {
             let (expected, got) = (dst.elem_count(), src.elem_count());

@@ -13,13 +13,11 @@
 //! Chen et al., *Symbolic Discovery of Optimization Algorithms* (2023), algorithm 2.
 
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
-mod scalar;
-
-use super::fused_step::Rule;
+use super::step::launch::DeviceRule;
+use super::step::{Rule, RuleSettings, sealed::Sealed};
 use crate::Real;
-
-pub use scalar::update_element;
+#[cfg(feature = "cuda")]
+use crate::cuda::Module;
 
 /// The settings of one step of one parameter group.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +28,27 @@ pub struct Settings {
     pub betas: (f64, f64),
     /// Weights shrink by `lr * weight_decay`.
     pub weight_decay: f64,
+}
+
+impl Sealed for Settings {}
+
+impl RuleSettings for Settings {
+    fn with_rate(self, rate: f64) -> Self {
+        Self { lr: self.lr * rate, ..self }
+    }
+
+    fn rule<A: Real>(&self, _step: u64) -> impl Rule<A> {
+        Lion::new(self)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_device(&self) -> DeviceRule {
+        let ptx = include_str!(concat!(env!("OUT_DIR"), "/lion.ptx"));
+        let [lr, beta1, beta2, decay] =
+            [self.lr, self.betas.0, self.betas.1, self.weight_decay].map(f64::to_bits);
+        let words = [lr, beta1, beta2, decay, 0, 0];
+        DeviceRule { module: Module { name: "mixed_precision_lion", ptx }, prefix: "lion", words }
+    }
 }
 
 /// The rule of one step, its constants rounded to the arithmetic's type.
@@ -65,7 +84,24 @@ impl<A: Real> Rule<A> for Lion<A> {
 
     fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], _second: &mut [A]) {
         for ((w, g), m) in weights.iter_mut().zip(grads).zip(first) {
-            (*w, *m) = update_element(self, *w, *g, *m);
+            (*w, *m) = self.element(*w, *g, *m);
         }
+    }
+}
+
+impl<A: Real> Lion<A> {
+    /// Maps a weight, its unscaled gradient and its mean to the new weight and mean.
+    #[inline(always)]
+    fn element(&self, w: A, g: A, m: A) -> (A, A) {
+        let direction = m * self.beta1 + self.one_minus_beta1 * g;
+        let moved = if direction > A::ZERO {
+            self.lr
+        } else if direction < A::ZERO {
+            -self.lr
+        } else {
+            // Zero stays zero and NaN stays NaN.
+            direction
+        };
+        (w * self.keep - moved, m * self.beta2 + self.one_minus_beta2 * g)
     }
 }

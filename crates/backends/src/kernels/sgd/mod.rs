@@ -16,13 +16,11 @@
 //! Sutskever et al. (2013), in the form of `torch/optim/sgd.py`, `_single_tensor_sgd`.
 
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
-mod scalar;
-
-use super::fused_step::Rule;
+use super::step::launch::DeviceRule;
+use super::step::{Rule, RuleSettings, sealed::Sealed};
 use crate::Real;
-
-pub use scalar::update_element;
+#[cfg(feature = "cuda")]
+use crate::cuda::Module;
 
 /// What the momentum buffer does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,8 +50,32 @@ pub struct Settings {
     pub weight_decay: f64,
     /// The momentum.
     pub momentum: Momentum,
-    /// Which step of the parameter this is, counted from 1.
-    pub step: u64,
+}
+
+impl Sealed for Settings {}
+
+impl RuleSettings for Settings {
+    fn with_rate(self, rate: f64) -> Self {
+        Self { lr: self.lr * rate, ..self }
+    }
+
+    fn rule<A: Real>(&self, step: u64) -> impl Rule<A> {
+        Sgd::new(self, step)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_device(&self) -> DeviceRule {
+        let ptx = include_str!(concat!(env!("OUT_DIR"), "/sgd.ptx"));
+        let (prefix, momentum, dampening, nesterov) = match self.momentum {
+            Momentum::None => ("sgd_plain", 0.0, 0.0, 0),
+            Momentum::Heavy { momentum, dampening } => ("sgd_momentum", momentum, dampening, 0),
+            Momentum::Nesterov { momentum } => ("sgd_momentum", momentum, 0.0, 1),
+        };
+        let [lr, momentum, dampening, decay] =
+            [self.lr, momentum, dampening, self.weight_decay].map(f64::to_bits);
+        let words = [lr, momentum, dampening, decay, nesterov, 0];
+        DeviceRule { module: Module { name: "mixed_precision_sgd", ptx }, prefix, words }
+    }
 }
 
 /// The rule of one step, its constants rounded to the arithmetic's type.
@@ -74,9 +96,9 @@ enum Kind {
 }
 
 impl<A: Real> Sgd<A> {
-    /// Prepares a step.
-    pub fn new(settings: &Settings) -> Self {
-        let Settings { lr, weight_decay, momentum, step } = *settings;
+    /// Prepares a parameter's `step`-th step, counted from 1.
+    pub fn new(settings: &Settings, step: u64) -> Self {
+        let Settings { lr, weight_decay, momentum } = *settings;
         let (kept, dampening, nesterov) = match momentum {
             Momentum::None => (0.0, 0.0, None),
             Momentum::Heavy { momentum, dampening } => (momentum, dampening, Some(false)),
@@ -105,12 +127,28 @@ impl<A: Real> Rule<A> for Sgd<A> {
     fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], _second: &mut [A]) {
         if self.kind == Kind::Plain {
             for (w, g) in weights.iter_mut().zip(grads) {
-                (*w, _) = update_element(self, *w, *g, A::ZERO);
+                (*w, _) = self.element(*w, *g, A::ZERO);
             }
         } else {
             for ((w, g), b) in weights.iter_mut().zip(grads).zip(first) {
-                (*w, *b) = update_element(self, *w, *g, *b);
+                (*w, *b) = self.element(*w, *g, *b);
             }
         }
+    }
+}
+
+impl<A: Real> Sgd<A> {
+    /// Maps a weight, its unscaled gradient and its momentum buffer to the new weight and buffer.
+    #[inline(always)]
+    fn element(&self, w: A, g: A, b: A) -> (A, A) {
+        // `0 * w` is NaN for an infinite weight: without decay the gradient must not see the weight.
+        let g = if self.weight_decay == A::ZERO { g } else { g + self.weight_decay * w };
+        let (b, nesterov) = match self.kind {
+            Kind::Plain => return (w + self.neg_lr * g, b),
+            Kind::FirstStep { nesterov } => (g, nesterov),
+            Kind::Later { nesterov } => (b * self.momentum + self.one_minus_dampening * g, nesterov),
+        };
+        let direction = if nesterov { g + self.momentum * b } else { b };
+        (w + self.neg_lr * direction, b)
     }
 }
