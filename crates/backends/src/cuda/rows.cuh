@@ -68,6 +68,14 @@ template <typename C> __device__ __forceinline__ C tree(const C x[UNIT]) {
 struct Add {
     template <typename V> __device__ __forceinline__ V operator()(V a, V b) const { return a + b; }
 };
+// Two sums that are folded together: their latencies overlap, and a block waits once.
+struct Two {
+    double first, second;
+};
+__device__ __forceinline__ Two operator+(Two a, Two b) { return {a.first + b.first, a.second + b.second}; }
+__device__ __forceinline__ double shuffled(double x, int step) { return __shfl_xor_sync(0xffffffffu, x, step); }
+__device__ __forceinline__ float shuffled(float x, int step) { return __shfl_xor_sync(0xffffffffu, x, step); }
+__device__ __forceinline__ Two shuffled(Two x, int step) { return {shuffled(x.first, step), shuffled(x.second, step)}; }
 // Passes over a NaN, which the sum of exponentials brings back.
 struct Larger {
     __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
@@ -77,7 +85,7 @@ struct Larger {
 // come here where a row has several warps.
 template <int WARPS, typename V, typename Op> __device__ __forceinline__ V over_row(V mine, Op op) {
 #pragma unroll
-    for (int step = 16; step > 0; step >>= 1) mine = op(mine, __shfl_xor_sync(0xffffffffu, mine, step));
+    for (int step = 16; step > 0; step >>= 1) mine = op(mine, shuffled(mine, step));
     if constexpr (WARPS > 1) {
         __shared__ V warps[WARPS];
         __syncthreads();
@@ -156,7 +164,22 @@ template <typename T, int WARPS, int UNITS> struct Row {
         return over_row<WARPS>(mine, Add());
     }
 
-    // The same in f64 from the start.
+    // The sums of `f(element)` and of its square.
+    template <typename F> __device__ __forceinline__ Two sum_and_squares(F f) {
+        Two mine = {0.0, 0.0};
+        each([&](int, uint64_t, C x[UNIT], int n) {
+            C terms[UNIT], squares[UNIT];
+#pragma unroll
+            for (int k = 0; k < UNIT; ++k) {
+                terms[k] = n == UNIT || k < n ? f(x[k]) : C(0);
+                squares[k] = terms[k] * terms[k];
+            }
+            mine = mine + Two{double(tree(terms)), double(tree(squares))};
+        });
+        return over_row<WARPS>(mine, Add());
+    }
+
+    // The sum of `f(element)` in f64 from the start.
     template <typename F> __device__ __forceinline__ double wide_sum(F f) {
         double mine = 0.0;
         each([&](int, uint64_t, C x[UNIT], int n) {

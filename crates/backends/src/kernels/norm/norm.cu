@@ -44,9 +44,10 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Forwar
         // A first mean, then what is left of it, whose square leaves the mean square.
         if (a.centred) high = double(C(row.sum([](C v) { return v; }) * share));
         const C about = C(high);
-        double squares = row.sum([&](C v) { return (v - about) * (v - about); }) * share;
+        const Two sums = row.sum_and_squares([&](C v) { return v - about; });
+        double squares = sums.second * share;
         if (a.centred) {
-            low = row.sum([&](C v) { return v - about; }) * share;
+            low = sums.first * share;
             squares -= low * low;
         }
         // Squares of f32 overflow and vanish: what may have done so is added again.
@@ -168,7 +169,7 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
                         if (k >= count) m[k] = C(0);
                 }
             };
-            double total = 0.0, along = 0.0;
+            Two sums = {0.0, 0.0};
             n.each([&](int u, uint64_t at, C v[UNIT], int count) {
                 C m[UNIT], plain[UNIT], h[UNIT], product[UNIT];
                 unit(u, at, v, count, m, plain, h);
@@ -182,14 +183,12 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
                         g.held[u][k] = h[k];
                     }
                 }
-                total += double(tree(h));
-                along += double(tree(product));
+                sums = sums + Two{double(tree(h)), double(tree(product))};
             });
             if (a.dx) {
-                along = over_row<WARPS>(along, Add()) * share;
-                total = a.centred ? over_row<WARPS>(total, Add()) * share : 0.0;
-                const Split<C> middle(total);
-                const C slope = C(along);
+                sums = over_row<WARPS>(sums, Add());
+                const Split<C> middle(a.centred ? sums.first * share : 0.0);
+                const C slope = C(sums.second * share);
                 n.each([&](int u, uint64_t at, C v[UNIT], int count) {
                     C m[UNIT], plain[UNIT], h[UNIT], out[UNIT];
                     if constexpr (UNITS == 0) unit(u, at, v, count, m, plain, h);
@@ -250,10 +249,10 @@ extern "C" __global__ void norm_reduce(const ReduceArgs a) {
 }
 
 #define FORWARD(T, NAME)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_warp_##NAME(const ForwardArgs a) {      \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 3) norm_forward_warp_##NAME(const ForwardArgs a) {   \
         forward<T, 1, 4>(a);                                                                                 \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_block_##NAME(const ForwardArgs a) {     \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 3) norm_forward_block_##NAME(const ForwardArgs a) {  \
         forward<T, BLOCK / 32, 4>(a);                                                                        \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_stream_##NAME(const ForwardArgs a) {    \
