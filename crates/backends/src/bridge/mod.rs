@@ -2,6 +2,7 @@
 //! take, on any device. [`with_floats`] is the older door for kernels over slices, on the CPU.
 
 mod call;
+mod storage;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,6 @@
 //! What is refused, and how strided memory is seen as rows.
 
+use super::view::View;
 use super::*;
 use proptest::prelude::*;
 

@@ -68,16 +68,24 @@ template <typename C> __device__ __forceinline__ C tree(const C x[UNIT]) {
 struct Add {
     template <typename V> __device__ __forceinline__ V operator()(V a, V b) const { return a + b; }
 };
-// A NaN on either side stays.
+// Two sums that are folded together: their latencies overlap, and a block waits once.
+struct Two {
+    double first, second;
+};
+__device__ __forceinline__ Two operator+(Two a, Two b) { return {a.first + b.first, a.second + b.second}; }
+__device__ __forceinline__ double shuffled(double x, int step) { return __shfl_xor_sync(0xffffffffu, x, step); }
+__device__ __forceinline__ float shuffled(float x, int step) { return __shfl_xor_sync(0xffffffffu, x, step); }
+__device__ __forceinline__ Two shuffled(Two x, int step) { return {shuffled(x.first, step), shuffled(x.second, step)}; }
+// Passes over a NaN, which the sum of exponentials brings back.
 struct Larger {
-    template <typename V> __device__ __forceinline__ V operator()(V a, V b) const { return a >= b || a != a ? a : b; }
+    __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
 // The fold over the threads of a row, in every one of them, in an order that depends on nothing. All threads of the block
 // come here where a row has several warps.
 template <int WARPS, typename V, typename Op> __device__ __forceinline__ V over_row(V mine, Op op) {
 #pragma unroll
-    for (int step = 16; step > 0; step >>= 1) mine = op(mine, __shfl_xor_sync(0xffffffffu, mine, step));
+    for (int step = 16; step > 0; step >>= 1) mine = op(mine, shuffled(mine, step));
     if constexpr (WARPS > 1) {
         __shared__ V warps[WARPS];
         __syncthreads();
@@ -144,14 +152,34 @@ template <typename T, int WARPS, int UNITS> struct Row {
         double mine = 0.0;
         each([&](int, uint64_t, C x[UNIT], int n) {
             C terms[UNIT];
+            if (n == UNIT) {
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? f(x[k]) : C(0);
+                for (int k = 0; k < UNIT; ++k) terms[k] = f(x[k]);
+            } else {
+#pragma unroll
+                for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? f(x[k]) : C(0);
+            }
             mine += double(tree(terms));
         });
         return over_row<WARPS>(mine, Add());
     }
 
-    // The same in f64 from the start.
+    // The sums of `f(element)` and of its square.
+    template <typename F> __device__ __forceinline__ Two sum_and_squares(F f) {
+        Two mine = {0.0, 0.0};
+        each([&](int, uint64_t, C x[UNIT], int n) {
+            C terms[UNIT], squares[UNIT];
+#pragma unroll
+            for (int k = 0; k < UNIT; ++k) {
+                terms[k] = n == UNIT || k < n ? f(x[k]) : C(0);
+                squares[k] = terms[k] * terms[k];
+            }
+            mine = mine + Two{double(tree(terms)), double(tree(squares))};
+        });
+        return over_row<WARPS>(mine, Add());
+    }
+
+    // The sum of `f(element)` in f64 from the start.
     template <typename F> __device__ __forceinline__ double wide_sum(F f) {
         double mine = 0.0;
         each([&](int, uint64_t, C x[UNIT], int n) {
@@ -170,14 +198,14 @@ template <typename C> struct Split {
     __device__ __forceinline__ C below(C x) const { return (x - high) - low; }
 };
 
-// `x · factor`, in f64 where the factor is no normal f32.
+// `x · factor`. A factor that is no normal f32, or nearly none, is applied in two steps, of which the first is exact.
 template <typename C> struct Factor {
-    double exact;
-    C rounded;
-    bool normal;
-    __device__ __forceinline__ explicit Factor(double x) : exact(x), rounded(C(x)) {
-        double size = fabs(x);
-        normal = sizeof(C) == 8 || (size >= 1.1754943508222875e-38 && size <= 3.4028234663852886e38);
+    C step, rest;
+    __device__ __forceinline__ explicit Factor(double x) {
+        const double size = fabs(x);
+        const double power = size > 0x1p100 && size <= 0x1p400 ? 0x1p64 : size < 0x1p-100 && size > 0.0 ? 0x1p-64 : 1.0;
+        step = C(power);
+        rest = C(x / power);
     }
-    __device__ __forceinline__ C times(C x) const { return normal ? x * rounded : C(double(x) * exact); }
+    __device__ __forceinline__ C times(C x) const { return x * step * rest; }
 };

@@ -56,21 +56,20 @@ struct Online {
     float most = -INFINITY;
     double exps = 0.0, total = 0.0;
 
-    __device__ __forceinline__ void add(const float x[UNIT], int n) {
+    // What is missing of a unit is -INFINITY.
+    __device__ __forceinline__ void add(const float x[UNIT]) {
         float largest = x[0], terms[UNIT];
 #pragma unroll
-        for (int k = 1; k < UNIT; ++k)
-            if (k < n) largest = Larger()(largest, x[k]);
-        // A NaN makes the sum one, which stays.
-        if (largest > most || largest != largest) {
+        for (int k = 1; k < UNIT; ++k) largest = Larger()(largest, x[k]);
+        if (largest > most) {
             exps *= double(expf(most - largest));
             most = largest;
         }
-        if (most != -INFINITY) {
+        // A NaN is passed over by the maximum, and makes the sum one.
+        const float from = most == -INFINITY ? 0.f : most;
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? expf(x[k] - most) : 0.f;
-            exps += double(tree(terms));
-        }
+        for (int k = 0; k < UNIT; ++k) terms[k] = expf(x[k] - from);
+        exps += double(tree(terms));
     }
     __device__ __forceinline__ void count(const float x[UNIT], int n) {
         float terms[UNIT];
@@ -89,14 +88,19 @@ template <typename T, int WARPS> __device__ void losses(const LossArgs& a) {
         auto take = [&](uint64_t at, int n) {
             float x[UNIT];
             load_unit<float>(row + at, true, n, x);
-            mine.add(x, n);
             if (a.smoothing > 0.0) mine.count(x, n);
+            if (n < UNIT) {
+#pragma unroll
+                for (int k = 0; k < UNIT; ++k)
+                    if (k >= n) x[k] = -INFINITY;
+            }
+            mine.add(x);
         };
         if (lane < head) take(lane, 1);
         for (uint64_t at = head + lane * UNIT; at < a.width; at += WARPS * 32 * UNIT)
             take(at, a.width - at >= UNIT ? UNIT : int(a.width - at));
         const float most = over_row<WARPS>(mine.most, Larger());
-        const double part = mine.most == -INFINITY ? 0.0 : mine.exps * double(expf(mine.most - most));
+        const double part = mine.most == -INFINITY ? mine.exps : mine.exps * double(expf(mine.most - most));
         const double exps = over_row<WARPS>(part, Add());
         const double total = a.smoothing > 0.0 ? over_row<WARPS>(mine.total, Add()) : 0.0;
         if (lane != 0) continue;
@@ -113,41 +117,40 @@ template <typename T, int WARPS> __device__ void losses(const LossArgs& a) {
     }
 }
 
-// A thread for each unit. Those of a row are its elements before the first aligned one, and then eight at a time, so that a
-// row whose length is no multiple of eight is read in units, too.
-template <typename T> __device__ void gradient(const GradientArgs& a) {
-    const uint64_t units = (a.width + UNIT - 1) / UNIT + 1, all = a.rows * units;
-    for (uint64_t i = uint64_t(blockIdx.x) * BLOCK + threadIdx.x; i < all; i += uint64_t(gridDim.x) * BLOCK) {
-        // 32-bit division is several times as fast.
-        const uint64_t r = all <= UINT32_MAX ? uint32_t(i) / uint32_t(units) : i / units;
-        const uint64_t unit = i - r * units;
+template <typename T, int WARPS> __device__ void gradient(const GradientArgs& a) {
+    const uint64_t groups = BLOCK / (WARPS * 32), lane = threadIdx.x % (WARPS * 32);
+    const double share = a.smoothing / double(a.width);
+    for (uint64_t r = blockIdx.x * groups + threadIdx.x / (WARPS * 32); r < a.rows; r += gridDim.x * groups) {
         const T* row = static_cast<const T*>(a.x) + r * a.pitch;
         const uint64_t head = head_of(row, a.width);
-        const uint64_t at = unit == 0 ? 0 : head + (unit - 1) * UNIT;
-        const uint64_t end = unit == 0 ? head : a.width;
-        if (at >= end) continue;
-        const int n = end - at >= UNIT ? UNIT : int(end - at);
         uint64_t target;
         const Kind kind = target_of(a.targets, r, a.width, &target);
         const double factor = a.wide_factors ? static_cast<const double*>(a.factors)[r * a.factor_pitch]
                                              : double(static_cast<const float*>(a.factors)[r * a.factor_pitch]);
-        float out[UNIT];
-        if (kind == Kind::Class && factor != 0.0) {
-            load_unit<float>(row + at, unit != 0, n, out);
-            const Split<float> lse(a.lse[r]);
-            const float f = float(factor), own = float(factor * (1.0 - a.smoothing));
-            const float even = float(factor * a.smoothing / double(a.width));
+        const Split<float> lse(a.lse[r]);
+        const float f = float(factor), own = float(factor * (1.0 - a.smoothing)), even = float(factor * share);
+        const bool counts = kind == Kind::Class && factor != 0.0;
+        auto put = [&](uint64_t at, int n) {
+            float out[UNIT];
+            if (counts) {
+                load_unit<float>(row + at, true, n, out);
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) {
-                out[k] = expf(lse.below(out[k])) * f - even;
-                if (at + k == target) out[k] -= own;
+                for (int k = 0; k < UNIT; ++k) out[k] = expf(lse.below(out[k])) * f - even;
+                if (target - at < uint64_t(n)) {
+#pragma unroll
+                    for (int k = 0; k < UNIT; ++k)
+                        if (at + k == target) out[k] -= own;
+                }
+            } else {
+#pragma unroll
+                for (int k = 0; k < UNIT; ++k) out[k] = kind == Kind::Bad ? NAN : 0.f;
             }
-        } else {
-            const float value = kind == Kind::Bad ? NAN : 0.f;
-#pragma unroll
-            for (int k = 0; k < UNIT; ++k) out[k] = value;
-        }
-        store_either<T>(a.narrow_dx, a.dx, r * a.width + at, n, out);
+            store_either<T>(a.narrow_dx, a.dx, r * a.width + at, n, out);
+        };
+        // Elements before the first that is aligned, one for each thread; then eight at a time.
+        if (lane < head) put(lane, 1);
+        for (uint64_t at = head + lane * UNIT; at < a.width; at += WARPS * 32 * UNIT)
+            put(at, a.width - at >= UNIT ? UNIT : int(a.width - at));
     }
 }
 
@@ -158,8 +161,13 @@ template <typename T> __device__ void gradient(const GradientArgs& a) {
     extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy_losses_block_##NAME(const LossArgs a) {  \
         losses<T, BLOCK / 32>(a);                                                                              \
     }                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy_gradient_##NAME(const GradientArgs a) {  \
-        gradient<T>(a);                                                                                        \
+    extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy_gradient_warp_##NAME(                    \
+        const GradientArgs a) {                                                                                \
+        gradient<T, 1>(a);                                                                                     \
+    }                                                                                                          \
+    extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy_gradient_block_##NAME(                   \
+        const GradientArgs a) {                                                                                \
+        gradient<T, BLOCK / 32>(a);                                                                            \
     }
 KERNELS(float, f32)
 KERNELS(__half, f16)

@@ -6,17 +6,17 @@ use super::{CrossEntropy, PerRow};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, float_name, narrow, on_device, on_device_mut};
-use crate::cuda::{BLOCK, DeviceSlice, Kernel, Module};
+use crate::cuda::{DeviceSlice, Kernel, Module};
 
 const MODULE: Module = Module {
     name: "mixed_precision_cross_entropy",
     ptx: include_str!(concat!(env!("OUT_DIR"), "/cross_entropy.ptx")),
 };
 
-/// Elements of a unit: `UNIT` in `rows.cuh`.
-const UNIT: usize = 8;
-/// Blocks of a launch; more elements are walked by these.
-const GRID: u64 = 1 << 30;
+/// Nothing is held, so that a block takes what does not fit a warp.
+fn holder(rows: Rows) -> Holder {
+    if Holder::of(rows.width) == Holder::Warp { Holder::Warp } else { Holder::Block }
+}
 
 /// `Targets` in `cross_entropy.cu`.
 fn targets_words(loss: CrossEntropy, targets: &In<'_>) -> std::result::Result<[u64; 4], Why> {
@@ -46,8 +46,7 @@ pub(super) fn forward(
     let (Some(losses), Some(lse)) = (on_device_mut(losses), on_device_mut(lse)) else {
         return Ok(Ran::Composed(Why::Device));
     };
-    // Nothing is held, so that a block takes what does not fit a warp.
-    let holder = if Holder::of(rows.width) == Holder::Warp { Holder::Warp } else { Holder::Block };
+    let holder = holder(rows);
     let [at, pitch, ignore_index, kind] = targets;
     let args: [u64; 11] = [
         x.address(),
@@ -112,11 +111,11 @@ pub(super) fn backward(
         kind,
         narrow_dx | u64::from(per_row.factors.scalar_type() == ScalarType::F64) << 32,
     ];
-    let units = (rows.count as u64).saturating_mul(rows.width.div_ceil(UNIT) as u64 + 1);
-    let kernel = Kernel::load(x.gpu(), MODULE, &format!("cross_entropy_gradient_{name}"))?;
+    let holder = holder(rows);
+    let kernel = Kernel::load(x.gpu(), MODULE, &format!("cross_entropy_gradient_{}_{name}", holder.name()))?;
     // SAFETY: `args` is `GradientArgs`. The logits have the rows that `In` was checked for, or are the gradient's own memory,
     // of which each thread reads what it then writes; there are as many targets, sums and factors, as the caller compared.
     // All are alive in the order of the stream.
-    unsafe { kernel.launch(units.div_ceil(BLOCK.into()).min(GRID), &args) }?;
+    unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
     Ok(Ran::Kernel("cross_entropy backward, CUDA"))
 }

@@ -35,17 +35,19 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Forwar
     using C = compute_t<T>;
     const T* x = static_cast<const T*>(a.x);
     const bool whole = in_units(x, a.pitch);
-    const uint64_t groups = blockDim.x / (WARPS * 32);
+    const uint64_t groups = BLOCK / (WARPS * 32);
+    const double share = 1.0 / double(a.width);
     for (uint64_t r = blockIdx.x * groups + threadIdx.x / (WARPS * 32); r < a.rows; r += gridDim.x * groups) {
         Row<T, WARPS, UNITS> row;
         row.read(x + r * a.pitch, a.width, whole);
         double high = 0.0, low = 0.0;
         // A first mean, then what is left of it, whose square leaves the mean square.
-        if (a.centred) high = double(C(row.sum([](C v) { return v; }) / a.width));
+        if (a.centred) high = double(C(row.sum([](C v) { return v; }) * share));
         const C about = C(high);
-        double squares = row.sum([&](C v) { return (v - about) * (v - about); }) / a.width;
+        const Two sums = row.sum_and_squares([&](C v) { return v - about; });
+        double squares = sums.second * share;
         if (a.centred) {
-            low = row.sum([&](C v) { return v - about; }) / a.width;
+            low = sums.first * share;
             squares -= low * low;
         }
         // Squares of f32 overflow and vanish: what may have done so is added again.
@@ -57,7 +59,7 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Forwar
         }
         high += low;
         if (squares < 0.0) squares = 0.0;
-        const double rstd = 1.0 / sqrt(squares + a.eps);
+        const double rstd = rsqrt(squares + a.eps);
         if (threadIdx.x % (WARPS * 32) == 0) {
             double* saved = a.statistics + 3 * r;
             saved[0] = high;
@@ -131,6 +133,7 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
     const bool x_whole = in_units(x, a.x_pitch), dy_whole = in_units(dy, a.dy_pitch);
     C dw[HELD][UNIT] = {}, db[HELD][UNIT] = {};
     const uint64_t from = blockIdx.x * a.each, to = from + a.each < a.rows ? from + a.each : a.rows;
+    const double share = 1.0 / double(a.width);
     int run = 0;
     bool fresh = true;
     for (uint64_t base = from; base < to; base += GROUPS) {
@@ -144,50 +147,59 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
             const double* saved = a.statistics + 3 * r;
             const Split<C> mean(saved[0]);
             const Factor<C> scale(saved[2]);
-            auto both = [&](auto f) {
-                n.each([&](int u, uint64_t at, C v[UNIT], int count) {
-                    C w[UNIT], h[UNIT];
-                    if constexpr (UNITS > 0) {
+            // The unit normalised, its gradient, and that times the weight. Where the row is held, the first time leaves the
+            // first and the last in place of what was read.
+            auto unit = [&](int u, uint64_t at, C v[UNIT], int count, C m[UNIT], C plain[UNIT], C h[UNIT]) {
+                if constexpr (UNITS > 0) {
 #pragma unroll
-                        for (int k = 0; k < UNIT; ++k) h[k] = C(g.held[u][k]);
-                    } else {
-                        load_unit<C>(g.p + at, dy_whole, count, h);
-                    }
-                    if (a.weight) load_either<T>(a.narrow_weight, a.weight, at, count, w);
-                    C m[UNIT];
-#pragma unroll
-                    for (int k = 0; k < UNIT; ++k) {
-                        m[k] = k < count ? scale.times(mean.below(v[k])) : C(0);
-                        w[k] = a.weight && k < count ? w[k] : C(1);
-                    }
-                    f(u, at, m, h, w, count);
-                });
-            };
-            double total = 0.0, along = 0.0;
-            both([&](int u, uint64_t, C m[UNIT], C h[UNIT], C w[UNIT], int count) {
-                C plain[UNIT], product[UNIT];
+                    for (int k = 0; k < UNIT; ++k) plain[k] = C(g.held[u][k]);
+                } else {
+                    load_unit<C>(g.p + at, dy_whole, count, plain);
+                }
+                C w[UNIT];
+                if (a.weight) load_either<T>(a.narrow_weight, a.weight, at, count, w);
 #pragma unroll
                 for (int k = 0; k < UNIT; ++k) {
-                    const C grad = k < count ? h[k] : C(0);
-                    if constexpr (UNITS > 0) {
-                        dw[u][k] += grad * m[k];
-                        db[u][k] += grad;
-                    }
-                    plain[k] = grad * w[k];
-                    product[k] = plain[k] * m[k];
+                    m[k] = scale.times(mean.below(v[k]));
+                    h[k] = a.weight ? plain[k] * w[k] : plain[k];
                 }
-                total += double(tree(plain));
-                along += double(tree(product));
+                if (count < UNIT) {
+#pragma unroll
+                    for (int k = 0; k < UNIT; ++k)
+                        if (k >= count) m[k] = C(0);
+                }
+            };
+            Two sums = {0.0, 0.0};
+            n.each([&](int u, uint64_t at, C v[UNIT], int count) {
+                C m[UNIT], plain[UNIT], h[UNIT], product[UNIT];
+                unit(u, at, v, count, m, plain, h);
+#pragma unroll
+                for (int k = 0; k < UNIT; ++k) {
+                    product[k] = h[k] * m[k];
+                    if constexpr (UNITS > 0) {
+                        dw[u][k] += plain[k] * m[k];
+                        db[u][k] += plain[k];
+                        v[k] = m[k];
+                        g.held[u][k] = h[k];
+                    }
+                }
+                sums = sums + Two{double(tree(h)), double(tree(product))};
             });
             if (a.dx) {
-                along = over_row<WARPS>(along, Add()) / a.width;
-                total = a.centred ? over_row<WARPS>(total, Add()) / a.width : 0.0;
-                const Split<C> middle(total);
-                const C slope = C(along);
-                both([&](int, uint64_t at, C m[UNIT], C h[UNIT], C w[UNIT], int count) {
-                    C out[UNIT];
+                sums = over_row<WARPS>(sums, Add());
+                const Split<C> middle(a.centred ? sums.first * share : 0.0);
+                const C slope = C(sums.second * share);
+                n.each([&](int u, uint64_t at, C v[UNIT], int count) {
+                    C m[UNIT], plain[UNIT], h[UNIT], out[UNIT];
+                    if constexpr (UNITS == 0) unit(u, at, v, count, m, plain, h);
 #pragma unroll
-                    for (int k = 0; k < UNIT; ++k) out[k] = scale.times(middle.below(h[k] * w[k]) - m[k] * slope);
+                    for (int k = 0; k < UNIT; ++k) {
+                        if constexpr (UNITS > 0) {
+                            m[k] = v[k];
+                            h[k] = g.held[u][k];
+                        }
+                        out[k] = scale.times(middle.below(h[k]) - m[k] * slope);
+                    }
                     store_either<T>(a.narrow_dx, a.dx, r * a.width + at, count, out);
                 });
             }
@@ -237,10 +249,10 @@ extern "C" __global__ void norm_reduce(const ReduceArgs a) {
 }
 
 #define FORWARD(T, NAME)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_warp_##NAME(const ForwardArgs a) {      \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 3) norm_forward_warp_##NAME(const ForwardArgs a) {   \
         forward<T, 1, 4>(a);                                                                                 \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_block_##NAME(const ForwardArgs a) {     \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 3) norm_forward_block_##NAME(const ForwardArgs a) {  \
         forward<T, BLOCK / 32, 4>(a);                                                                        \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_stream_##NAME(const ForwardArgs a) {    \

@@ -8,7 +8,7 @@
 //! that one load brings. A `y` of 16 bits has lost what the gradient needs: keep one of f32.
 //!
 //! Contract: softmax within 4 · 2⁻²⁴ of the value, relatively, beside the rounding of `x − m` (`2⁻²⁴ · |x − m|`), and the
-//! store; log_softmax within `2⁻²⁴ · (2 · |x − m| + 2 · |log s| + 1)`; gradients within `2⁻²⁴ · 6 · Σ|t|` of their terms. In
+//! store; log_softmax within `2⁻²⁴ · (2 · |x − m| + 2 · |log s| + 4)`; gradients within `2⁻²⁴ · 6 · Σ|t|` of their terms. In
 //! f64 the same with `2⁻⁵³`.
 //!
 //! A row with a NaN or +∞, or of −∞ alone, is NaN.

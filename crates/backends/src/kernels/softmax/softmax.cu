@@ -21,8 +21,7 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Softma
         float most = -INFINITY;
         row.each([&](int, uint64_t, float v[UNIT], int n) {
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k)
-                if (k < n) most = Larger()(most, v[k]);
+            for (int k = 0; k < UNIT; ++k) most = Larger()(most, k < n ? v[k] : -INFINITY);
         });
         most = over_row<WARPS>(most, Larger());
         const double exps = row.sum([&](float v) { return expf(v - most); });
