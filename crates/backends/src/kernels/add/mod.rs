@@ -93,6 +93,9 @@ pub fn add_to_part(x: &In<'_>, among: &Among, target: &mut Out<'_>) -> Result<Ra
     if !x.is_contiguous() {
         return Ok(Ran::Composed(Why::Layout("x")));
     }
+    if x.count() == 0 {
+        return Ok(Ran::Kernel("add_into"));
+    }
     match target.place() {
         PlaceMut::Host(_) => host::add_to_part(x, among, target),
         #[cfg(feature = "cuda")]
