@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("grad-scaler", &["backends", "precision-types"]),
     ("optim", &["backends", "grad-scaler", "precision-types"]),
     ("trainer", &["autocast", "grad-scaler", "optim", "precision-types"]),
+    ("checks", &["autocast", "backends", "grad-scaler", "optim", "precision-types", "trainer"]),
     ("xtask", &[]),
 ];
 
