@@ -42,6 +42,9 @@ impl Report {
 }
 
 /// An error that a check makes up.
+///
+/// # Errors
+/// Always.
 pub fn wrong<T>(what: impl Into<String>) -> Outcome<T> {
     Err(what.into().into())
 }

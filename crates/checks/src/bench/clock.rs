@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use candle_core::Device;
 
+use crate::report::Outcome;
+
 /// A stopwatch of laps.
 pub(crate) struct Clock {
     device: Device,
@@ -30,4 +32,28 @@ impl Clock {
     pub(crate) fn after(&self, count: usize) -> &[f64] {
         &self.seconds[count.min(self.seconds.len())..]
     }
+}
+
+/// The time of `call` on an idle device, in milliseconds: the host's time counts where it is late.
+pub(crate) fn time(device: &Device, call: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
+    device.synchronize()?;
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return events(device, call);
+    }
+    let start = Instant::now();
+    call()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// The time between two events on the device's stream, before and after `call`, in milliseconds.
+#[cfg(feature = "cuda")]
+pub(crate) fn events(device: &Device, call: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
+    use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let start = stream.record_event(Some(CU_EVENT_DEFAULT))?;
+    call()?;
+    let end = stream.record_event(Some(CU_EVENT_DEFAULT))?;
+    end.synchronize()?;
+    Ok(f64::from(start.elapsed_ms(&end)?))
 }

@@ -56,7 +56,6 @@ fn measure(config: GptConfig, trainer: &Trainer, steps: usize, line: Line) -> Ou
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 
 use candle_core::Device;
 
+use crate::device::memory_in_use;
+
 /// A measurement, from its start to [`peak_mib`](Self::peak_mib).
 pub(crate) enum PeakMemory {
     /// The process's memory; `None` where the system does not tell.
@@ -63,12 +65,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     fn start(device: &Device) -> candle_core::Result<Self> {
-        let start = in_use(device)?;
+        let start = memory_in_use(device)?;
         let (most, done) = (Arc::new(AtomicU64::new(start)), Arc::new(AtomicBool::new(false)));
         let (device, seen, ended) = (device.clone(), most.clone(), done.clone());
         let thread = std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                if let Ok(bytes) = in_use(&device) {
+                if let Ok(bytes) = memory_in_use(&device) {
                     seen.fetch_max(bytes, Ordering::Relaxed);
                 }
             }
@@ -89,16 +91,4 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-#[cfg(feature = "cuda")]
-fn in_use(device: &Device) -> candle_core::Result<u64> {
-    let stream = device.as_cuda_device()?.cuda_stream();
-    let (free, total) = stream.context().mem_get_info().map_err(candle_core::Error::wrap)?;
-    Ok((total - free) as u64)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn in_use(_: &Device) -> candle_core::Result<u64> {
-    candle_core::bail!("a GPU's memory is known with the feature `cuda` alone")
 }

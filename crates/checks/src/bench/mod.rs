@@ -4,6 +4,10 @@ mod clock;
 mod infer;
 mod line;
 mod memory;
+mod op_cases;
+mod ops;
+#[cfg(feature = "cuda")]
+mod step;
 mod train;
 mod workload;
 
@@ -13,6 +17,7 @@ use trainer::{Accelerator, Precision};
 use crate::report::Outcome;
 
 pub use line::Line;
+pub use ops::Ops;
 pub use workload::Workload;
 
 /// What is measured.
@@ -22,6 +27,10 @@ pub enum Bench {
     Train(Runs),
     /// Forward passes over rows of tokens
     Infer(Runs),
+    /// Single ops on a GPU, forward and backward apart
+    Ops(ops::Ops),
+    /// The optimizer's step on a GPU
+    Step,
 }
 
 /// Every workload at every precision.
@@ -63,7 +72,19 @@ pub fn run(bench: &Bench) -> Outcome<bool> {
     match bench {
         Bench::Train(runs) => runs.each(train::train),
         Bench::Infer(runs) => runs.each(infer::infer),
+        Bench::Ops(ops) => ops::run(ops),
+        Bench::Step => step(),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn step() -> Outcome<bool> {
+    step::run(&crate::device::gpu()?).map(|()| true)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn step() -> Outcome<bool> {
+    crate::device::gpu().map(|_| false)
 }
 
 impl Runs {

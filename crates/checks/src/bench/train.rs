@@ -17,6 +17,9 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
         return Err(format!("{steps} steps, of which the first {warm_up} are not timed: take more").into());
     }
     let batch_size = options.bs.unwrap_or(workload.batch_size());
+    if batch_size == 0 {
+        return Err("a batch of 0 samples: take at least one".into());
+    }
     let accelerator = options.accelerator.unwrap_or(workload.accelerator());
     let builder = Trainer::builder().precision(precision).accelerator(accelerator);
     let trainer = builder.max_steps(steps).seed(0).on_notice(|_| ()).build()?;
@@ -51,7 +54,6 @@ fn measure(kind: Kind, trainer: &Trainer, warm_up: usize, line: Line) -> Outcome
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
     use crate::models::GptConfig;

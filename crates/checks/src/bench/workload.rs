@@ -33,6 +33,9 @@ pub(crate) type Pair = (Tensor, Tensor);
 /// Different batches, which a run goes through again and again.
 const BATCHES: usize = 8;
 
+/// The tokens of GPT-2, without those that pad its vocabulary.
+const WORDS: usize = 50_257;
+
 impl Workload {
     /// Its name on the command line and in what is printed.
     #[must_use]
@@ -113,8 +116,8 @@ impl Kind {
         let mut rng = StdRng::seed_from_u64(1);
         let mut batch = || match self {
             Self::Gpt(GptConfig { vocabulary, context, .. }) => {
-                let count = size * (context + 1);
-                let tokens: Vec<i64> = (0..count).map(|_| rng.random_range(0..vocabulary as i64)).collect();
+                let (count, words) = (size * (context + 1), vocabulary.min(WORDS));
+                let tokens: Vec<i64> = (0..count).map(|_| rng.random_range(0..words as i64)).collect();
                 let tokens = Tensor::from_vec(tokens, (size, context + 1), device)?;
                 let part = |from| tokens.narrow(1, from, context)?.contiguous();
                 Ok((part(0)?, part(1)?))
