@@ -27,6 +27,23 @@ pub fn cast_inputs<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Te
     Ok(cast.try_into().expect("as many tensors come out as went in"))
 }
 
+/// Inputs as they are, and the dtypes that the active region wants them in: for an op whose kernel reads them as they are
+/// and computes as if they had been cast.
+pub(crate) fn uncast(op: &str, inputs: &[&Tensor]) -> Result<Vec<(Tensor, DType)>> {
+    let (region, grad_mode) = region::current();
+    let dtypes: Vec<DType> = match &region {
+        None => inputs.iter().map(|t| t.dtype()).collect(),
+        Some(region) => {
+            let seen: Vec<Input> = inputs
+                .iter()
+                .map(|t| Input { dtype: t.dtype(), on_device: region.covers(t.device()) })
+                .collect();
+            region.table().cast_dtypes(op, region.fast_dtype(), &seen)?
+        }
+    };
+    Ok(inputs.iter().zip(dtypes).map(|(&tensor, dtype)| (recorded(tensor, grad_mode), dtype)).collect())
+}
+
 /// [`cast_inputs`] for a number of inputs known only at run time.
 ///
 /// # Errors

@@ -227,7 +227,7 @@ impl Op for Probe {
         *self.wanted.lock().unwrap() = (0..cx.inputs()).map(|input| cx.wanted(input)).collect();
         let grads = (0..cx.inputs()).map(|input| {
             let grad = cx.grad().clone();
-            Ok(Some(match cx.take(input).filter(|_| self.sums) {
+            Ok(Some(match cx.take(input)?.filter(|_| self.sums) {
                 Some(before) => (before + grad)?,
                 None => grad,
             }))
@@ -260,7 +260,7 @@ fn what_an_op_took_and_did_not_give_back_is_an_error() {
             "thief"
         }
         fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-            cx.take(0);
+            cx.take(0)?;
             Ok(vec![None])
         }
     }

@@ -15,6 +15,7 @@ pub mod kernels;
 #[cfg(feature = "candle")]
 mod moved;
 pub mod random;
+mod simd;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};

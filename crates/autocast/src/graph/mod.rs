@@ -42,6 +42,7 @@ mod border;
 mod composed;
 mod finals;
 mod foreign;
+mod held;
 mod node;
 mod record;
 mod registry;

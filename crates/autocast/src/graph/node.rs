@@ -224,14 +224,17 @@ impl<'a> Backward<'a> {
 
     /// Hands over the gradient that an input has so far, for an op that adds to it while it computes its own: what the op then
     /// returns for that input counts as their sum. `None` where there is none yet, or the input is a view.
-    pub fn take(&mut self, input: usize) -> Option<Tensor> {
-        let taken = match self.node.inputs.get(input)? {
-            Input::Value(node) => self.gradients.take_of_node(node),
-            Input::Variable(variable) => self.gradients.take_of_variable(variable),
-            _ => None,
-        };
+    ///
+    /// It is contiguous and the op's own: it may be changed where it lies.
+    ///
+    /// # Errors
+    ///
+    /// Where the device fails.
+    pub fn take(&mut self, input: usize) -> Result<Option<Tensor>> {
+        let Some(from) = self.node.inputs.get(input) else { return Ok(None) };
+        let taken = self.gradients.take(from)?;
         self.taken[input] |= taken.is_some();
-        taken
+        Ok(taken)
     }
 
     /// Whether a gradient was taken and nothing came back for it, which would lose it.

@@ -1,53 +1,53 @@
 //! From the gradient of a view to that of the elements that it shows.
 
+use backends::buffer::Ran;
+use backends::kernels::add::{Among, add_into};
 use candle_core::{Layout, Shape, Tensor};
 
-use crate::Result;
 use crate::ops::total::total_in_dtype;
+use crate::{Error, Result};
 
-/// The gradient of contiguous elements in `shape` from that of a view of them, 0 where the view shows none. `None` for a
-/// layout that shows an element twice other than by broadcasting.
-pub(super) fn behind(grad: &Tensor, view: &Layout, shape: &Shape) -> Result<Option<Tensor>> {
+/// The gradient of contiguous elements in `shape` from that of a view that shows all of them: each once, or broadcast.
+pub(super) fn whole(grad: &Tensor, view: &Layout, shape: &Shape) -> Result<Option<Tensor>> {
+    let (grad, strides) = summed(grad, view)?;
+    if grad.elem_count() != shape.elem_count() {
+        return Ok(None);
+    }
+    // The widest apart first; where an element is alone in its dimension, the stride means nothing.
+    let mut order: Vec<usize> = (0..grad.rank()).collect();
+    order.sort_by_key(|&i| (grad.dims()[i] > 1, std::cmp::Reverse(strides[i])));
+    let grad = if order.is_empty() { grad } else { grad.permute(order)? };
+    Ok(Some(grad.reshape(shape)?))
+}
+
+/// Adds the gradient of a view to that of the elements among which it shows some.
+pub(super) fn add_behind(sum: &Tensor, grad: &Tensor, view: &Layout) -> Result<()> {
+    let (grad, strides) = summed(grad, view)?;
+    let among = Among { strides: strides.clone(), offset: view.start_offset() };
+    if let Ran::Kernel(_) = add_into(sum, &grad, &among)? {
+        return Ok(());
+    }
+    // Index by index.
+    let indices = (0..grad.rank()).try_fold(
+        Tensor::full(view.start_offset() as i64, grad.shape(), grad.device())?,
+        |at, dim| {
+            let mut along = vec![1; grad.rank()];
+            along[dim] = grad.dims()[dim];
+            let steps = Tensor::arange(0, grad.dims()[dim] as i64, grad.device())?.reshape(along)?;
+            at.broadcast_add(&steps.affine(strides[dim] as f64, 0.)?)
+        },
+    )?;
+    let flat = sum.flatten_all()?;
+    match flat.scatter_add_set(&indices.flatten_all()?, &grad.flatten_all()?, 0) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(Error::Candle(error)),
+    }
+}
+
+/// The gradient summed over what was broadcast, and the strides of the view.
+fn summed(grad: &Tensor, view: &Layout) -> Result<(Tensor, Vec<usize>)> {
     let spread: Vec<usize> =
         (0..view.dims().len()).filter(|&i| view.stride()[i] == 0 && view.dims()[i] > 1).collect();
     let grad = if spread.is_empty() { grad.clone() } else { total_in_dtype(grad, &spread)? };
-    // What is left are runs of elements, the widest apart first.
-    let mut runs: Vec<usize> = (0..view.dims().len()).filter(|&i| grad.dims()[i] > 1).collect();
-    runs.sort_by_key(|&i| std::cmp::Reverse(view.stride()[i]));
-    let sizes: Vec<usize> = runs.iter().map(|&i| view.dims()[i]).collect();
-    let strides: Vec<usize> = runs.iter().map(|&i| view.stride()[i]).collect();
-    let mut reach = 1;
-    for (&size, &stride) in sizes.iter().zip(&strides).rev() {
-        if stride < reach {
-            return Ok(None);
-        }
-        reach += (size - 1) * stride;
-    }
-    let ones = (0..view.dims().len()).filter(|&i| grad.dims()[i] <= 1);
-    let order: Vec<usize> = ones.chain(runs.iter().copied()).collect();
-    let grad = if order.is_empty() { grad } else { grad.permute(order)? };
-    if grad.elem_count() == shape.elem_count() {
-        return Ok(Some(grad.reshape(shape)?));
-    }
-    Ok(Some(placed(&grad, &sizes, &strides, view.start_offset(), shape)?))
-}
-
-/// Elements, which lie in runs of `sizes` at `strides`, among zeros.
-fn placed(grad: &Tensor, sizes: &[usize], strides: &[usize], offset: usize, shape: &Shape) -> Result<Tensor> {
-    let mut slots = grad.reshape(((), 1))?;
-    // From the innermost run out: each element, or run of them, is padded to the distance of the next one.
-    for (&size, &stride) in sizes.iter().zip(strides).rev() {
-        slots = resized(&slots, stride)?.reshape(((), size * stride))?;
-    }
-    let slots = slots.flatten_all()?.pad_with_zeros(0, offset, 0)?.unsqueeze(0)?;
-    Ok(resized(&slots, shape.elem_count())?.reshape(shape)?)
-}
-
-/// Rows cut or padded with zeros to `width`.
-fn resized(rows: &Tensor, width: usize) -> Result<Tensor> {
-    Ok(match rows.dim(1)? {
-        has if has == width => rows.clone(),
-        has if has > width => rows.narrow(1, 0, width)?.contiguous()?,
-        has => rows.pad_with_zeros(1, 0, width - has)?,
-    })
+    Ok((grad, view.stride().to_vec()))
 }

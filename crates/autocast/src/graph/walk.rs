@@ -1,12 +1,13 @@
 //! The walk: from a loss to the gradients of variables, node by node, newest first.
 
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Layout, Tensor};
+use candle_core::{Layout, Tensor, TensorId};
 
 use super::finals::{Finals, OnFinal};
+use super::held::Held;
 use super::node::{Backward, Input, Node};
 use super::record::source;
 use super::{foreign, view};
@@ -55,7 +56,7 @@ impl Walk<'_> {
             }
             let (place, turn) = next.remove_entry();
             match turn {
-                Turn::Node(node, grad) => step(&node, grad, &mut self.gradients)?,
+                Turn::Node(node, grad) => step(&node, grad.into_tensor(), &mut self.gradients)?,
                 Turn::Foreign(results) => foreign_step(results, &mut self.gradients)?,
             }
             if let Some(finals) = &mut self.finals {
@@ -100,14 +101,14 @@ fn foreign_step(results: Vec<(Tensor, Tensor)>, gradients: &mut Gradients) -> Re
         gradients.give_variable(&variable, grad)?;
     }
     for (node, grad) in arrivals {
-        gradients.give_node(node, grad)?;
+        gradients.give_node(node, Held::Shared(grad))?;
     }
     Ok(())
 }
 
 /// Whose turn it is.
 enum Turn {
-    Node(Arc<Node>, Tensor),
+    Node(Arc<Node>, Held),
     /// Results of candle's ops with their gradients, which end at the same newest node and so have one walk of candle's.
     Foreign(Vec<(Tensor, Tensor)>),
 }
@@ -151,6 +152,8 @@ impl Place {
 pub(super) struct Gradients {
     todo: BTreeMap<Place, Turn>,
     variables: GradStore,
+    /// Those whose gradient nobody else holds.
+    own_variables: HashSet<TensorId>,
 }
 
 impl Gradients {
@@ -159,51 +162,61 @@ impl Gradients {
         match input {
             Input::Constant => Ok(()),
             Input::Variable(variable) => self.give_variable(variable, grad),
-            Input::Value(node) => self.give_node(node.clone(), grad),
-            Input::View(node, layout) => self.give_view(node, layout, grad),
+            Input::Value(node) => self.give_node(node.clone(), Held::Shared(grad)),
+            Input::View(node, layout) => self.give_view(node, layout, &grad),
             Input::Foreign(result) => self.give_foreign(result, grad),
         }
     }
 
     fn give_variable(&mut self, variable: &Tensor, grad: Tensor) -> Result<()> {
         let sum = match self.variables.remove(variable) {
-            Some(before) => (before + grad)?,
+            Some(before) => {
+                let own = self.own_variables.contains(&variable.id());
+                self.own_variables.insert(variable.id());
+                if own { Held::Own(before) } else { Held::Shared(before) }.plus(&grad)?.into_tensor()
+            }
             None => grad,
         };
         self.variables.insert(variable, sum);
         Ok(())
     }
 
-    fn give_node(&mut self, node: Arc<Node>, grad: Tensor) -> Result<()> {
-        if grad.shape() != node.shape() {
+    fn give_node(&mut self, node: Arc<Node>, grad: Held) -> Result<()> {
+        if grad.tensor().shape() != node.shape() {
             let expected = format!("a gradient of shape {:?}", node.shape().dims());
-            return Err(Error::shape(node.name(), expected, grad.dims()));
+            return Err(Error::shape(node.name(), expected, grad.tensor().dims()));
         }
-        match self.todo.entry(Place::of_node(&node)) {
-            Entry::Vacant(entry) => {
-                entry.insert(Turn::Node(node, grad));
-            }
-            Entry::Occupied(mut entry) => {
-                if let Turn::Node(_, before) = entry.get_mut() {
-                    *before = (&*before + grad)?;
-                }
-            }
-        }
+        let sum = match self.take_of_node(&node) {
+            Some(before) => before.plus(grad.tensor())?,
+            None => grad,
+        };
+        self.todo.insert(Place::of_node(&node), Turn::Node(node, sum));
         Ok(())
     }
 
-    fn give_view(&mut self, node: &Arc<Node>, layout: &Layout, grad: Tensor) -> Result<()> {
-        match view::behind(&grad, layout, node.shape())? {
-            Some(grad) => self.give_node(node.clone(), grad),
-            None => Err(Error::shape(node.name(), "a view that shows each element once", layout.stride())),
+    fn give_view(&mut self, node: &Arc<Node>, layout: &Layout, grad: &Tensor) -> Result<()> {
+        if let Some(whole) = view::whole(grad, layout, node.shape())? {
+            return self.give_node(node.clone(), Held::Shared(whole));
         }
+        let sum = match self.take_of_node(node) {
+            Some(before) => before.into_own()?,
+            None => Tensor::zeros(node.shape(), grad.dtype(), grad.device())?,
+        };
+        view::add_behind(&sum, grad, layout)?;
+        self.give_node(node.clone(), Held::Own(sum))
     }
 
     fn give_foreign(&mut self, result: &Tensor, grad: Tensor) -> Result<()> {
-        if let Some(variable) = foreign::viewed_variable(result)
-            && let Some(grad) = view::behind(&grad, result.layout(), variable.shape())?
-        {
-            return self.give_variable(&variable, grad);
+        if let Some(variable) = foreign::viewed_variable(result) {
+            let behind = match view::whole(&grad, result.layout(), variable.shape())? {
+                Some(whole) => whole,
+                None => {
+                    let part = Tensor::zeros(variable.shape(), grad.dtype(), grad.device())?;
+                    view::add_behind(&part, &grad, result.layout())?;
+                    part
+                }
+            };
+            return self.give_variable(&variable, behind);
         }
         let turn = self.todo.entry(Place::of_result(result));
         if let Turn::Foreign(results) = turn.or_insert_with(|| Turn::Foreign(Vec::new())) {
@@ -215,14 +228,24 @@ impl Gradients {
         Ok(())
     }
 
-    pub(super) fn take_of_node(&mut self, node: &Node) -> Option<Tensor> {
+    fn take_of_node(&mut self, node: &Node) -> Option<Held> {
         match self.todo.remove(&Place::of_node(node)) {
             Some(Turn::Node(_, grad)) => Some(grad),
             _ => None,
         }
     }
 
-    pub(super) fn take_of_variable(&mut self, variable: &Tensor) -> Option<Tensor> {
-        self.variables.remove(variable)
+    /// The gradient that an input has so far, for an op that changes it: a copy of one that others may hold.
+    pub(super) fn take(&mut self, input: &Input) -> Result<Option<Tensor>> {
+        let held = match input {
+            Input::Value(node) => self.take_of_node(node),
+            Input::Variable(variable) => {
+                let own = self.own_variables.remove(&variable.id());
+                let grad = self.variables.remove(variable);
+                grad.map(|grad| if own { Held::Own(grad) } else { Held::Shared(grad) })
+            }
+            _ => None,
+        };
+        held.map(Held::into_own).transpose()
     }
 }

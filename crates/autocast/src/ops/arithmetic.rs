@@ -1,14 +1,17 @@
 //! Sums, differences, products and quotients of floats with PyTorch's broadcasting and type promotion. The gradient of a broadcast
 //! operand is summed in f32 (f64 for f64).
 
+use backends::kernels::add::{Sign, sum_of};
+use backends::kernels::pointwise::Function;
 use candle_core::{DType, Tensor};
 
 use super::broadcast::{broadcast_dims, sum_to};
+use super::elementwise::unary_of;
 use super::empty::of_no_elements;
 use super::whole::{Whole, wrapping};
 use crate::Result;
-use crate::graph::{Backward, Keep, Op, Value, composed, record, wide};
-use crate::prepare::{cast_inputs, promote_types, retyped};
+use crate::graph::{Backward, Keep, Op, Value, composed, record};
+use crate::prepare::{cast_inputs, cast_to, promote_types};
 
 /// `a + b`.
 ///
@@ -24,8 +27,8 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if result_type(&a, &b)?.is_int() {
         return wrapping("add", Whole::Add, &a, &b);
     }
-    if alike(&a, &b) {
-        return record(Sum(Sign::Plus), &[&a, &b], Value::fresh(a.detach().add(&b.detach())?));
+    if let Some(sum) = sum_of_alike(&a, &b, Sign::Plus)? {
+        return Ok(sum);
     }
     if let Some(empty) = of_nothing("add", &a, &b)? {
         return Ok(empty);
@@ -46,8 +49,8 @@ pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if result_type(&a, &b)?.is_int() {
         return wrapping("sub", Whole::Sub, &a, &b);
     }
-    if alike(&a, &b) {
-        return record(Sum(Sign::Minus), &[&a, &b], Value::fresh(a.detach().sub(&b.detach())?));
+    if let Some(sum) = sum_of_alike(&a, &b, Sign::Minus)? {
+        return Ok(sum);
     }
     if let Some(empty) = of_nothing("sub", &a, &b)? {
         return Ok(empty);
@@ -113,13 +116,7 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// A float dtype without arithmetic.
 pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     let [x] = cast_inputs("add", [x])?;
-    let (dtype, w) = operand(&x)?;
-    if let Some(empty) = of_no_elements("add", &[&x], x.dims(), dtype)? {
-        return Ok(empty);
-    }
-    composed("add", [&x], w.affine(1., scalar)?.to_dtype(dtype)?, Keep::Nothing, |grad, _, [_]| {
-        Ok([grad.clone()])
-    })
+    unary_of("add", Function::Add { term: scalar }, &in_floats(x)?)
 }
 
 /// `x · scalar`, the scalar in f32 (f64 for f64) even where `x` is of 16 bits: 65536 is not a number of f16, but
@@ -130,13 +127,7 @@ pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 /// A float dtype without arithmetic.
 pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     let [x] = cast_inputs("mul", [x])?;
-    let (dtype, w) = operand(&x)?;
-    if let Some(empty) = of_no_elements("mul", &[&x], x.dims(), dtype)? {
-        return Ok(empty);
-    }
-    composed("mul", [&x], w.affine(scalar, 0.)?.to_dtype(dtype)?, Keep::Nothing, move |grad, _, [_]| {
-        Ok([grad.affine(scalar, 0.)?])
-    })
+    unary_of("mul", Function::Scale { factor: scalar }, &in_floats(x)?)
 }
 
 /// `x / scalar`, as [`mul_scalar`].
@@ -146,48 +137,43 @@ pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 /// A float dtype without arithmetic.
 pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     let [x] = cast_inputs("div", [x])?;
-    let (dtype, w) = operand(&x)?;
-    if let Some(empty) = of_no_elements("div", &[&x], x.dims(), dtype)? {
-        return Ok(empty);
-    }
-    let divide = move |t: &Tensor| -> Result<Tensor> {
-        let scalar = Tensor::full(scalar, (), t.device())?.to_dtype(t.dtype())?;
-        Ok(t.broadcast_div(&scalar)?)
-    };
-    composed("div", [&x], divide(&w)?.to_dtype(dtype)?, Keep::Nothing, move |grad, _, [_]| {
-        Ok([divide(grad)?])
-    })
+    unary_of("div", Function::Divide { divisor: scalar }, &in_floats(x)?)
 }
 
-/// `a ± b` of one shape and dtype, whose gradients are the value's own.
-struct Sum(Sign);
+/// `a ± b` where nothing is broadcast and a kernel takes it.
+fn sum_of_alike(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
+    if a.dims() != b.dims() || a.elem_count() == 0 {
+        return Ok(None);
+    }
+    let value = sum_of(&a.detach(), &b.detach(), sign, result_type(a, b)?)?;
+    let op = Sum { sign, dtypes: [a.dtype(), b.dtype()] };
+    value.ran().map(|value| record(op, &[a, b], Value::fresh(value))).transpose()
+}
 
-#[derive(Clone, Copy)]
-enum Sign {
-    Plus,
-    Minus,
+/// `a ± b` of one shape, whose gradients are the value's own.
+struct Sum {
+    sign: Sign,
+    dtypes: [DType; 2],
 }
 
 impl Op for Sum {
     fn name(&self) -> &'static str {
-        match self.0 {
+        match self.sign {
             Sign::Plus => "add",
             Sign::Minus => "sub",
         }
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let second = match self.0 {
-            Sign::Plus => Some(cx.grad().clone()),
-            Sign::Minus => cx.wanted(1).then(|| cx.grad().neg()).transpose()?,
-        };
-        Ok(vec![Some(cx.grad().clone()), second])
+        let grads = self.dtypes.iter().enumerate().map(|(input, &dtype)| {
+            let grad = || match (self.sign, input) {
+                (Sign::Minus, 1) => Ok(cast_to(cx.grad(), dtype)?.neg()?),
+                _ => cast_to(cx.grad(), dtype),
+            };
+            cx.wanted(input).then(grad).transpose()
+        });
+        grads.collect()
     }
-}
-
-/// Whether there is nothing to broadcast, promote, or sum over in the backward pass.
-fn alike(a: &Tensor, b: &Tensor) -> bool {
-    a.dtype() == b.dtype() && a.dims() == b.dims() && a.elem_count() > 0
 }
 
 /// The result of two operands that broadcast to no elements.
@@ -212,13 +198,9 @@ fn operands(grad: &Tensor, inputs: [&Tensor; 2]) -> Result<[Tensor; 2]> {
     Ok([a.to_dtype(grad.dtype())?, b.to_dtype(grad.dtype())?])
 }
 
-/// The dtype of `x` with a scalar, and `x` widened.
-fn operand(x: &Tensor) -> Result<(DType, Tensor)> {
-    if x.dtype().is_int() {
-        return Ok((DType::F32, retyped(x, DType::F32)?));
-    }
-    let [w] = wide([x])?;
-    Ok((x.dtype(), w))
+/// `x`, in f32 if it is of integers.
+fn in_floats(x: Tensor) -> Result<Tensor> {
+    if x.dtype().is_int() { cast_to(&x, DType::F32) } else { Ok(x) }
 }
 
 /// The dtype of an op on `a` and `b`: tensors without dimensions count only where they are of a higher kind (a float

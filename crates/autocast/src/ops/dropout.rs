@@ -1,13 +1,15 @@
-//! dropout, from a seed: the same seed gives the same mask on every device, because the mask is drawn on the host.
+//! dropout, from a seed: the same seed drops the same elements on every device, because each is drawn by its index.
 
+use backends::bridge::Call;
+use backends::kernels::dropout::{Draw, dropout as kernel};
 use backends::random;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::empty::of_no_elements;
 use super::size::check_size;
-use crate::graph::{Call, Keep, composed, wide};
-use crate::prepare::{accumulation_dtype, float_inputs};
+use crate::graph::{Attribute, Backward, Op, Value, record};
+use crate::prepare::{accumulation_dtype, float_inputs, retyped, widen};
 use crate::{Error, Result};
 
 /// Which mask [`dropout`] draws.
@@ -57,16 +59,42 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
     if let Some(empty) = of_no_elements("dropout", &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
+    let seed = seed.into();
+    let draw = Draw { key: random::key(&[seed.seed, seed.step]), p };
+    record(Dropout { draw }, &[&x], Value::fresh(dropped(&x.detach(), draw)?))
+}
+
+/// `x`, which is in no graph, with elements dropped.
+fn dropped(x: &Tensor, draw: Draw) -> Result<Tensor> {
+    if let Call::Ran(value) = kernel(x, draw)? {
+        return Ok(value);
+    }
     check_size("dropout", x.dims(), accumulation_dtype(x.dtype()))?;
-    let kept = mask(x.elem_count(), p, seed.into());
+    let kept: Vec<u8> = (0..x.elem_count()).map(|index| u8::from(draw.keeps(index))).collect();
     let kept = Tensor::from_vec(kept, x.shape(), x.device())?;
-    let scale = if p == 1. { 0. } else { 1. / (1. - p) };
     // A choice and not a product, which would make NaN of a dropped infinity.
-    let apply = move |x: &Tensor| -> Result<Tensor> { Ok(kept.where_cond(&(x * scale)?, &x.zeros_like()?)?) };
-    let value = apply(&wide([&x])?[0].contiguous()?)?.to_dtype(x.dtype())?;
-    composed(Call::from("dropout").with("p", p), [&x], value, Keep::Nothing, move |grad, _, [_]| {
-        Ok([apply(grad)?])
-    })
+    let scaled = (widen(x)?.contiguous()? * draw.scale())?;
+    Ok(retyped(&kept.where_cond(&scaled, &scaled.zeros_like()?)?, x.dtype())?)
+}
+
+/// No mask is saved: the draw makes it again.
+struct Dropout {
+    draw: Draw,
+}
+
+impl Op for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        // The key is a number of 64 bits, and not one to count with.
+        vec![("p", Attribute::Number(self.draw.p)), ("key", Attribute::Integer(self.draw.key as i64))]
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(dropped(cx.grad(), self.draw)?)])
+    }
 }
 
 /// Draws that are worth another thread.

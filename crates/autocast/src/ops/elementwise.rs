@@ -5,17 +5,45 @@ use candle_core::Tensor;
 
 use super::empty::of_no_elements;
 use crate::Result;
-use crate::graph::{Keep, composed};
-use crate::prepare::float_inputs;
+use crate::graph::{Attribute, Backward, Op, Value, record};
+use crate::prepare::{check_float, float_inputs};
 
 /// `function` of `x`, rounded once to `x`'s dtype.
 pub(super) fn unary(op: &'static str, function: Function, x: &Tensor) -> Result<Tensor> {
     let [x] = float_inputs(op, [x])?;
-    if let Some(empty) = of_no_elements(op, &[&x], x.dims(), x.dtype())? {
+    unary_of(op, function, &x)
+}
+
+/// [`unary`] of floats that are as the region wants them.
+pub(super) fn unary_of(op: &'static str, function: Function, x: &Tensor) -> Result<Tensor> {
+    check_float(op, x)?;
+    if let Some(empty) = of_no_elements(op, &[x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
-    let value = value_of(function, &x)?;
-    composed(op, [&x], value, Keep::Inputs, move |grad, _, [x]| Ok([gradient_of(function, x, grad)?]))
+    let plain = x.detach();
+    let value = value_of(function, &plain)?;
+    record(Unary { op, function, x: plain }, &[x], Value::fresh(value))
+}
+
+struct Unary {
+    op: &'static str,
+    function: Function,
+    x: Tensor,
+}
+
+impl Op for Unary {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        let numbers = self.function.settings().into_iter();
+        numbers.map(|(name, value)| (name, Attribute::Number(value))).collect()
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gradient_of(self.function, &self.x, cx.grad())?)])
+    }
 }
 
 /// `function` of a wide tensor off the graph, for an op that is made of several.

@@ -80,7 +80,7 @@ pub fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     cast.map_err(candle("cast"))
 }
 
-fn candle(op: &str) -> impl Fn(candle_core::Error) -> Error {
+pub(crate) fn candle(op: &str) -> impl Fn(candle_core::Error) -> Error {
     move |error| Error::Device { op: op.to_string(), message: error.to_string() }
 }
 

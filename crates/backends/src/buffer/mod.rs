@@ -225,6 +225,25 @@ impl<'a> In<'a> {
         if self.is_contiguous() { slice.get(..self.count()) } else { None }
     }
 
+    /// The memory from the first element on, where it is the host's; nothing where it is not.
+    pub fn host_place(&self) -> Slice<'a> {
+        match self.place {
+            Place::Host(slice) => slice,
+            #[cfg(feature = "cuda")]
+            Place::Device(_) => Slice::U8(&[]),
+        }
+    }
+
+    /// All elements, where they are in host memory and contiguous.
+    pub fn host_slice(&self) -> Option<Slice<'a>> {
+        match self.place {
+            _ if !self.is_contiguous() => None,
+            Place::Host(slice) => Some(slice.until(self.count())),
+            #[cfg(feature = "cuda")]
+            Place::Device(_) => None,
+        }
+    }
+
     /// The memory from the first element on, where it is the host's and the elements are of this type. The strides say
     /// where they are in it.
     pub fn strided<T: Scalar>(&self) -> Option<&'a [T]> {
@@ -302,6 +321,15 @@ impl<'a> Out<'a> {
     /// Where they are.
     pub fn place(&mut self) -> &mut PlaceMut<'a> {
         &mut self.place
+    }
+
+    /// All elements, where they are in host memory.
+    pub fn host_slice(&mut self) -> Option<SliceMut<'_>> {
+        match &mut self.place {
+            PlaceMut::Host(slice) => Some(slice.until(self.count)),
+            #[cfg(feature = "cuda")]
+            PlaceMut::Device(_) => None,
+        }
     }
 
     /// All elements, where they are in host memory and of this type.

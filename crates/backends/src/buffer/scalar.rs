@@ -67,6 +67,13 @@ macro_rules! scalars {
                     $(Self::$variant(x) => Self::$variant(x.get(start..).unwrap_or_default()),)*
                 }
             }
+
+            /// The first `len`, or all where there are fewer.
+            pub fn until(self, len: usize) -> Self {
+                match self {
+                    $(Self::$variant(x) => Self::$variant(x.get(..len).unwrap_or(x)),)*
+                }
+            }
         }
 
         /// Elements in host memory that are written.
@@ -93,6 +100,30 @@ macro_rules! scalars {
             /// Whether there are none.
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
+            }
+
+            /// The first `len`, or all where there are fewer, for as long as this is borrowed.
+            pub fn until(&mut self, len: usize) -> SliceMut<'_> {
+                match self {
+                    $(Self::$variant(x) => {
+                        let len = len.min(x.len());
+                        SliceMut::$variant(&mut x[..len])
+                    })*
+                }
+            }
+
+            /// The elements, to be read.
+            pub fn as_slice(&self) -> Slice<'_> {
+                match self {
+                    $(Self::$variant(x) => Slice::$variant(x),)*
+                }
+            }
+
+            /// The elements in runs of `len`, the last of which may be shorter.
+            pub fn chunks(self, len: usize) -> Vec<Self> {
+                match self {
+                    $(Self::$variant(x) => x.chunks_mut(len.max(1)).map(Self::$variant).collect(),)*
+                }
             }
 
             /// Those from `start` on, none where that is past the end.
@@ -142,4 +173,12 @@ scalars! {
     U32(u32),
     /// Bytes.
     U8(u8),
+}
+
+impl ScalarType {
+    /// Whether all are floats, and either all are f64 or none is: what is computed in f64 does not mix with the rest.
+    pub fn are_floats_of_one_width(types: &[Self]) -> bool {
+        types.iter().all(|t| *t == Self::F64)
+            || types.iter().all(|t| matches!(t, Self::F16 | Self::Bf16 | Self::F32))
+    }
 }

@@ -136,3 +136,9 @@ pub(crate) fn allocate(op: &str, gpu: &CudaDevice, of: ScalarType, len: usize) -
     };
     Ok(CudaStorage { slice, device: gpu.clone() })
 }
+
+/// Memory for `len` f64 that kernels leave to each other, freed in the order of the stream.
+pub(crate) fn scratch(op: &str, gpu: &CudaDevice, len: usize) -> Result<CudaSlice<f64>> {
+    // SAFETY: its one use is that a kernel reads what the kernel before it has written.
+    unsafe { gpu.alloc::<f64>(len.max(1)) }.map_err(device(op))
+}

@@ -9,6 +9,7 @@ mod audit;
 mod kernel;
 pub(crate) mod memory;
 mod outcomes;
+pub(crate) mod rows;
 mod table;
 mod tally;
 
@@ -18,7 +19,7 @@ pub use outcomes::{Outcome, Outcomes};
 pub use tally::{Counts, PendingStep, Tally};
 
 pub(crate) use address::{dtype_code, read_address, slice_address, write_address};
-pub(crate) use kernel::{BLOCK, Kernel, Module, device};
+pub(crate) use kernel::{BLOCK, Kernel, Launch, Module, device};
 pub(crate) use table::Table;
 
 pub use crate::kernels::cast::cuda::cast;

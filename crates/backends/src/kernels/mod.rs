@@ -1,15 +1,21 @@
 //! The kernels, one folder each.
 
 pub mod adamw;
+pub mod add;
+pub mod attention;
 pub mod cast;
 pub mod copy_if_applied;
+pub mod dropout;
+pub mod cross_entropy;
 pub mod fused_step;
 pub mod grad_stats;
 pub mod lion;
 pub mod max_pool;
+pub mod norm;
 pub mod pointwise;
 pub mod resample;
 pub mod row_sums;
 pub mod scaler_update;
 pub mod sgd;
+pub mod softmax;
 pub mod sum;

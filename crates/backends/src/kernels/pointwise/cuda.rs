@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::{Function, Pair};
+use super::{Function, Pair, sixteen};
 use crate::cuda::{BLOCK, Kernel, Module, device, dtype_code, read_address, write_address};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -18,10 +18,16 @@ const MODULE: Module = Module {
 const GRID: u64 = 1 << 16;
 
 pub(super) fn value(function: Function, x: &Tensor) -> Result<Tensor> {
+    if let Some(value) = sixteen::launch(function, x, None)? {
+        return Ok(value);
+    }
     launch(function.words(x.dtype()), x, None, None)
 }
 
 pub(super) fn gradient(function: Function, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    if let Some(gradient) = sixteen::launch(function, x, Some(grad))? {
+        return Ok(gradient);
+    }
     launch(function.words(x.dtype()), x, None, Some((grad, 0)))
 }
 

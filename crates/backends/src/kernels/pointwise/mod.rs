@@ -9,7 +9,8 @@
 //! A gradient is the derivative at `x` times `grad`. Where a function is chosen piece by piece, so is its gradient:
 //! nothing is multiplied by 0 to be got rid of.
 //!
-//! Contract: the bounds in ULPs of `docs/numerics.md`. A GPU computes in f64, too, by the same formulas on its own library.
+//! Contract: the bounds in ULPs of `docs/numerics.md`. A GPU computes in f64, too, by the same formulas on its own library;
+//! the functions that networks are made of it computes in f32 where the elements are of 16 bits.
 
 mod forms;
 mod pair;
@@ -23,6 +24,8 @@ mod tests;
 
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod sixteen;
 
 pub use pair::{Pair, pair_gradients, pair_values};
 pub use rounded::Rounded;
@@ -144,6 +147,22 @@ pub enum Function {
     Tan,
     /// The hyperbolic tangent.
     Tanh,
+}
+
+impl Function {
+    /// The numbers that the function was made with, by name.
+    pub fn settings(self) -> Vec<(&'static str, f64)> {
+        match self {
+            Self::Add { term } => vec![("term", term)],
+            Self::Clamp { low, high } | Self::Hardtanh { low, high } => vec![("low", low), ("high", high)],
+            Self::Divide { divisor } => vec![("divisor", divisor)],
+            Self::Elu { alpha } => vec![("alpha", alpha)],
+            Self::LeakyRelu { slope } => vec![("slope", slope)],
+            Self::Power { exponent } => vec![("exponent", exponent)],
+            Self::Scale { factor } => vec![("factor", factor)],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// `function` of every element.

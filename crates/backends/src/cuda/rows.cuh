@@ -1,0 +1,183 @@
+// What the kernels over rows share: eight elements at a time whatever their type, and reductions over a row's threads.
+//
+// A row belongs to one warp or to one block. Its threads take units of eight elements in turn, so that a 16-bit unit is one
+// 16-byte load; they hold the row in registers where it fits, and read it again where it does not.
+#pragma once
+#include "multi_tensor.cuh"
+
+constexpr int UNIT = 8;
+
+template <typename T> struct alignas(16) Unit {
+    T at[UNIT];
+};
+
+// Whether every row that starts at `p`, `pitch` elements apart, may be read in units.
+template <typename T> __device__ __forceinline__ bool in_units(const T* p, uint64_t pitch) {
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && pitch * sizeof(T) % 16 == 0;
+}
+
+// The first `valid` elements, and zeros.
+template <typename C, typename T>
+__device__ __forceinline__ void load_unit(const T* p, bool whole, int valid, C out[UNIT]) {
+    if (whole && valid >= UNIT) {
+        Unit<T> raw = *reinterpret_cast<const Unit<T>*>(p);
+#pragma unroll
+        for (int k = 0; k < UNIT; ++k) out[k] = convert<C>(raw.at[k]);
+    } else {
+#pragma unroll
+        for (int k = 0; k < UNIT; ++k) out[k] = k < valid ? convert<C>(p[k]) : C(0);
+    }
+}
+
+template <typename C, typename T>
+__device__ __forceinline__ void store_unit(T* p, bool whole, int valid, const C in[UNIT]) {
+    if (whole && valid >= UNIT) {
+        Unit<T> raw;
+#pragma unroll
+        for (int k = 0; k < UNIT; ++k) raw.at[k] = convert<T>(in[k]);
+        *reinterpret_cast<Unit<T>*>(p) = raw;
+    } else {
+#pragma unroll
+        for (int k = 0; k < UNIT; ++k)
+            if (k < valid) p[k] = convert<T>(in[k]);
+    }
+}
+
+// The same where the elements are of type `T` or of the type that is computed in. All threads take one branch.
+template <typename T>
+__device__ __forceinline__ void load_either(bool narrow, const void* p, uint64_t at, int valid, compute_t<T> out[UNIT]) {
+    using C = compute_t<T>;
+    const bool whole = reinterpret_cast<uintptr_t>(p) % 16 == 0;
+    if (narrow) load_unit<C>(static_cast<const T*>(p) + at, whole, valid, out);
+    else load_unit<C>(static_cast<const C*>(p) + at, whole, valid, out);
+}
+template <typename T>
+__device__ __forceinline__ void
+store_either(bool narrow, void* p, uint64_t at, int valid, const compute_t<T> in[UNIT]) {
+    using C = compute_t<T>;
+    auto put = [&](auto* to) { store_unit<C>(to, reinterpret_cast<uintptr_t>(to) % 16 == 0, valid, in); };
+    if (narrow) put(static_cast<T*>(p) + at);
+    else put(static_cast<C*>(p) + at);
+}
+
+// The sum of eight, as a tree.
+template <typename C> __device__ __forceinline__ C tree(const C x[UNIT]) {
+    return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));
+}
+
+struct Add {
+    template <typename V> __device__ __forceinline__ V operator()(V a, V b) const { return a + b; }
+};
+// A NaN on either side stays.
+struct Larger {
+    template <typename V> __device__ __forceinline__ V operator()(V a, V b) const { return a >= b || a != a ? a : b; }
+};
+
+// The fold over the threads of a row, in every one of them, in an order that depends on nothing. All threads of the block
+// come here where a row has several warps.
+template <int WARPS, typename V, typename Op> __device__ __forceinline__ V over_row(V mine, Op op) {
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) mine = op(mine, __shfl_xor_sync(0xffffffffu, mine, step));
+    if constexpr (WARPS > 1) {
+        __shared__ V warps[WARPS];
+        __syncthreads();
+        if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = mine;
+        __syncthreads();
+        mine = warps[0];
+#pragma unroll
+        for (int w = 1; w < WARPS; ++w) mine = op(mine, warps[w]);
+    }
+    return mine;
+}
+
+// A row as its threads see it: `WARPS` warps, of which each thread holds up to `UNITS` units, or reads them again where
+// `UNITS` is 0.
+template <typename T, int WARPS, int UNITS> struct Row {
+    using C = compute_t<T>;
+    static constexpr int STEP = WARPS * 32 * UNIT;
+    C held[UNITS > 0 ? UNITS : 1][UNIT];
+    const T* p;
+    uint64_t width;
+    bool whole;
+
+    __device__ __forceinline__ static uint64_t first() { return threadIdx.x % (WARPS * 32) * UNIT; }
+    __device__ __forceinline__ static int valid(uint64_t at, uint64_t width) {
+        return at >= width ? 0 : width - at >= UNIT ? UNIT : int(width - at);
+    }
+
+    __device__ __forceinline__ void read(const T* from, uint64_t length, bool in_whole_units) {
+        p = from;
+        width = length;
+        whole = in_whole_units;
+        if constexpr (UNITS > 0) {
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                uint64_t at = first() + uint64_t(u) * STEP;
+                int n = valid(at, width);
+                if (n > 0) load_unit<C>(p + at, whole, n, held[u]);
+            }
+        }
+    }
+
+    // Calls `f(index of the unit, of its first element, elements, their number)` for this thread's units. What `f` changes is
+    // kept where the row is held.
+    template <typename F> __device__ __forceinline__ void each(F f) {
+        if constexpr (UNITS > 0) {
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                uint64_t at = first() + uint64_t(u) * STEP;
+                int n = valid(at, width);
+                if (n > 0) f(u, at, held[u], n);
+            }
+        } else {
+            for (uint64_t at = first(); at < width; at += STEP) {
+                C x[UNIT];
+                int n = valid(at, width);
+                load_unit<C>(p + at, whole, n, x);
+                f(0, at, x, n);
+            }
+        }
+    }
+
+    // The sum over the row of `f(element)`, as trees of eight and in f64 beyond.
+    template <typename F> __device__ __forceinline__ double sum(F f) {
+        double mine = 0.0;
+        each([&](int, uint64_t, C x[UNIT], int n) {
+            C terms[UNIT];
+#pragma unroll
+            for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? f(x[k]) : C(0);
+            mine += double(tree(terms));
+        });
+        return over_row<WARPS>(mine, Add());
+    }
+
+    // The same in f64 from the start.
+    template <typename F> __device__ __forceinline__ double wide_sum(F f) {
+        double mine = 0.0;
+        each([&](int, uint64_t, C x[UNIT], int n) {
+#pragma unroll
+            for (int k = 0; k < UNIT; ++k)
+                if (k < n) mine += f(double(x[k]));
+        });
+        return over_row<WARPS>(mine, Add());
+    }
+};
+
+// A number in two parts. What an infinity loses is nothing.
+template <typename C> struct Split {
+    C high, low;
+    __device__ __forceinline__ explicit Split(double x) : high(C(x)), low(isfinite(double(C(x))) ? C(x - double(C(x))) : C(0)) {}
+    __device__ __forceinline__ C below(C x) const { return (x - high) - low; }
+};
+
+// `x · factor`, in f64 where the factor is no normal f32.
+template <typename C> struct Factor {
+    double exact;
+    C rounded;
+    bool normal;
+    __device__ __forceinline__ explicit Factor(double x) : exact(x), rounded(C(x)) {
+        double size = fabs(x);
+        normal = sizeof(C) == 8 || (size >= 1.1754943508222875e-38 && size <= 3.4028234663852886e38);
+    }
+    __device__ __forceinline__ C times(C x) const { return normal ? x * rounded : C(double(x) * exact); }
+};

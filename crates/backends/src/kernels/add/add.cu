@@ -1,0 +1,87 @@
+// Sums of two buffers of any float types, and additions into a part of one. Each sum is rounded once.
+#include "multi_tensor.cuh"
+
+struct AddArgs {
+    const void* a;
+    const void* b;
+    void* out;
+    uint64_t len;
+    double sign;
+    uint8_t a_dtype, b_dtype, out_dtype, unused[5];
+};
+static_assert(sizeof(AddArgs) == 48, "");
+
+constexpr int PACK = 4;
+
+// Four elements from `at` on; fewer where the buffer ends.
+template <typename C> __device__ __forceinline__ void load(const void* p, uint8_t dtype, uint64_t at, int count, C out[PACK]) {
+    typed(p, dtype, [&](auto* x) {
+        if (count == PACK && aligned4(x + at)) { load4(x + at, out); return; }
+        for (int k = 0; k < count; ++k) out[k] = convert<C>(x[at + k]);
+    });
+}
+
+template <typename C> __device__ __forceinline__ void store(void* p, uint8_t dtype, uint64_t at, int count, const C in[PACK]) {
+    typed(p, dtype, [&](auto* constant) {
+        auto* x = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(constant)>>*>(constant);
+        if (count == PACK && aligned4(x + at)) { store4(x + at, in); return; }
+        for (int k = 0; k < count; ++k) x[at + k] = convert<std::remove_reference_t<decltype(x[0])>>(in[k]);
+    });
+}
+
+template <typename C> __device__ __forceinline__ void add(const AddArgs& a) {
+    const uint64_t threads = uint64_t(BLOCK) * gridDim.x, packs = (a.len + PACK - 1) / PACK;
+    for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < packs; i += threads) {
+        uint64_t at = i * PACK;
+        int count = int(min(uint64_t(PACK), a.len - at));
+        C x[PACK] = {}, y[PACK] = {};
+        load(a.a, a.a_dtype, at, count, x);
+        load(a.b, a.b_dtype, at, count, y);
+#pragma unroll
+        for (int k = 0; k < PACK; ++k) x[k] = x[k] + C(a.sign) * y[k];
+        store(a.out, a.out_dtype, at, count, x);
+    }
+}
+
+// In f64 where an operand is, so that no operand is rounded before the sum.
+extern "C" __global__ void __launch_bounds__(BLOCK) add(const __grid_constant__ AddArgs a) {
+    if (a.a_dtype == F64 || a.b_dtype == F64) add<double>(a);
+    else add<float>(a);
+}
+
+constexpr int RANK = 6;
+
+struct AddIntoArgs {
+    const void* x;
+    void* target; // its element of index 0
+    uint64_t len;
+    uint64_t dims[RANK], strides[RANK]; // of x, in the target; the last first, 1 and 0 where there is none
+    uint8_t x_dtype, target_dtype, unused[6];
+};
+static_assert(sizeof(AddIntoArgs) == 128, "");
+
+template <typename C> __device__ __forceinline__ void add_into(const AddIntoArgs& a) {
+    const uint64_t threads = uint64_t(BLOCK) * gridDim.x;
+    typed(a.x, a.x_dtype, [&](auto* x) {
+        typed(a.target, a.target_dtype, [&](auto* constant) {
+            auto* to = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(constant)>>*>(constant);
+            for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < a.len; i += threads) {
+                uint64_t rest = i, at = 0;
+#pragma unroll
+                for (int d = 0; d < RANK; ++d) {
+                    if (a.dims[d] == 1) continue;
+                    // 32-bit division is several times as fast.
+                    uint64_t next = (rest | a.dims[d]) >> 32 ? rest / a.dims[d] : uint32_t(rest) / uint32_t(a.dims[d]);
+                    at += (rest - next * a.dims[d]) * a.strides[d];
+                    rest = next;
+                }
+                to[at] = convert<std::remove_reference_t<decltype(to[0])>>(convert<C>(to[at]) + convert<C>(x[i]));
+            }
+        });
+    });
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) add_into(const __grid_constant__ AddIntoArgs a) {
+    if (a.x_dtype == F64 || a.target_dtype == F64) add_into<double>(a);
+    else add_into<float>(a);
+}

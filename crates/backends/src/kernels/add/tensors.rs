@@ -1,0 +1,39 @@
+//! The same for candle's tensors.
+
+use candle_core::{DType, Tensor};
+
+use super::{Among, Sign, add, add_to_part};
+use crate::Result;
+use crate::bridge::{self, Call};
+use crate::buffer::{Ran, Why};
+
+/// `a ± b` of one shape in `dtype`, part of no graph.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn sum_of(a: &Tensor, b: &Tensor, sign: Sign, dtype: DType) -> Result<Call<Tensor>> {
+    let (a, b) = (bridge::in_rows("add", a, a.elem_count())?, bridge::in_rows("add", b, b.elem_count())?);
+    let call = bridge::run("add", &[&a, &b], &[(a.shape().clone(), dtype)], |ins, outs| match (ins, outs) {
+        ([a, b], [out]) => add(a, b, sign, out),
+        _ => Ok(Ran::Composed(Why::Shape("the result"))),
+    })?;
+    Ok(match call {
+        Call::Ran(mut made) => made.pop().map_or(Call::Composed(Why::Shape("the result")), Call::Ran),
+        Call::Composed(why) => Call::Composed(why),
+    })
+}
+
+/// Adds the elements of `x` to those of `target` among which they lie, in place. `target` is contiguous, and whoever shares
+/// its storage sees the sums.
+///
+/// # Errors
+///
+/// As [`add_to_part`].
+pub fn add_into(target: &Tensor, x: &Tensor, among: &Among) -> Result<Ran> {
+    let x = bridge::in_rows("add", x, x.elem_count())?;
+    bridge::update("add", target, &[&x], |ins, target| match ins {
+        [x] => add_to_part(x, among, target),
+        _ => Ok(Ran::Composed(Why::Shape("x"))),
+    })
+}

@@ -1,0 +1,286 @@
+//! The launches: one kernel forward, two backward, of a module for each dtype and width.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use super::{Attention, GradientsOut, Inputs, Mask, OP, Order, Saved, Sizes, WIDTHS};
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
+use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device};
+use crate::{Error, Result};
+use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
+
+macro_rules! module {
+    ($name:literal) => {
+        Module {
+            name: concat!("mixed_precision_", $name),
+            ptx: include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")),
+        }
+    };
+}
+
+/// By width, as in [`WIDTHS`].
+const F16: [Module; 4] = [
+    module!("attention_f16_32"),
+    module!("attention_f16_64"),
+    module!("attention_f16_96"),
+    module!("attention_f16_128"),
+];
+const BF16: [Module; 4] = [
+    module!("attention_bf16_32"),
+    module!("attention_bf16_64"),
+    module!("attention_bf16_96"),
+    module!("attention_bf16_128"),
+];
+
+/// `THREADS` in `tiles.cuh`.
+const THREADS: u32 = 128;
+/// Rows of a block of the kernels that have blocks of queries.
+const QUERIES: usize = 128;
+/// Bytes of keys and values that the blocks of a group read, so that they stay in the second-level cache.
+const GROUP_BYTES: usize = 16 << 20;
+/// Rows that fit the kernels' 32-bit counters with a block to spare.
+const ROWS: usize = 1 << 30;
+
+/// Launches the forward pass. The caller has checked shapes, dtypes and strides.
+pub(super) fn forward(
+    attention: Attention,
+    sizes: Sizes,
+    inputs: Inputs<'_>,
+    order: Order,
+    out: &mut Out<'_>,
+    lse: &mut Out<'_>,
+) -> Result<Ran> {
+    let Some(Shared { module, forward, .. }) = Shared::of(sizes, inputs) else {
+        return Ok(Ran::Composed(Why::Shape("the query")));
+    };
+    let (Some(query), Some(key), Some(value)) =
+        (rows_of(inputs.query), rows_of(inputs.key), rows_of(inputs.value))
+    else {
+        return Ok(Ran::Composed(Why::Layout("an input")));
+    };
+    let (out, lse) = (written(out)?, written(lse)?);
+    same_device(&[query.slice, key.slice, value.slice, out, lse])?;
+    let out = Operand { slice: out, start: 0, strides: strides(sizes, order, sizes.queries) };
+    if !out.is_aligned() {
+        return Ok(Ran::Composed(Why::Layout("out")));
+    }
+    let mut args = [0; 22];
+    for (words, operand) in args.chunks_exact_mut(4).zip([query, key, value, out]) {
+        words.copy_from_slice(&operand.words());
+    }
+    args[16] = lse.address();
+    args[17..].copy_from_slice(&words(attention, sizes));
+    let blocks = sizes.batch * sizes.heads * sizes.queries.div_ceil(QUERIES);
+    let kernel = Loaded::new(query.slice.gpu(), module, "attention_forward", forward)?;
+    // SAFETY: `args` is `ForwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
+    // rows are aligned as `rows_of` and `is_aligned` checked, and `lse` holds one f32 for each row of the query: the kernel
+    // indexes within those. They are borrowed until it is launched, and freed in the order of the stream.
+    unsafe { kernel.launch(blocks, &args) }?;
+    Ok(Ran::Kernel("attention_forward"))
+}
+
+/// Launches the backward pass. The caller has checked shapes, dtypes and strides.
+pub(super) fn backward(
+    attention: Attention,
+    sizes: Sizes,
+    inputs: Inputs<'_>,
+    saved: Saved<'_>,
+    grads: GradientsOut<'_, '_>,
+    rows: &mut Out<'_>,
+) -> Result<Ran> {
+    let Some(shared) = Shared::of(sizes, inputs) else {
+        return Ok(Ran::Composed(Why::Shape("the query")));
+    };
+    let read = [inputs.query, inputs.key, inputs.value, saved.out, saved.grad].map(rows_of);
+    let [Some(query), Some(key), Some(value), Some(out), Some(grad)] = read else {
+        return Ok(Ran::Composed(Why::Layout("an input")));
+    };
+    let Place::Device(lse) = saved.lse.place() else { return Err(elsewhere()) };
+    let rows = written(rows)?;
+    let [query_grad, key_grad, value_grad] = gradients(sizes, grads)?;
+    let operands = [query, key, value, out, grad, query_grad, key_grad, value_grad];
+    same_device(&operands.map(|operand| operand.slice))?;
+    same_device(&[query.slice, lse, rows])?;
+    if !operands.iter().all(|operand| operand.is_aligned()) || !rows.address().is_multiple_of(8) {
+        return Ok(Ran::Composed(Why::Layout("a gradient")));
+    }
+    let mut args = [0; 39];
+    for (words, operand) in args.chunks_exact_mut(4).zip(operands) {
+        words.copy_from_slice(&operand.words());
+    }
+    args[32] = lse.address();
+    args[33] = rows.address();
+    args[34..].copy_from_slice(&words(attention, sizes));
+    let (gpu, heads) = (query.slice.gpu(), sizes.batch * sizes.heads);
+    let first = Loaded::new(gpu, shared.module, "attention_backward_query", shared.backward_query)?;
+    let second = Loaded::new(gpu, shared.module, "attention_backward_key", shared.backward_key)?;
+    // SAFETY: `args` is `BackwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
+    // rows are aligned as `is_aligned` checked, the gradients are as long as `gradients` strides them, and `lse` and `rows`
+    // hold one and two f32 for each row of the query: the kernel indexes within those. They are borrowed until it is
+    // launched, and freed in the order of the stream.
+    unsafe { first.launch(heads * sizes.queries.div_ceil(QUERIES), &args) }?;
+    // SAFETY: as above; what it reads of `rows` the first kernel has written for every query.
+    unsafe { second.launch(heads * sizes.keys.div_ceil(shared.keys), &args) }?;
+    Ok(Ran::Kernel("attention_backward"))
+}
+
+/// The three gradients in the buffers that they are written to.
+fn gradients<'b>(sizes: Sizes, grads: GradientsOut<'_, 'b>) -> Result<[Operand<'b>; 3]> {
+    let Sizes { heads, queries, keys, width, .. } = sizes;
+    Ok(match grads {
+        GradientsOut::Packed(out) => {
+            let slice = written(out)?;
+            let strides = [queries * 3 * heads * width, width, 3 * heads * width];
+            [0, 1, 2].map(|part| Operand { slice, start: part * heads * width, strides })
+        }
+        GradientsOut::Each(order, [query, key, value]) => [
+            Operand { slice: written(query)?, start: 0, strides: strides(sizes, order, queries) },
+            Operand { slice: written(key)?, start: 0, strides: strides(sizes, order, keys) },
+            Operand { slice: written(value)?, start: 0, strides: strides(sizes, order, keys) },
+        ],
+    })
+}
+
+/// From a batch element, a head and a row of a result to the next, in elements.
+fn strides(sizes: Sizes, order: Order, rows: usize) -> [usize; 3] {
+    let batch = sizes.heads * rows * sizes.width;
+    match order {
+        Order::HeadsFirst => [batch, rows * sizes.width, sizes.width],
+        Order::RowsFirst => [batch, sizes.width, sizes.heads * sizes.width],
+    }
+}
+
+/// `Operand` in `tiles.cuh`.
+#[derive(Clone, Copy)]
+struct Operand<'a> {
+    slice: DeviceSlice<'a>,
+    /// The first element.
+    start: usize,
+    /// From a batch element, a head and a row to the next.
+    strides: [usize; 3],
+}
+
+impl Operand<'_> {
+    fn address(&self) -> u64 {
+        self.slice.address() + 2 * self.start as u64
+    }
+
+    fn is_aligned(&self) -> bool {
+        self.address().is_multiple_of(16)
+    }
+
+    fn words(self) -> [u64; 4] {
+        let [batch, head, row] = self.strides.map(|stride| stride as u64);
+        [self.address(), batch, head, row]
+    }
+}
+
+/// The operand, if its rows begin at multiples of 16 bytes: the caller has checked that of their distances.
+fn rows_of<'a>(x: &In<'a>) -> Option<Operand<'a>> {
+    let (Place::Device(slice), &[batch, head, row, _]) = (x.place(), x.strides()) else { return None };
+    let operand = Operand { slice, start: 0, strides: [batch, head, row] };
+    operand.is_aligned().then_some(operand)
+}
+
+fn written<'b>(out: &mut Out<'b>) -> Result<DeviceSlice<'b>> {
+    match out.place() {
+        PlaceMut::Device(slice) => Ok(*slice),
+        PlaceMut::Host(_) => Err(elsewhere()),
+    }
+}
+
+fn same_device(slices: &[DeviceSlice<'_>]) -> Result<()> {
+    let same = slices.windows(2).all(|pair| pair[0].gpu().id() == pair[1].gpu().id());
+    if same { Ok(()) } else { Err(elsewhere()) }
+}
+
+fn elsewhere() -> Error {
+    let (expected, got) = ("on the query's device".into(), "on another".into());
+    Error::Operand { op: OP, argument: "a buffer", expected, got }
+}
+
+/// `Sizes` in `tiles.cuh`. Counts are within [`ROWS`] or a grid's size, as [`Shared::of`] checked.
+fn words(attention: Attention, sizes: Sizes) -> [u64; 5] {
+    let Sizes { batch, heads, queries, keys, width } = sizes;
+    let all = batch * heads;
+    let group = (GROUP_BYTES / (keys * width * 4).max(1)).clamp(1, all.max(1));
+    let scale = attention.scale as f32;
+    let sign = if scale == 0. { 0. } else { scale.signum() };
+    let factor = if scale == 0. { 1. } else { attention.scale.abs() };
+    let exponent = (factor * std::f64::consts::LOG2_E) as f32;
+    let pair = |low: u64, high: u64| low | high << 32;
+    let bits = |x: f32| u64::from(x.to_bits());
+    [
+        pair(queries as u64, keys as u64),
+        pair(heads as u64, all as u64),
+        pair(group as u64, u64::from(attention.mask == Mask::Causal)),
+        pair(bits(exponent), bits(sign)),
+        pair(bits(scale), 0),
+    ]
+}
+
+/// The kernels for one dtype and width: the module, shared memory in bytes, and the keys of a block of the last. As the
+/// structs ending in `Shape` in the device's code have it.
+#[derive(Clone, Copy)]
+struct Shared {
+    module: Module,
+    forward: usize,
+    backward_query: usize,
+    backward_key: usize,
+    keys: usize,
+}
+
+impl Shared {
+    /// `None` where there are none, or the sizes are beyond their counters or a grid.
+    fn of(sizes: Sizes, inputs: Inputs<'_>) -> Option<Self> {
+        let Sizes { batch, heads, queries, keys, width } = sizes;
+        let modules = match inputs.query.scalar_type() {
+            ScalarType::F16 => &F16,
+            ScalarType::Bf16 => &BF16,
+            _ => return None,
+        };
+        let module = *modules.get(WIDTHS.iter().position(|&w| w == width)?)?;
+        let all = batch.checked_mul(heads)?;
+        // Blocks of the smallest tile there is.
+        let blocks = queries.max(keys).div_ceil(64).checked_mul(all)?;
+        if queries > ROWS || keys > ROWS || all > ROWS || blocks > ROWS {
+            return None;
+        }
+        let (row, wide) = (2 * width, width > 64);
+        let stage = if wide { 32 } else { 64 };
+        let block = if wide { 64 } else { 128 };
+        Some(Self {
+            module,
+            forward: row * (QUERIES + 4 * stage),
+            backward_query: row * (2 * QUERIES + 4 * stage),
+            backward_key: row * (2 * block + 4 * 64) + 2 * 64 * 8,
+            keys: block,
+        })
+    }
+}
+
+/// A kernel that may use its shared memory.
+struct Loaded {
+    kernel: Kernel,
+    shared_bytes: u32,
+}
+
+impl Loaded {
+    fn new(gpu: &CudaDevice, module: Module, name: &str, shared: usize) -> Result<Self> {
+        let bytes = i32::try_from(shared).map_err(device(OP))?;
+        let function = gpu.get_or_load_custom_func(name, module.name, module.ptx).map_err(device(OP))?;
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.into_cuda_function().set_attribute(attribute, bytes).map_err(device(OP))?;
+        Ok(Self { kernel: Kernel::load(gpu, module, name)?, shared_bytes: bytes.unsigned_abs() })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Kernel::launch`].
+    unsafe fn launch<const N: usize>(&self, blocks: usize, args: &[u64; N]) -> Result<()> {
+        let blocks = u32::try_from(blocks).map_err(device(OP))?;
+        let launch = Launch { grid: (blocks, 1, 1), block: THREADS, shared_bytes: self.shared_bytes };
+        // SAFETY: the caller's promise; the kernels are made for `THREADS` threads and this much shared memory.
+        unsafe { self.kernel.launch_as(launch, args) }
+    }
+}

@@ -1,0 +1,144 @@
+// The forward pass: a block for 64 * MT queries of a head walks the keys and keeps a running softmax.
+#pragma once
+#include "tiles.cuh"
+
+struct ForwardArgs {
+    Operand query, key, value, out;
+    float* lse; // (batch, head, query)
+    Sizes sizes;
+};
+static_assert(sizeof(ForwardArgs) == 176, "");
+
+template <int D> struct ForwardShape {
+    static constexpr int MT = 2, QUERIES = WARPS * 16 * MT, KEYS = D <= 64 ? 64 : 32;
+    static constexpr bool KEPT = D <= 64;
+    static constexpr int SHARED = Tile<D>::bytes(QUERIES + 4 * KEYS);
+};
+
+// Scores of the warp's queries from `query` on and the N keys from `key` on: the sign, and -inf where a key is hidden.
+template <int MT, int N>
+__device__ __forceinline__ void prepare_scores(float (&s)[MT][N / 8][4], const Sizes& a, int query, int key) {
+    const int lane = threadIdx.x % 32;
+    if (a.sign != 1.0f)
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) s[m][n][i] *= a.sign;
+    if (key + N <= a.keys && (!a.causal || key + N - 1 <= query)) return;
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                int q = query + m * 16 + i / 2 * 8 + lane / 4, k = key + n * 8 + lane % 4 * 2 + i % 2;
+                if (k >= a.keys || (a.causal && k > q)) s[m][n][i] = -INFINITY;
+            }
+}
+
+template <typename T, int D> __device__ __forceinline__ void forward(const ForwardArgs& a) {
+    using Shape = ForwardShape<D>;
+    using Rows = Tile<D>;
+    constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS;
+    const Sizes& sizes = a.sizes;
+    const int parts = ceil_div(sizes.queries, QUERIES);
+    const Place place(sizes, parts);
+    const int first = (parts - 1 - place.part) * QUERIES; // the last queries see the most keys
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = first + warp * 16 * MT;
+
+    const T* query = a.query.of<T>(place.head, sizes.heads);
+    const T* key = a.key.of<T>(place.head, sizes.heads);
+    const T* value = a.value.of<T>(place.head, sizes.heads);
+    const uint32_t queries_at = shared_start(), keys_at = queries_at + Rows::bytes(QUERIES);
+    constexpr uint32_t VALUES = Rows::bytes(KEYS), STAGE = 2 * VALUES;
+
+    const int end = sizes.causal ? min(sizes.keys, first + QUERIES) : sizes.keys, steps = ceil_div(end, KEYS);
+    Rows::load<QUERIES>(queries_at, query, a.query.row, first, sizes.queries);
+    if (steps > 0) {
+        Rows::load<KEYS>(keys_at, key, a.key.row, 0, sizes.keys);
+        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, sizes.keys);
+    }
+    commit_copies();
+
+    Left<D, MT, Shape::KEPT> left;
+    float out[MT][D / 8][4] = {}, largest[MT][2], sum[MT][2] = {};
+#pragma unroll
+    for (int m = 0; m < MT; ++m) largest[m][0] = largest[m][1] = -INFINITY;
+
+    for (int step = 0; step < steps; ++step) {
+        const int from = step * KEYS;
+        const uint32_t stage = keys_at + step % 2 * STAGE, other = keys_at + (step + 1) % 2 * STAGE;
+        await_copies();
+        __syncthreads();
+        if (step == 0) left.open(queries_at + warp * 16 * MT * Rows::ROW);
+        if (step + 1 < steps) {
+            Rows::load<KEYS>(other, key, a.key.row, from + KEYS, sizes.keys);
+            Rows::load<KEYS>(other + VALUES, value, a.value.row, from + KEYS, sizes.keys);
+        }
+        commit_copies();
+        if (sizes.causal && from > own + 16 * MT - 1) continue;
+
+        float s[MT][KEYS / 8][4];
+        multiply_transposed<T, D, MT, KEYS>(s, left, stage + Rows::by_columns());
+        prepare_scores<MT, KEYS>(s, sizes, own, from);
+
+        float before[MT][2];
+        bool grew = false;
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                float x = largest[m][h];
+                before[m][h] = x;
+#pragma unroll
+                for (int n = 0; n < KEYS / 8; ++n) x = fmaxf(x, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
+                x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+                x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+                largest[m][h] = x;
+                grew |= x != before[m][h];
+            }
+        if (__any_sync(0xffffffffu, grew)) {
+#pragma unroll
+            for (int m = 0; m < MT; ++m)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                    float factor = exp2_of((before[m][h] - largest[m][h]) * sizes.exponent);
+                    sum[m][h] *= factor;
+#pragma unroll
+                    for (int n = 0; n < D / 8; ++n) out[m][n][2 * h] *= factor, out[m][n][2 * h + 1] *= factor;
+                }
+        }
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const float shift = largest[m][h] * sizes.exponent;
+#pragma unroll
+                for (int n = 0; n < KEYS / 8; ++n)
+#pragma unroll
+                    for (int i = 2 * h; i < 2 * h + 2; ++i) {
+                        s[m][n][i] = exp2_of(s[m][n][i] * sizes.exponent - shift);
+                        sum[m][h] += s[m][n][i];
+                    }
+            }
+        multiply<T, D, MT, KEYS>(out, s, stage + VALUES + Rows::by_rows());
+    }
+    await_copies();
+    if (steps == 0) __syncthreads();
+
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            float x = sum[m][h];
+            x += __shfl_xor_sync(0xffffffffu, x, 1);
+            x += __shfl_xor_sync(0xffffffffu, x, 2);
+            sum[m][h] = x == 0.0f ? 0.0f : 1.0f / x;
+            int q = own + m * 16 + h * 8 + lane / 4;
+            if (lane % 4 == 0 && q < sizes.queries)
+                a.lse[int64_t(place.head) * sizes.queries + q] = (largest[m][h] * sizes.exponent + log2f(x)) * LN_2;
+        }
+    store<T, D, MT>(out, sum, queries_at + warp * 16 * MT * Rows::ROW, a.out.of<T>(place.head, sizes.heads), a.out.row, own, sizes.queries);
+}

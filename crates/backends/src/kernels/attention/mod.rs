@@ -1,0 +1,308 @@
+//! Scaled dot-product attention, forward and backward, without a tensor of queries times keys.
+//!
+//! `out = P · value` with `P = softmax(scale · query · keyᵀ)` over the keys that a query sees, and `lse` the logarithm of the
+//! softmax's denominator. Of the gradient `g` of `out`, with `D = rowsum(g ∘ out)` and `S' = P ∘ (g · valueᵀ − D)`:
+//! `dvalue = Pᵀ · g`, `dquery = scale · S' · key` and `dkey = scale · S'ᵀ · query`. `P` is never stored: the forward pass walks
+//! the keys in tiles with a running maximum and sum, the backward pass makes each tile again from `lse`.
+//!
+//! A query that sees no key has `out = 0`, `lse = −∞` and no gradient. With [`Mask::Causal`] a query sees the keys up to its
+//! own position, counted from the first of each, so that this happens only where there are no keys at all.
+//!
+//! Contract, on a GPU, for f16 and bf16 of unit roundoff `u` (2⁻¹¹ and 2⁻⁸): products are exact and added in f32, the softmax
+//! is f32. With `ε = width · 2⁻²⁴ · |scale| · Σ|query · key| + 2⁻²²·|score| + 2⁻²¹` for the error of a score and of its
+//! exponential, `lse` is off by at most `ε`, and
+//!
+//! - `out` by `(u + 2ε + keys · 2⁻²⁴) · Σ P|value| + u·|out|`: `P` is rounded to the dtype before the product, and the result;
+//! - `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries;
+//! - `dquery` and `dkey` by `(u + 2ε + n · 2⁻²⁴) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|` and a rounding, `x` being keys or
+//!   queries, and `δ = (width · 2⁻²³ + u) · Σ|g·value|` what `g · valueᵀ − D` loses, `D` being of the rounded `out`.
+//!
+//! Numbers that are not finite come out as NaN or infinite wherever they are seen. Unlike the composed form, which hides them
+//! from queries that do not see them, they may reach queries and keys of the same tile, where a probability of 0 meets them:
+//! whether anything is finite is the same, which element is not may differ.
+//!
+//! Nothing is added atomically: results do not vary from run to run, and the sum over keys of a query is in their order.
+//!
+//! # Source
+//!
+//! Dao et al., FlashAttention, 2022 (arXiv:2205.14135); Dao, FlashAttention-2, 2023 (arXiv:2307.08691).
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod scalar;
+#[cfg(feature = "candle")]
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+pub use scalar::{Problem, backward_scalar, forward_scalar};
+#[cfg(feature = "candle")]
+pub use tensors::{Attended, GradientOrder, Gradients, gradients_of, value_of};
+
+use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
+use crate::{Error, Result};
+
+const OP: &str = "attention";
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All.
+    Full,
+    /// Those up to the query's own position.
+    Causal,
+}
+
+/// What is computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// What the products of queries and keys are multiplied by: any finite number.
+    pub scale: f64,
+    /// Which keys a query sees.
+    pub mask: Mask,
+}
+
+/// How `(batch, heads, rows, width)` lies in memory, contiguously.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As written: all rows of a head, then the next head.
+    HeadsFirst,
+    /// `(batch, rows, heads, width)`: the heads of a row side by side, so that merging them is a view.
+    RowsFirst,
+}
+
+/// What both passes read. Each is `(batch, heads, rows, width)`, strided as it likes but for the last dimension; the key and
+/// the value have rows of their own number.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The queries.
+    pub query: &'a In<'a>,
+    /// The keys.
+    pub key: &'a In<'a>,
+    /// The values.
+    pub value: &'a In<'a>,
+}
+
+/// What the backward pass reads besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// The forward pass's result, of the query's shape.
+    pub out: &'a In<'a>,
+    /// And its `lse`, `(batch, heads, queries)`, contiguous.
+    pub lse: &'a In<'a>,
+    /// The gradient of `out`, of its shape and dtype.
+    pub grad: &'a In<'a>,
+}
+
+/// Where the backward pass writes the gradients, each in its input's dtype.
+#[derive(Debug)]
+pub enum GradientsOut<'a, 'b> {
+    /// All to one buffer `(batch, rows, 3, heads, width)`: that of a projection to queries, keys and values at once.
+    Packed(&'a mut Out<'b>),
+    /// Each to its own, of its input's number of elements in this order.
+    Each(Order, [&'a mut Out<'b>; 3]),
+}
+
+/// The sizes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sizes {
+    batch: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+}
+
+impl Sizes {
+    fn of(inputs: Inputs<'_>) -> Result<Self> {
+        let Inputs { query, key, value } = inputs;
+        let &[batch, heads, queries, width] = query.dims() else {
+            return Err(operand("the query", "(batch, heads, queries, width)".into(), query.dims()));
+        };
+        let &[key_batch, key_heads, keys, key_width] = key.dims() else {
+            return Err(operand("the key", "(batch, heads, keys, width)".into(), key.dims()));
+        };
+        if (key_batch, key_heads, key_width) != (batch, heads, width) {
+            return Err(operand("the key", format!("({batch}, {heads}, keys, {width})"), key.dims()));
+        }
+        if value.dims().len() != 4 || value.dims()[..3] != [batch, heads, keys] {
+            return Err(operand("the value", format!("({batch}, {heads}, {keys}, width)"), value.dims()));
+        }
+        Ok(Self { batch, heads, queries, keys, width })
+    }
+
+    fn out_dims(self, order: Order, rows: usize) -> [usize; 4] {
+        match order {
+            Order::HeadsFirst => [self.batch, self.heads, rows, self.width],
+            Order::RowsFirst => [self.batch, rows, self.heads, self.width],
+        }
+    }
+}
+
+/// Writes `out`, whose dimensions are those of `order`, and `lse`, `(batch, heads, queries)` in f32.
+///
+/// # Errors
+///
+/// [`Error::Operand`] for shapes that do not fit together, a scale that is not finite and buffers on different devices, and
+/// [`Error::Device`].
+pub fn forward(
+    attention: Attention,
+    inputs: Inputs<'_>,
+    order: Order,
+    out: &mut Out<'_>,
+    lse: &mut Out<'_>,
+) -> Result<Ran> {
+    let sizes = Sizes::of(inputs)?;
+    finite(attention)?;
+    let expected = sizes.out_dims(order, sizes.queries);
+    if inputs.value.dims()[3] == sizes.width && out.dims() != expected {
+        return Err(operand("out", format!("{expected:?}"), out.dims()));
+    }
+    fits_rows("lse", sizes, lse.dims())?;
+    if let Some(why) = untaken(sizes, inputs) {
+        return Ok(Ran::Composed(why));
+    }
+    if out.scalar_type() != inputs.query.scalar_type() {
+        return Ok(Ran::Composed(Why::Dtype("out")));
+    }
+    if lse.scalar_type() != ScalarType::F32 {
+        return Ok(Ran::Composed(Why::Dtype("lse")));
+    }
+    match inputs.query.place() {
+        Place::Host(_) => Ok(Ran::Composed(Why::Device)),
+        #[cfg(feature = "cuda")]
+        Place::Device(_) => cuda::forward(attention, sizes, inputs, order, out, lse),
+    }
+}
+
+/// Writes the gradients, and to `rows`, `(batch, heads, queries, 2)` in f32, what nobody needs afterwards.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn backward(
+    attention: Attention,
+    inputs: Inputs<'_>,
+    saved: Saved<'_>,
+    mut grads: GradientsOut<'_, '_>,
+    rows: &mut Out<'_>,
+) -> Result<Ran> {
+    let sizes = Sizes::of(inputs)?;
+    finite(attention)?;
+    let wide = inputs.value.dims()[3];
+    for (argument, x) in [("out", saved.out), ("the gradient of out", saved.grad)] {
+        let expected = [sizes.batch, sizes.heads, sizes.queries, wide];
+        if x.dims() != expected {
+            return Err(operand(argument, format!("{expected:?}"), x.dims()));
+        }
+    }
+    fits_rows("lse", sizes, saved.lse.dims())?;
+    let expected = [sizes.batch, sizes.heads, sizes.queries, 2];
+    if rows.dims() != expected {
+        return Err(operand("the rows", format!("{expected:?}"), rows.dims()));
+    }
+    if let Some(why) = untaken(sizes, inputs) {
+        return Ok(Ran::Composed(why));
+    }
+    if let GradientsOut::Packed(_) = grads
+        && sizes.keys != sizes.queries
+    {
+        return Err(operand("the key", format!("{} rows, as the query", sizes.queries), &[sizes.keys]));
+    }
+    for (out, expected) in grads.outs(sizes) {
+        if out.dims() != expected {
+            return Err(operand("a gradient", format!("{expected:?}"), out.dims()));
+        }
+        if out.scalar_type() != inputs.query.scalar_type() {
+            return Ok(Ran::Composed(Why::Dtype("a gradient")));
+        }
+    }
+    for (argument, x) in [("out", saved.out), ("the gradient of out", saved.grad)] {
+        if x.scalar_type() != inputs.query.scalar_type() {
+            return Ok(Ran::Composed(Why::Dtype(argument)));
+        }
+        if !in_chunks(x) {
+            return Ok(Ran::Composed(Why::Layout(argument)));
+        }
+    }
+    if saved.lse.scalar_type() != ScalarType::F32 || rows.scalar_type() != ScalarType::F32 {
+        return Ok(Ran::Composed(Why::Dtype("lse")));
+    }
+    if !saved.lse.is_contiguous() {
+        return Ok(Ran::Composed(Why::Layout("lse")));
+    }
+    match inputs.query.place() {
+        Place::Host(_) => Ok(Ran::Composed(Why::Device)),
+        #[cfg(feature = "cuda")]
+        Place::Device(_) => cuda::backward(attention, sizes, inputs, saved, grads, rows),
+    }
+}
+
+impl<'b> GradientsOut<'_, 'b> {
+    /// The buffers, and the dimensions that they are to have.
+    fn outs(&mut self, sizes: Sizes) -> Vec<(&mut Out<'b>, Vec<usize>)> {
+        let Sizes { batch, heads, queries, keys, width } = sizes;
+        match self {
+            Self::Packed(out) => vec![(&mut **out, vec![batch, queries, 3, heads, width])],
+            Self::Each(order, outs) => outs
+                .iter_mut()
+                .zip([queries, keys, keys])
+                .map(|(out, rows)| (&mut **out, sizes.out_dims(*order, rows).to_vec()))
+                .collect(),
+        }
+    }
+}
+
+/// The widths of a head for which there are kernels.
+const WIDTHS: [usize; 4] = [32, 64, 96, 128];
+
+/// Bytes that a kernel loads at once, in elements of 16 bits.
+const CHUNK: usize = 8;
+
+/// Why no kernel takes these inputs.
+fn untaken(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
+    let of = inputs.query.scalar_type();
+    if !matches!(of, ScalarType::F16 | ScalarType::Bf16) {
+        return Some(Why::Dtype("the query"));
+    }
+    for (argument, x) in [("the query", inputs.query), ("the key", inputs.key), ("the value", inputs.value)] {
+        if x.scalar_type() != of {
+            return Some(Why::Dtype(argument));
+        }
+        if x.dims()[3] != sizes.width || !WIDTHS.contains(&sizes.width) {
+            return Some(Why::Shape(argument));
+        }
+        if !in_chunks(x) {
+            return Some(Why::Layout(argument));
+        }
+    }
+    None
+}
+
+/// Whether each row lies in one piece, and every one as far from a multiple of 16 bytes as the first.
+fn in_chunks(x: &In<'_>) -> bool {
+    chunked(x.dims(), x.strides())
+}
+
+fn chunked(dims: &[usize], strides: &[usize]) -> bool {
+    let mut places = dims.iter().zip(strides).rev();
+    places.next().is_none_or(|(&d, &s)| d <= 1 || s == 1)
+        && places.all(|(&d, &s)| d <= 1 || s.is_multiple_of(CHUNK))
+}
+
+fn finite(attention: Attention) -> Result<()> {
+    if (attention.scale as f32).is_finite() {
+        return Ok(());
+    }
+    let (expected, got) = ("a finite f32".into(), attention.scale.to_string());
+    Err(Error::Operand { op: OP, argument: "the scale", expected, got })
+}
+
+fn fits_rows(argument: &'static str, sizes: Sizes, dims: &[usize]) -> Result<()> {
+    let expected = [sizes.batch, sizes.heads, sizes.queries];
+    if dims == expected { Ok(()) } else { Err(operand(argument, format!("{expected:?}"), dims)) }
+}
+
+fn operand(argument: &'static str, expected: String, got: &[usize]) -> Error {
+    Error::Operand { op: OP, argument, expected, got: format!("{got:?}") }
+}

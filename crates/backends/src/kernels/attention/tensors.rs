@@ -1,0 +1,174 @@
+//! The same for candle's tensors. What they return is part of no graph.
+//!
+//! All are `(batch, heads, rows, width)` to the caller; an [`Order`] says how they lie in memory. So queries, keys and values
+//! that are views into one projection are read where they lie, and merging the heads of a result in
+//! [`Order::RowsFirst`] is a view again:
+//!
+//! ```text
+//! let qkv = projection.reshape((batch, rows, 3, heads, width))?;
+//! let part = |i| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?;
+//! let attended = value_of(attention, &part(0), &part(1), &part(2), Order::RowsFirst)?;
+//! let merged = attended.out.transpose(1, 2)?.reshape((batch, rows, heads * width))?;
+//! // and back, `grad` being that of `merged`:
+//! let grad = grad.reshape((batch, rows, heads, width))?.transpose(1, 2)?;
+//! let grads = gradients_of(attention, .., &attended, &grad, GradientOrder::Packed)?;
+//! // Gradients::Packed(g): g.reshape((batch, rows, 3 * heads * width)) is the projection's.
+//! ```
+
+use candle_core::{DType, Shape, Tensor};
+
+use super::{Attention, CHUNK, GradientsOut, Inputs, OP, Order, Saved, Sizes, backward, chunked, forward};
+use crate::bridge::{Call, run};
+use crate::buffer::{Ran, Why};
+use crate::{Error, Result};
+
+/// What [`value_of`] returns, and [`gradients_of`] takes.
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// The result, `(batch, heads, queries, width)`.
+    pub out: Tensor,
+    /// The logarithm of each softmax's denominator, `(batch, heads, queries)` in f32.
+    pub lse: Tensor,
+}
+
+/// How the gradients are to lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GradientOrder {
+    /// In one tensor `(batch, rows, 3, heads, width)`. There are as many keys as queries.
+    Packed,
+    /// Each by itself.
+    Each(Order),
+}
+
+/// What [`gradients_of`] returns.
+#[derive(Clone, Debug)]
+pub enum Gradients {
+    /// Those of query, key and value, `(batch, rows, 3, heads, width)`.
+    Packed(Tensor),
+    /// Those of query, key and value, `(batch, heads, rows, width)` each.
+    Each([Tensor; 3]),
+}
+
+/// Attention, in the query's dtype. A tensor whose rows no kernel reads where they lie is copied.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn value_of(
+    attention: Attention,
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    order: Order,
+) -> Result<Call<Attended>> {
+    let (query, key, value) = (readable(query)?, readable(key)?, readable(value)?);
+    let Some(sizes) = sizes(&query, &key) else { return Ok(Call::Composed(Why::Shape("the query"))) };
+    let Sizes { batch, heads, queries, .. } = sizes;
+    let outputs = [
+        (Shape::from(sizes.out_dims(order, queries).to_vec()), query.dtype()),
+        (Shape::from((batch, heads, queries)), DType::F32),
+    ];
+    let call = run(OP, &[&query, &key, &value], &outputs, |ins, outs| {
+        let ([query, key, value], [out, lse]) = (ins, outs) else { return Ok(UNEXPECTED) };
+        forward(attention, Inputs { query, key, value }, order, out, lse)
+    })?;
+    Ok(match call {
+        Call::Composed(why) => Call::Composed(why),
+        Call::Ran(mut tensors) => {
+            let lse = tensors.remove(1);
+            Call::Ran(Attended { out: heads_second(tensors.remove(0), order)?, lse })
+        }
+    })
+}
+
+/// The gradients of the three, from what [`value_of`] returned for them and the gradient of `out`.
+///
+/// # Errors
+///
+/// As [`backward`].
+pub fn gradients_of(
+    attention: Attention,
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    attended: &Attended,
+    grad: &Tensor,
+    order: GradientOrder,
+) -> Result<Call<Gradients>> {
+    let (query, key, value) = (readable(query)?, readable(key)?, readable(value)?);
+    let (out, grad) = (readable(&attended.out)?, readable(grad)?);
+    let Some(sizes) = sizes(&query, &key) else { return Ok(Call::Composed(Why::Shape("the query"))) };
+    let Sizes { batch, heads, queries, keys, width } = sizes;
+    let mut outputs = vec![(Shape::from((batch, heads, queries, 2)), DType::F32)];
+    match order {
+        GradientOrder::Packed => {
+            outputs.push((Shape::from((batch, queries, 3, heads, width)), query.dtype()));
+        }
+        GradientOrder::Each(order) => {
+            let each = [(queries, &query), (keys, &key), (keys, &value)];
+            outputs.extend(
+                each.map(|(rows, of)| (Shape::from(sizes.out_dims(order, rows).to_vec()), of.dtype())),
+            );
+        }
+    }
+    let inputs = [&query, &key, &value, &out, &attended.lse, &grad];
+    let call = run(OP, &inputs, &outputs, |ins, outs| {
+        let ([query, key, value, out, lse, grad], [rows, grads @ ..]) = (ins, outs) else {
+            return Ok(UNEXPECTED);
+        };
+        let grads = match (order, grads) {
+            (GradientOrder::Packed, [packed]) => GradientsOut::Packed(packed),
+            (GradientOrder::Each(order), [query, key, value]) => {
+                GradientsOut::Each(order, [query, key, value])
+            }
+            _ => return Ok(UNEXPECTED),
+        };
+        backward(attention, Inputs { query, key, value }, Saved { out, lse, grad }, grads, rows)
+    })?;
+    let tensors = match call {
+        Call::Composed(why) => return Ok(Call::Composed(why)),
+        Call::Ran(tensors) => tensors,
+    };
+    let mut tensors = tensors.into_iter().skip(1);
+    let mut next = || tensors.next().ok_or_else(|| device("the gradients are gone"));
+    Ok(Call::Ran(match order {
+        GradientOrder::Packed => Gradients::Packed(next()?),
+        GradientOrder::Each(order) => Gradients::Each([
+            heads_second(next()?, order)?,
+            heads_second(next()?, order)?,
+            heads_second(next()?, order)?,
+        ]),
+    }))
+}
+
+/// What no list of buffers that is made here leads to.
+const UNEXPECTED: Ran = Ran::Composed(Why::Shape("the buffers"));
+
+/// The tensor where it lies, or a copy whose rows are whole and lie as kernels load them.
+fn readable(x: &Tensor) -> Result<Tensor> {
+    let x = x.detach();
+    let offset = x.layout().start_offset();
+    if chunked(x.dims(), x.stride()) && offset.is_multiple_of(CHUNK) {
+        return Ok(x);
+    }
+    x.force_contiguous().map_err(device)
+}
+
+fn sizes(query: &Tensor, key: &Tensor) -> Option<Sizes> {
+    let (&[batch, heads, queries, width], &[_, _, keys, _]) = (query.dims(), key.dims()) else {
+        return None;
+    };
+    Some(Sizes { batch, heads, queries, keys, width })
+}
+
+/// `(batch, heads, rows, width)` whatever the order.
+fn heads_second(x: Tensor, order: Order) -> Result<Tensor> {
+    match order {
+        Order::HeadsFirst => Ok(x),
+        Order::RowsFirst => x.transpose(1, 2).map_err(device),
+    }
+}
+
+fn device(error: impl std::fmt::Display) -> Error {
+    Error::Device { op: OP.to_string(), message: error.to_string() }
+}

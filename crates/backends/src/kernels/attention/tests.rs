@@ -1,0 +1,124 @@
+//! The oracle against differences of itself, and what no kernel takes.
+
+use super::*;
+use crate::buffer::{Slice, SliceMut};
+use crate::random::{key as random_key, random_bits};
+
+/// Numbers in (-1, 1).
+fn numbers(seed: u64, len: usize) -> Vec<f64> {
+    let key = random_key(&[seed]);
+    (0..len as u64).map(|i| f64::from(random_bits(key, i)) / f64::from(1u32 << 31) - 1.).collect()
+}
+
+fn problem(mask: Mask, queries: usize, keys: usize) -> Problem {
+    Problem { heads: 2, queries, keys, width: 3, scale: 0.7, mask }
+}
+
+#[test]
+fn the_oracles_gradients_are_the_slopes_of_its_value() {
+    for mask in [Mask::Full, Mask::Causal] {
+        for (queries, keys) in [(4, 4), (2, 5), (5, 2), (1, 1)] {
+            let p = problem(mask, queries, keys);
+            let (q, k) = (p.heads * queries * p.width, p.heads * keys * p.width);
+            let inputs = [numbers(1, q), numbers(2, k), numbers(3, k)];
+            let grad = numbers(4, q);
+            let total = |[query, key, value]: &[Vec<f64>; 3]| -> f64 {
+                let (out, _) = forward_scalar(&p, query, key, value);
+                out.iter().zip(&grad).map(|(out, grad)| out * grad).sum()
+            };
+            let grads = backward_scalar(&p, &inputs[0], &inputs[1], &inputs[2], &grad);
+            let step = 1e-5;
+            for (which, grads) in grads.iter().enumerate() {
+                for (i, &grad) in grads.iter().enumerate() {
+                    let mut moved = [inputs.clone(), inputs.clone()];
+                    moved[0][which][i] += step;
+                    moved[1][which][i] -= step;
+                    let slope = (total(&moved[0]) - total(&moved[1])) / (2. * step);
+                    assert!((slope - grad).abs() < 1e-9, "{mask:?} {which} {i}: {slope} and {grad}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_alone_with_a_key_returns_its_value_and_none_returns_zero() {
+    let p = problem(Mask::Causal, 3, 3);
+    let len = p.heads * 3 * p.width;
+    let (query, key, value) = (numbers(5, len), numbers(6, len), numbers(7, len));
+    let (out, lse) = forward_scalar(&p, &query, &key, &value);
+    assert_eq!(out[..3], value[..3]);
+    let score: f64 = p.scale * query[..3].iter().zip(&key[..3]).map(|(q, k)| q * k).sum::<f64>();
+    assert!((lse[0] - score).abs() < 1e-15);
+    let none = problem(Mask::Full, 3, 0);
+    let (out, lse) = forward_scalar(&none, &query, &[], &[]);
+    assert!(out.iter().all(|&x| x == 0.) && lse.iter().all(|&x| x == f64::NEG_INFINITY));
+}
+
+/// What nobody may see makes no difference.
+#[test]
+fn the_oracle_does_not_look_at_hidden_keys() {
+    let p = problem(Mask::Causal, 3, 5);
+    let (q, k) = (p.heads * 3 * p.width, p.heads * 5 * p.width);
+    let (query, mut key, mut value) = (numbers(8, q), numbers(9, k), numbers(10, k));
+    let before = forward_scalar(&p, &query, &key, &value);
+    for head in 0..p.heads {
+        for row in 3..5 {
+            key[(head * 5 + row) * 3] = f64::NAN;
+            value[(head * 5 + row) * 3] = f64::INFINITY;
+        }
+    }
+    assert_eq!(forward_scalar(&p, &query, &key, &value), before);
+}
+
+fn call(
+    scale: f64,
+    query: (Slice<'_>, [usize; 4]),
+    key: (Slice<'_>, [usize; 4]),
+    out_dims: &[usize],
+) -> Result<Ran> {
+    let strides = |[_, h, t, d]: [usize; 4]| [h * t * d, t * d, d, 1];
+    let query = In::host("query", query.0, &query.1, &strides(query.1))?;
+    let key = In::host("key", key.0, &key.1, &strides(key.1))?;
+    let mut out = vec![half::f16::ZERO; out_dims.iter().product()];
+    let mut out = Out::host("out", SliceMut::F16(&mut out), out_dims)?;
+    let dims = &query.dims()[..3];
+    let mut lse = vec![0f32; dims.iter().product()];
+    let mut lse = Out::host("lse", SliceMut::F32(&mut lse), dims)?;
+    let attention = Attention { scale, mask: Mask::Causal };
+    let inputs = Inputs { query: &query, key: &key, value: &key };
+    forward(attention, inputs, Order::RowsFirst, &mut out, &mut lse)
+}
+
+#[test]
+fn what_no_kernel_takes_is_composed_and_what_does_not_fit_is_refused() {
+    let x = vec![half::f16::ZERO; 2 * 3 * 4 * 64];
+    let narrow = |dims: [usize; 4]| (Slice::F16(&x[..dims.iter().product()]), dims);
+    let (dims, out) = ([2, 3, 4, 32], [2, 4, 3, 32]);
+    assert_eq!(call(1., narrow(dims), narrow(dims), &out).unwrap(), Ran::Composed(Why::Device));
+    let wide = vec![0f32; 2 * 3 * 4 * 32];
+    let wide = (Slice::F32(&wide), dims);
+    assert_eq!(call(1., wide, wide, &out).unwrap(), Ran::Composed(Why::Dtype("the query")));
+    assert_eq!(call(1., narrow(dims), wide, &out).unwrap(), Ran::Composed(Why::Dtype("the key")));
+    let odd = [2, 3, 4, 40];
+    let ran = call(1., narrow(odd), narrow(odd), &[2, 4, 3, 40]).unwrap();
+    assert_eq!(ran, Ran::Composed(Why::Shape("the query")));
+    let refused = [
+        call(f64::INFINITY, narrow(dims), narrow(dims), &out),
+        call(1e300, narrow(dims), narrow(dims), &out),
+        call(1., narrow(dims), narrow([2, 2, 4, 32]), &out),
+        call(1., narrow(dims), narrow([2, 3, 4, 64]), &out),
+        call(1., narrow(dims), narrow(dims), &dims),
+    ];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+}
+
+#[test]
+fn rows_that_are_not_in_chunks_are_copied_first() {
+    assert!(chunked(&[2, 3, 4, 32], &[384, 128, 32, 1]));
+    assert!(chunked(&[2, 12, 1024, 64], &[1024 * 2304, 64, 2304, 1]));
+    assert!(chunked(&[1, 1, 1, 32], &[7, 7, 7, 1]));
+    assert!(chunked(&[2, 3, 4, 32], &[0, 0, 0, 1]));
+    assert!(!chunked(&[2, 3, 4, 32], &[384, 128, 33, 1]));
+    assert!(!chunked(&[2, 3, 4, 32], &[384, 128, 1, 4]));
+}

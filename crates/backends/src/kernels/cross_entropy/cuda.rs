@@ -1,0 +1,122 @@
+//! The launches. f32, f16 and bf16; a gradient is of the logits' type or f32. There is no kernel for f64.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use super::{CrossEntropy, PerRow};
+use crate::Result;
+use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
+use crate::cuda::rows::{Holder, float_name, narrow, on_device, on_device_mut};
+use crate::cuda::{BLOCK, DeviceSlice, Kernel, Module};
+
+const MODULE: Module = Module {
+    name: "mixed_precision_cross_entropy",
+    ptx: include_str!(concat!(env!("OUT_DIR"), "/cross_entropy.ptx")),
+};
+
+/// Elements of a unit: `UNIT` in `rows.cuh`.
+const UNIT: usize = 8;
+/// Blocks of a launch; more elements are walked by these.
+const GRID: u64 = 1 << 30;
+
+/// `Targets` in `cross_entropy.cu`.
+fn targets_words(loss: CrossEntropy, targets: &In<'_>) -> std::result::Result<[u64; 4], Why> {
+    let kind = match targets.scalar_type() {
+        ScalarType::I64 => 0,
+        ScalarType::U32 => 1,
+        ScalarType::U8 => 2,
+        _ => return Err(Why::Dtype("targets")),
+    };
+    let slice = on_device(targets).ok_or(Why::Device)?;
+    let rows = targets.rows(1).ok_or(Why::Layout("targets"))?;
+    Ok([slice.address(), rows.pitch as u64, loss.ignore_index.cast_unsigned(), kind])
+}
+
+pub(super) fn forward(
+    loss: CrossEntropy,
+    (x, of, rows): (DeviceSlice<'_>, ScalarType, Rows),
+    targets: &In<'_>,
+    losses: &mut Out<'_>,
+    lse: &mut Out<'_>,
+) -> Result<Ran> {
+    let targets = match targets_words(loss, targets) {
+        Ok(targets) => targets,
+        Err(why) => return Ok(Ran::Composed(why)),
+    };
+    let Some(name) = float_name(of) else { return Ok(Ran::Composed(Why::Dtype("logits"))) };
+    let (Some(losses), Some(lse)) = (on_device_mut(losses), on_device_mut(lse)) else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    // Nothing is held, so that a block takes what does not fit a warp.
+    let holder = if Holder::of(rows.width) == Holder::Warp { Holder::Warp } else { Holder::Block };
+    let [at, pitch, ignore_index, kind] = targets;
+    let args: [u64; 11] = [
+        x.address(),
+        losses.address(),
+        lse.address(),
+        rows.count as u64,
+        rows.width as u64,
+        rows.pitch as u64,
+        loss.label_smoothing.to_bits(),
+        at,
+        pitch,
+        ignore_index,
+        kind,
+    ];
+    let kernel = Kernel::load(x.gpu(), MODULE, &format!("cross_entropy_losses_{}_{name}", holder.name()))?;
+    // SAFETY: `args` is `LossArgs`. The logits have the rows that `In` was checked for, and there are as many targets, losses
+    // and sums, as the caller compared; the kernel reads no logit of a target that is no class. All are alive in the order of
+    // the stream.
+    unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
+    Ok(Ran::Kernel("cross_entropy forward, CUDA"))
+}
+
+pub(super) fn backward(
+    loss: CrossEntropy,
+    logits: Option<&In<'_>>,
+    rows: Rows,
+    (per_row, factor_rows): (PerRow<'_>, Rows),
+    dx: &mut Out<'_>,
+) -> Result<Ran> {
+    let of = logits.map_or(dx.scalar_type(), In::scalar_type);
+    let targets = match targets_words(loss, per_row.targets) {
+        Ok(targets) => targets,
+        Err(why) => return Ok(Ran::Composed(why)),
+    };
+    let (Some(name), Some(narrow_dx)) = (float_name(of), narrow(of, dx.scalar_type())) else {
+        return Ok(Ran::Composed(Why::Dtype("logits")));
+    };
+    let (Some(dx), Some(lse), Some(factors)) =
+        (on_device_mut(dx), on_device(per_row.lse), on_device(per_row.factors))
+    else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let x = match logits {
+        Some(logits) => on_device(logits),
+        None => Some(dx),
+    };
+    let Some(x) = x else { return Ok(Ran::Composed(Why::Device)) };
+    let [at, pitch, ignore_index, kind] = targets;
+    let args: [u64; 14] = [
+        x.address(),
+        dx.address(),
+        lse.address(),
+        factors.address(),
+        rows.count as u64,
+        rows.width as u64,
+        rows.pitch as u64,
+        factor_rows.pitch as u64,
+        loss.label_smoothing.to_bits(),
+        at,
+        pitch,
+        ignore_index,
+        kind,
+        narrow_dx | u64::from(per_row.factors.scalar_type() == ScalarType::F64) << 32,
+    ];
+    let units = (rows.count as u64).saturating_mul(rows.width.div_ceil(UNIT) as u64 + 1);
+    let kernel = Kernel::load(x.gpu(), MODULE, &format!("cross_entropy_gradient_{name}"))?;
+    // SAFETY: `args` is `GradientArgs`. The logits have the rows that `In` was checked for, or are the gradient's own memory,
+    // of which each thread reads what it then writes; there are as many targets, sums and factors, as the caller compared.
+    // All are alive in the order of the stream.
+    unsafe { kernel.launch(units.div_ceil(BLOCK.into()).min(GRID), &args) }?;
+    Ok(Ran::Kernel("cross_entropy backward, CUDA"))
+}

@@ -1,0 +1,102 @@
+//! The same for candle's tensors: `[rows, classes]` logits, and one target of each row. What they return is part of no graph.
+
+use super::{CrossEntropy, OP, PerRow, backward, forward};
+use crate::Result;
+use crate::bridge::{candle, in_rows, run, update};
+use crate::buffer::{In, Ran, Why};
+use candle_core::{DType, Shape, Tensor};
+
+/// What [`losses_of`] returns, one of each row.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    /// f32, f64 for f64 logits.
+    pub losses: Tensor,
+    /// `log Σ exp(x)` in f64, for [`gradient_of`].
+    pub lse: Tensor,
+}
+
+/// The losses of all rows. `None` where no kernel takes the call: other devices and dtypes, no class.
+///
+/// # Shapes
+///
+/// The dimensions of `logits` multiply to rows · classes, the last being the classes; those of `targets` to the rows.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`](crate::Error::LengthMismatch), [`Error::Operand`](crate::Error::Operand) for tensors on
+/// different devices and, on a CPU, for a target that is no class; what the device reports.
+pub fn losses_of(loss: CrossEntropy, logits: &Tensor, targets: &Tensor) -> Result<Option<Losses>> {
+    if loss.classes == 0 {
+        return Ok(None);
+    }
+    let (logits, targets) = (in_rows(OP, logits, loss.classes)?, in_rows(OP, targets, 1)?);
+    let rows = Shape::from(logits.elem_count() / loss.classes);
+    let wide = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let outputs = [(rows.clone(), wide), (rows, DType::F64)];
+    let call = run(OP, &[&logits, &targets], &outputs, |ins, outs| match (ins, outs) {
+        ([logits, targets], [losses, lse]) => forward(loss, logits, targets, losses, lse),
+        _ => Ok(Ran::Composed(Why::Shape("logits"))),
+    })?;
+    Ok(call.ran().map(|mut tensors| {
+        let lse = tensors.remove(1);
+        Losses { losses: tensors.remove(0), lse }
+    }))
+}
+
+/// The gradient of the logits in the dtype `out`, from those of the losses: `factors`, in f32 or f64, one of each row or
+/// one that is broadcast. `None` as for [`losses_of`].
+///
+/// # Errors
+///
+/// As [`losses_of`].
+pub fn gradient_of(
+    loss: CrossEntropy,
+    logits: &Tensor,
+    targets: &Tensor,
+    lse: &Tensor,
+    factors: &Tensor,
+    out: DType,
+) -> Result<Option<Tensor>> {
+    if loss.classes == 0 {
+        return Ok(None);
+    }
+    let logits = in_rows(OP, logits, loss.classes)?;
+    let (targets, factors) = (in_rows(OP, targets, 1)?, in_rows(OP, factors, 1)?);
+    let lse = lse.contiguous().map_err(candle(OP))?;
+    let outputs = [(logits.shape().clone(), out)];
+    let call = run(OP, &[&targets, &lse, &factors, &logits], &outputs, |ins, outs| match (ins, outs) {
+        ([rows @ .., logits], [dx]) => match per_row(rows) {
+            Some(rows) => backward(loss, Some(logits), rows, dx),
+            None => Ok(Ran::Composed(Why::Shape("targets"))),
+        },
+        _ => Ok(Ran::Composed(Why::Shape("logits"))),
+    })?;
+    Ok(call.ran().and_then(|mut outputs| outputs.pop()))
+}
+
+/// Overwrites contiguous `logits` with their gradient, and tells whether a kernel did. As [`gradient_of`] otherwise.
+///
+/// # Errors
+///
+/// As [`losses_of`], and [`Error::Operand`](crate::Error::Operand) where another tensor shares the logits' storage.
+pub fn gradient_in_place(
+    loss: CrossEntropy,
+    logits: &Tensor,
+    targets: &Tensor,
+    lse: &Tensor,
+    factors: &Tensor,
+) -> Result<Ran> {
+    let (targets, factors) = (in_rows(OP, targets, 1)?, in_rows(OP, factors, 1)?);
+    let lse = lse.contiguous().map_err(candle(OP))?;
+    update(OP, logits, &[&targets, &lse, &factors], |ins, dx| match per_row(ins) {
+        Some(rows) => backward(loss, None, rows, dx),
+        None => Ok(Ran::Composed(Why::Shape("targets"))),
+    })
+}
+
+fn per_row<'a>(ins: &'a [In<'a>]) -> Option<PerRow<'a>> {
+    match ins {
+        [targets, lse, factors] => Some(PerRow { targets, lse, factors }),
+        _ => None,
+    }
+}

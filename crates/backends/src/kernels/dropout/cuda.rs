@@ -1,0 +1,36 @@
+//! The launch.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use super::Draw;
+use crate::Result;
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
+use crate::cuda::{BLOCK, Kernel, Module};
+
+const MODULE: Module =
+    Module { name: "mixed_precision_dropout", ptx: include_str!(concat!(env!("OUT_DIR"), "/dropout.ptx")) };
+
+/// Elements of a thread, and blocks of a launch; more elements are walked by these.
+const PACK: u64 = 4;
+const GRID: u64 = 1 << 16;
+
+pub(super) fn drop_out(x: &In<'_>, draw: Draw, out: &mut Out<'_>) -> Result<Ran> {
+    let dtype = match x.scalar_type() {
+        ScalarType::F32 => 0,
+        ScalarType::F16 => 1,
+        ScalarType::Bf16 => 2,
+        ScalarType::F64 => 3,
+        _ => return Ok(Ran::Composed(Why::Dtype("x"))),
+    };
+    let len = out.count() as u64;
+    let (Place::Device(from), PlaceMut::Device(to)) = (x.place(), out.place()) else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let args =
+        [from.address(), to.address(), len, draw.key, draw.scale().to_bits(), draw.threshold(), dtype];
+    let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
+    // SAFETY: `args` is `DropoutArgs`. Both buffers are contiguous on one device with `len` elements of the dtype, as
+    // checked, and are freed in the order of the stream.
+    unsafe { Kernel::load(to.gpu(), MODULE, "dropout")?.launch(blocks, &args) }?;
+    Ok(Ran::Kernel("dropout"))
+}

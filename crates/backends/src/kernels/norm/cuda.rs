@@ -1,0 +1,145 @@
+//! The launches. f32, f16 and bf16; what stands beside `x` is of its type or f32. There is no kernel for f64.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use super::{Centre, GradientsOut, Inputs, Norm, OP};
+use crate::Result;
+use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
+use crate::cuda::rows::{Holder, float_name, in_parts, narrow, on_device, on_device_mut};
+use crate::cuda::{DeviceSlice, Kernel, Module, memory, slice_address};
+
+const MODULE: Module =
+    Module { name: "mixed_precision_norm", ptx: include_str!(concat!(env!("OUT_DIR"), "/norm.ptx")) };
+
+/// Runs of rows whose sums are kept apart.
+const PARTS: usize = 264;
+
+/// The address of a contiguous parameter and whether it is narrow; zeros where there is none.
+fn parameter(of: ScalarType, parameter: Option<&In<'_>>) -> std::result::Result<(u64, u64), Why> {
+    let Some(parameter) = parameter else { return Ok((0, 0)) };
+    if !parameter.is_contiguous() {
+        return Err(Why::Layout("weight"));
+    }
+    let slice = on_device(parameter).ok_or(Why::Device)?;
+    let narrow = narrow(of, parameter.scalar_type()).ok_or(Why::Dtype("weight"))?;
+    Ok((slice.address(), narrow))
+}
+
+pub(super) fn forward(
+    norm: Norm,
+    rows: Rows,
+    inputs: Inputs<'_>,
+    y: &mut Out<'_>,
+    statistics: &mut Out<'_>,
+) -> Result<Ran> {
+    let of = inputs.x.scalar_type();
+    let (weight, bias) = match (parameter(of, inputs.weight), parameter(of, inputs.bias)) {
+        (Ok(weight), Ok(bias)) => (weight, bias),
+        (Err(why), _) | (_, Err(why)) => return Ok(Ran::Composed(why)),
+    };
+    let (Some(name), Some(narrow_y)) = (float_name(of), narrow(of, y.scalar_type())) else {
+        return Ok(Ran::Composed(Why::Dtype("x")));
+    };
+    let (Some(x), Some(y), Some(statistics)) =
+        (on_device(inputs.x), on_device_mut(y), on_device_mut(statistics))
+    else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let holder = Holder::of(norm.width);
+    let args: [u64; 10] = [
+        x.address(),
+        weight.0,
+        bias.0,
+        y.address(),
+        statistics.address(),
+        rows.count as u64,
+        norm.width as u64,
+        rows.pitch as u64,
+        norm.eps.to_bits(),
+        narrow_y | weight.1 << 16 | bias.1 << 32 | u64::from(norm.centre == Centre::Mean) << 48,
+    ];
+    let kernel = Kernel::load(x.gpu(), MODULE, &format!("norm_forward_{}_{name}", holder.name()))?;
+    // SAFETY: `args` is `ForwardArgs`. `x` has the rows that `In` was checked for, `y` as many elements, the statistics three
+    // for each row and the parameters `width`, as the caller compared; all are alive in the order of the stream.
+    unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
+    Ok(Ran::Kernel("norm forward, CUDA"))
+}
+
+pub(super) fn backward(
+    norm: Norm,
+    (dy, dy_type, dy_rows): (DeviceSlice<'_>, ScalarType, Rows),
+    x_rows: Rows,
+    inputs: Inputs<'_>,
+    statistics: &In<'_>,
+    grads: GradientsOut<'_, '_>,
+) -> Result<Ran> {
+    let of = inputs.x.scalar_type();
+    let weight = match parameter(of, inputs.weight) {
+        Ok(weight) => weight,
+        Err(why) => return Ok(Ran::Composed(why)),
+    };
+    let names = (float_name(of), float_name(dy_type), narrow(of, dy_type));
+    let (Some(x_name), Some(dy_name), Some(_)) = names else { return Ok(Ran::Composed(Why::Dtype("dy"))) };
+    let (Some(x), Some(saved), true) =
+        (on_device(inputs.x), on_device(statistics), statistics.is_contiguous())
+    else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let narrow_dx = match &grads.x {
+        Some(dx) => narrow(of, dx.scalar_type()),
+        None => Some(0),
+    };
+    let Some(narrow_dx) = narrow_dx else { return Ok(Ran::Composed(Why::Dtype("dx"))) };
+    let gpu = x.gpu();
+    let holder = Holder::of(norm.width);
+    let each = x_rows.count.div_ceil(PARTS).max(1);
+    let parts = x_rows.count.div_ceil(each);
+    let outs = [grads.weight, grads.bias].map(|grad| grad.and_then(on_device_mut));
+    let scratch =
+        |out: &Option<DeviceSlice<'_>>| out.map(|_| memory::scratch(OP, gpu, parts * norm.width)).transpose();
+    let sums = [scratch(&outs[0])?, scratch(&outs[1])?];
+    let stream = gpu.cuda_stream();
+    let [dw, db] = sums.each_ref().map(|sums| sums.as_ref().map_or(0, |sums| slice_address(sums, &stream)));
+    let dx = grads.x.and_then(on_device_mut).map_or(0, |dx| dx.address());
+    let args = |dx: u64, dw: u64, db: u64| -> [u64; 13] {
+        [
+            dy.address(),
+            x.address(),
+            weight.0,
+            saved.address(),
+            dx,
+            dw,
+            db,
+            x_rows.count as u64,
+            norm.width as u64,
+            x_rows.pitch as u64,
+            dy_rows.pitch as u64,
+            each as u64,
+            narrow_dx | weight.1 << 16 | u64::from(norm.centre == Centre::Mean) << 32,
+        ]
+    };
+    let named = |what: &str| Kernel::load(gpu, MODULE, &format!("norm_{what}_{x_name}_{dy_name}"));
+    if holder == Holder::Stream {
+        if dx != 0 {
+            // SAFETY: `args` is `BackwardArgs`; `x`, `dy` and `dx` have `x_rows.count` rows of `width` elements, and the
+            // statistics three for each, as the caller compared. Without sums nothing else is written.
+            unsafe { named("backward_stream")?.launch(parts as u64, &args(dx, 0, 0)) }?;
+        }
+        if dw != 0 || db != 0 {
+            let columns = norm.width.div_ceil(crate::cuda::BLOCK as usize);
+            let Some(launch) = in_parts(columns, parts) else { return Ok(Ran::Composed(Why::Shape("x"))) };
+            // SAFETY: as above; the sums have `parts · width` elements.
+            unsafe { named("columns")?.launch_as(launch, &args(0, dw, db)) }?;
+        }
+    } else {
+        // SAFETY: as above; the sums have `parts · width` elements.
+        unsafe { named(&format!("backward_{}", holder.name()))?.launch(parts as u64, &args(dx, dw, db)) }?;
+    }
+    for (out, sums) in outs.into_iter().zip([dw, db]) {
+        let Some(out) = out else { continue };
+        let args = [sums, out.address(), parts as u64, norm.width as u64];
+        // SAFETY: `args` is `ReduceArgs`; the gradient has `width` f32, as the caller compared.
+        unsafe { Kernel::load(gpu, MODULE, "norm_reduce")?.launch(norm.width.div_ceil(32) as u64, &args) }?;
+    }
+    Ok(Ran::Kernel("norm backward, CUDA"))
+}

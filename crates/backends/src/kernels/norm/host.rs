@@ -1,0 +1,216 @@
+//! The CPU: rows shared out among threads, each brought to f32 in a buffer that stays in the cache.
+
+use super::{Centre, GradientsOut, Inputs, Norm, STATISTICS, wide};
+use crate::buffer::{In, Out, Ran, Rows, Slice, SliceMut, Why};
+use crate::simd::rows::{PARALLEL, Whole, load, share_out, split, store, sum, sum_pairs};
+use crate::simd::{Isa, Simd, Work};
+
+/// Runs of rows whose sums are kept apart, at most: the result must not depend on the number of threads.
+const PARTS: usize = 64;
+
+pub(super) fn forward(
+    isa: Isa,
+    norm: Norm,
+    (x, rows): (Slice<'_>, Rows),
+    inputs: Inputs<'_>,
+    y: &mut Out<'_>,
+    statistics: &mut Out<'_>,
+) -> Ran {
+    let (Ok(weight), Ok(bias)) = (parameter(inputs.weight), parameter(inputs.bias)) else {
+        return Ran::Composed(Why::Layout("weight"));
+    };
+    let (Some(y), Some(statistics)) = (y.host_slice(), statistics.slice::<f64>()) else {
+        return Ran::Composed(Why::Device);
+    };
+    let y = match (x, y) {
+        (Slice::F64(x), SliceMut::F64(y)) => {
+            wide::forward(norm, (x, rows), [weight, bias], y, statistics);
+            return Ran::Kernel("norm forward, f64");
+        }
+        (_, y) => y,
+    };
+    let [weight, bias] = [weight, bias].map(|p| p.map(|p| isa.run(Whole(p))));
+    let each = (PARALLEL / rows.width).max(1);
+    let tasks = y.chunks(each * rows.width).into_iter().zip(statistics.chunks_mut(each * STATISTICS));
+    let tasks = tasks.enumerate().map(|(i, (y, statistics))| {
+        let (weight, bias) = (weight.as_deref(), bias.as_deref());
+        Forward { norm, x, rows, first: i * each, weight, bias, y, statistics }
+    });
+    share_out(tasks.collect(), |task| isa.run(task));
+    Ran::Kernel("norm forward")
+}
+
+struct Forward<'a> {
+    norm: Norm,
+    x: Slice<'a>,
+    rows: Rows,
+    /// The row that `y` starts with.
+    first: usize,
+    weight: Option<&'a [f32]>,
+    bias: Option<&'a [f32]>,
+    y: SliceMut<'a>,
+    statistics: &'a mut [f64],
+}
+
+impl Work for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let width = self.rows.width;
+        let mut buffer = vec![0f32; width];
+        let row = &mut buffer[..width];
+        for (i, saved) in self.statistics.chunks_exact_mut(STATISTICS).enumerate() {
+            let from = (self.first + i) * self.rows.pitch;
+            load(simd, self.x, from..from + width, row);
+            let mean = match self.norm.centre {
+                Centre::Mean => sum(row, f64::from) / width as f64,
+                Centre::Zero => 0.,
+            };
+            subtract(row, mean);
+            let squares = sum(row, |x| f64::from(x) * f64::from(x));
+            let rstd = 1. / (squares / width as f64 + self.norm.eps).sqrt();
+            scale(row, rstd);
+            saved.copy_from_slice(&[mean, 0., rstd]);
+            if let Some(weight) = self.weight {
+                row.iter_mut().zip(weight).for_each(|(x, w)| *x *= w);
+            }
+            if let Some(bias) = self.bias {
+                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+            }
+            store(simd, row, &mut self.y, i * width..(i + 1) * width);
+        }
+    }
+}
+
+/// `x − mean`, of which the part that f32 cannot hold is subtracted after the rest.
+#[inline(always)]
+fn subtract(row: &mut [f32], mean: f64) {
+    let (high, low) = split(mean);
+    if mean != 0. {
+        row.iter_mut().for_each(|x| *x = *x - high - low);
+    }
+}
+
+/// `x · factor`, in f64 where the factor is no normal f32.
+#[inline(always)]
+fn scale(row: &mut [f32], factor: f64) {
+    if (factor as f32).is_normal() {
+        let factor = factor as f32;
+        row.iter_mut().for_each(|x| *x *= factor);
+    } else {
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+    }
+}
+
+/// What [`backward`] reads.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub(super) dy: (Slice<'a>, Rows),
+    pub(super) x: (Slice<'a>, Rows),
+    pub(super) weight: Option<&'a In<'a>>,
+    pub(super) statistics: &'a In<'a>,
+}
+
+pub(super) fn backward(isa: Isa, norm: Norm, operands: Operands<'_>, grads: GradientsOut<'_, '_>) -> Ran {
+    let Ok(weight) = parameter(operands.weight) else { return Ran::Composed(Why::Layout("weight")) };
+    let Some(statistics) = operands.statistics.slice::<f64>() else {
+        return Ran::Composed(Why::Layout("the statistics"));
+    };
+    let GradientsOut { x: mut dx, weight: mut dw, bias: mut db } = grads;
+    if let (Slice::F64(x), Slice::F64(dy)) = (operands.x.0, operands.dy.0) {
+        let rows = (operands.x.1, operands.dy.1);
+        let [dx, dw, db] = [dx, dw, db].map(|grad| grad.and_then(Out::slice::<f64>));
+        wide::backward(norm, (x, dy, rows), weight, statistics, [dx, dw, db]);
+        return Ran::Kernel("norm backward, f64");
+    }
+    let (width, count) = (norm.width, operands.x.1.count);
+    let weight = weight.map(|w| isa.run(Whole(w)));
+    let each = count.div_ceil(PARTS).max((PARALLEL / width).clamp(1, 16));
+    let parts = count.div_ceil(each);
+    let dx = dx.as_mut().and_then(|dx| dx.host_slice());
+    let mut dx: Vec<Option<SliceMut<'_>>> = match dx {
+        Some(dx) => dx.chunks(each * width).into_iter().map(Some).collect(),
+        None => (0..parts).map(|_| None).collect(),
+    };
+    // A gradient that is not wanted has no sums.
+    let mut sums = [&dw, &db].map(|grad| vec![0f64; if grad.is_some() { parts * width } else { 0 }]);
+    let [dw_sums, db_sums] = &mut sums;
+    let mut dw_parts = dw_sums.chunks_mut(width);
+    let mut db_parts = db_sums.chunks_mut(width);
+    let tasks = statistics.chunks(each * STATISTICS).zip(dx.drain(..)).enumerate();
+    let tasks = tasks.map(|(i, (statistics, dx))| Backward {
+        norm,
+        operands,
+        first: i * each,
+        weight: weight.as_deref(),
+        statistics,
+        dx,
+        dw: dw_parts.next(),
+        db: db_parts.next(),
+    });
+    share_out(tasks.collect(), |task| isa.run(task));
+    for (grad, sums) in [&mut dw, &mut db].into_iter().zip(&sums) {
+        let Some(grad) = grad.as_mut().and_then(|grad| grad.slice::<f32>()) else { continue };
+        for (i, grad) in grad.iter_mut().enumerate() {
+            *grad = sums.iter().skip(i).step_by(width).sum::<f64>() as f32;
+        }
+    }
+    Ran::Kernel("norm backward")
+}
+
+struct Backward<'a> {
+    norm: Norm,
+    operands: Operands<'a>,
+    first: usize,
+    weight: Option<&'a [f32]>,
+    statistics: &'a [f64],
+    dx: Option<SliceMut<'a>>,
+    dw: Option<&'a mut [f64]>,
+    db: Option<&'a mut [f64]>,
+}
+
+impl Work for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let width = self.norm.width;
+        let (mut normalized, mut grad) = (vec![0f32; width], vec![0f32; width]);
+        let (n, h) = (&mut normalized[..width], &mut grad[..width]);
+        let ((x, x_rows), (dy, dy_rows)) = (self.operands.x, self.operands.dy);
+        for (i, saved) in self.statistics.chunks_exact(STATISTICS).enumerate() {
+            let from = (self.first + i) * dy_rows.pitch;
+            load(simd, dy, from..from + width, h);
+            if let Some(sums) = &mut self.db {
+                sums.iter_mut().zip(&*h).for_each(|(sum, &g)| *sum += f64::from(g));
+            }
+            if self.dx.is_none() && self.dw.is_none() {
+                continue;
+            }
+            let from = (self.first + i) * x_rows.pitch;
+            load(simd, x, from..from + width, n);
+            subtract(n, saved[0]);
+            scale(n, saved[2]);
+            if let Some(sums) = &mut self.dw {
+                sums.iter_mut().zip(&*h).zip(&*n).for_each(|((sum, g), n)| *sum += f64::from(g * n));
+            }
+            let Some(dx) = &mut self.dx else { continue };
+            if let Some(weight) = self.weight {
+                h.iter_mut().zip(weight).for_each(|(g, w)| *g *= w);
+            }
+            let along = (sum_pairs(h, n, |h, n| f64::from(h * n)) / width as f64) as f32;
+            if self.norm.centre == Centre::Mean {
+                subtract(h, sum(h, f64::from) / width as f64);
+            }
+            h.iter_mut().zip(&*n).for_each(|(h, &n)| *h = simd.mul_add(-n, along, *h));
+            scale(h, saved[2]);
+            store(simd, h, dx, i * width..(i + 1) * width);
+        }
+    }
+}
+
+/// A contiguous parameter in host memory.
+fn parameter<'a>(parameter: Option<&In<'a>>) -> Result<Option<Slice<'a>>, ()> {
+    parameter.map(|parameter| parameter.host_slice().ok_or(())).transpose()
+}

@@ -1,0 +1,84 @@
+//! The launch of `sixteen.cu`: the functions that networks are made of, on 16-bit elements.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use super::Function;
+use crate::bridge::{self, Call};
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
+use crate::cuda::{BLOCK, Kernel, Module};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+
+const OP: &str = "pointwise";
+const MODULE: Module = Module {
+    name: "mixed_precision_pointwise_sixteen",
+    ptx: include_str!(concat!(env!("OUT_DIR"), "/sixteen.ptx")),
+};
+
+/// Elements of a thread, and blocks of a launch; more elements are walked by these.
+const PACK: u64 = 8;
+const GRID: u64 = 1 << 16;
+
+/// The function of `x`, or the gradient of `x`; `None` where the kernel does not take it.
+pub(super) fn launch(function: Function, x: &Tensor, grad: Option<&Tensor>) -> Result<Option<Tensor>> {
+    if !matches!(x.dtype(), DType::F16 | DType::BF16) || grad.is_some_and(|grad| grad.dtype() != x.dtype()) {
+        return Ok(None);
+    }
+    let Some((code, setting)) = code(function) else { return Ok(None) };
+    if let Some(got) = grad.map(Tensor::elem_count).filter(|&got| got != x.elem_count()) {
+        return Err(Error::LengthMismatch { op: OP, argument: "grad", expected: x.elem_count(), got });
+    }
+    let x = bridge::in_rows(OP, x, x.elem_count())?;
+    let grad = grad.map(|grad| bridge::in_rows(OP, grad, grad.elem_count())).transpose()?;
+    let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&grad).collect();
+    let call = bridge::run(OP, &inputs, &[(x.shape().clone(), x.dtype())], |ins, outs| match outs {
+        [out] => run(code, setting, ins, out),
+        _ => Ok(Ran::Composed(Why::Shape("the result"))),
+    })?;
+    match call {
+        Call::Ran(mut made) => Ok(made.pop()),
+        Call::Composed(_) => Ok(None),
+    }
+}
+
+/// `Function` in `sixteen.cu`, and its setting.
+fn code(function: Function) -> Option<(u64, f32)> {
+    let plain = |code| Some((code, 0.));
+    match function {
+        Function::Relu => plain(0),
+        Function::Gelu => plain(1),
+        Function::GeluTanh => plain(2),
+        Function::Silu => plain(3),
+        Function::Sigmoid => plain(4),
+        Function::Tanh => plain(5),
+        Function::Scale { factor } => Some((6, factor as f32)),
+        Function::Square => plain(7),
+        _ => None,
+    }
+}
+
+fn run(code: u64, setting: f32, ins: &[In<'_>], out: &mut Out<'_>) -> Result<Ran> {
+    if !ins.iter().all(In::is_contiguous) {
+        return Ok(Ran::Composed(Why::Layout("x")));
+    }
+    let address = |input: Option<&In<'_>>| match input.map(In::place) {
+        Some(Place::Device(slice)) => slice.address(),
+        _ => 0,
+    };
+    let len = out.count() as u64;
+    let bf16 = u64::from(out.scalar_type() == ScalarType::Bf16);
+    let PlaceMut::Device(to) = out.place() else { return Ok(Ran::Composed(Why::Device)) };
+    let args: [u64; 6] = [
+        address(ins.first()),
+        address(ins.get(1)),
+        to.address(),
+        len,
+        u64::from(setting.to_bits()) | code << 32,
+        bf16,
+    ];
+    let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
+    // SAFETY: `args` is `SixteenArgs`. The inputs and the result are contiguous buffers on one device of `len` elements of the
+    // 16-bit type that `bf16` tells, as checked, and are freed in the order of the stream.
+    unsafe { Kernel::load(to.gpu(), MODULE, "pointwise_sixteen")?.launch(blocks, &args) }?;
+    Ok(Ran::Kernel("pointwise_sixteen"))
+}

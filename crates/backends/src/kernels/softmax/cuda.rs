@@ -1,0 +1,57 @@
+//! The launches. f32, f16 and bf16; what is written is of the type that is read, or f32. There is no kernel for f64.
+
+#![expect(unsafe_code, reason = "launching a kernel")]
+
+use super::Form;
+use crate::Result;
+use crate::buffer::{Out, Ran, Rows, ScalarType, Why};
+use crate::cuda::rows::{Holder, float_name, narrow, on_device_mut};
+use crate::cuda::{DeviceSlice, Kernel, Module};
+
+const MODULE: Module =
+    Module { name: "mixed_precision_softmax", ptx: include_str!(concat!(env!("OUT_DIR"), "/softmax.ptx")) };
+
+/// A buffer on the device, its type, and where its rows are.
+type Operand<'a> = (DeviceSlice<'a>, ScalarType, Rows);
+
+pub(super) fn forward(form: Form, x: Operand<'_>, y: &mut Out<'_>) -> Result<Ran> {
+    let Some(name) = float_name(x.1) else { return Ok(Ran::Composed(Why::Dtype("x"))) };
+    launch(form, "forward", name, None, x, y)
+}
+
+pub(super) fn backward(form: Form, dy: Operand<'_>, y: Operand<'_>, dx: &mut Out<'_>) -> Result<Ran> {
+    match float_name(y.1) {
+        Some(name) if dy.1 == y.1 => launch(form, "backward", &format!("{name}_{name}"), Some(dy), y, dx),
+        _ => Ok(Ran::Composed(Why::Dtype("dy"))),
+    }
+}
+
+fn launch(
+    form: Form,
+    what: &str,
+    types: &str,
+    dy: Option<Operand<'_>>,
+    (x, of, rows): Operand<'_>,
+    out: &mut Out<'_>,
+) -> Result<Ran> {
+    let Some(narrow) = narrow(of, out.scalar_type()) else {
+        return Ok(Ran::Composed(Why::Dtype("the result")));
+    };
+    let Some(out) = on_device_mut(out) else { return Ok(Ran::Composed(Why::Device)) };
+    let holder = Holder::of(rows.width);
+    let args: [u64; 8] = [
+        dy.map_or(0, |(dy, ..)| dy.address()),
+        x.address(),
+        out.address(),
+        rows.count as u64,
+        rows.width as u64,
+        rows.pitch as u64,
+        dy.map_or(0, |(_, _, rows)| rows.pitch as u64),
+        narrow | u64::from(form == Form::LogSoftmax) << 32,
+    ];
+    let kernel = Kernel::load(x.gpu(), MODULE, &format!("softmax_{what}_{}_{types}", holder.name()))?;
+    // SAFETY: `args` is `SoftmaxArgs`. `x` and `dy` have the rows that `In` was checked for, and the result as many elements,
+    // as the caller compared; all are alive in the order of the stream.
+    unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
+    Ok(Ran::Kernel("softmax, CUDA"))
+}

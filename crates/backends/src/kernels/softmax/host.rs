@@ -1,0 +1,116 @@
+//! The CPU: rows shared out among threads, each brought to f32 in a buffer that stays in the cache.
+
+use super::{Form, backward_scalar, forward_scalar};
+use crate::buffer::{Out, Ran, Rows, Slice, SliceMut, Why};
+use crate::simd::math::exp;
+use crate::simd::rows::{PARALLEL, gather, load, max, share_out, store, sum, sum_pairs};
+use crate::simd::{Isa, Simd, Work};
+
+pub(super) fn forward(isa: Isa, form: Form, (x, rows): (Slice<'_>, Rows), y: &mut Out<'_>) -> Ran {
+    let Some(y) = y.host_slice() else { return Ran::Composed(Why::Device) };
+    let each = (PARALLEL / rows.width).max(1);
+    let tasks = y.chunks(each * rows.width).into_iter().enumerate().collect();
+    share_out(tasks, |(i, mut y): (usize, SliceMut<'_>)| match (x, &mut y) {
+        (Slice::F64(x), SliceMut::F64(y)) => {
+            let x = gather(x, rows, i * each..i * each + y.len() / rows.width);
+            y.copy_from_slice(&forward_scalar(form, rows.width, &x));
+        }
+        _ => isa.run(Forward { form, x, rows, first: i * each, y }),
+    });
+    Ran::Kernel("softmax forward")
+}
+
+struct Forward<'a> {
+    form: Form,
+    x: Slice<'a>,
+    rows: Rows,
+    /// The row that `y` starts with.
+    first: usize,
+    y: SliceMut<'a>,
+}
+
+impl Work for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let width = self.rows.width;
+        let mut buffer = vec![0f32; width];
+        let row = &mut buffer[..width];
+        for i in 0..self.y.len() / width {
+            let from = (self.first + i) * self.rows.pitch;
+            load(simd, self.x, from..from + width, row);
+            let max = max(row);
+            match self.form {
+                Form::Softmax => {
+                    row.iter_mut().for_each(|x| *x = exp(simd, *x - max));
+                    let share = (1. / sum(row, f64::from)) as f32;
+                    row.iter_mut().for_each(|x| *x *= share);
+                }
+                Form::LogSoftmax => {
+                    row.iter_mut().for_each(|x| *x -= max);
+                    let log = sum(row, |x| f64::from(exp(simd, x))).ln() as f32;
+                    row.iter_mut().for_each(|x| *x -= log);
+                }
+            }
+            store(simd, row, &mut self.y, i * width..(i + 1) * width);
+        }
+    }
+}
+
+pub(super) fn backward(
+    isa: Isa,
+    form: Form,
+    (dy, dy_rows): (Slice<'_>, Rows),
+    (y, rows): (Slice<'_>, Rows),
+    dx: &mut Out<'_>,
+) -> Ran {
+    let Some(dx) = dx.host_slice() else { return Ran::Composed(Why::Device) };
+    let each = (PARALLEL / rows.width).max(1);
+    let tasks = dx.chunks(each * rows.width).into_iter().enumerate().collect();
+    share_out(tasks, |(i, mut dx): (usize, SliceMut<'_>)| match (dy, y, &mut dx) {
+        (Slice::F64(dy), Slice::F64(y), SliceMut::F64(dx)) => {
+            let which = i * each..i * each + dx.len() / rows.width;
+            let (dy, y) = (gather(dy, dy_rows, which.clone()), gather(y, rows, which));
+            dx.copy_from_slice(&backward_scalar(form, rows.width, &dy, &y));
+        }
+        _ => isa.run(Backward { form, dy: (dy, dy_rows), y: (y, rows), first: i * each, dx }),
+    });
+    Ran::Kernel("softmax backward")
+}
+
+struct Backward<'a> {
+    form: Form,
+    dy: (Slice<'a>, Rows),
+    y: (Slice<'a>, Rows),
+    first: usize,
+    dx: SliceMut<'a>,
+}
+
+impl Work for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let width = self.y.1.width;
+        let (mut grad, mut value) = (vec![0f32; width], vec![0f32; width]);
+        let (g, y) = (&mut grad[..width], &mut value[..width]);
+        for i in 0..self.dx.len() / width {
+            for ((x, rows), to) in [(self.dy, &mut *g), (self.y, &mut *y)] {
+                let from = (self.first + i) * rows.pitch;
+                load(simd, x, from..from + width, to);
+            }
+            match self.form {
+                Form::Softmax => {
+                    let along = sum_pairs(g, y, |g, y| f64::from(g) * f64::from(y)) as f32;
+                    g.iter_mut().zip(&*y).for_each(|(g, y)| *g = y * (*g - along));
+                }
+                Form::LogSoftmax => {
+                    let total = sum(g, f64::from) as f32;
+                    g.iter_mut().zip(&*y).for_each(|(g, &y)| *g = simd.mul_add(exp(simd, y), -total, *g));
+                }
+            }
+            store(simd, g, &mut self.dx, i * width..(i + 1) * width);
+        }
+    }
+}
