@@ -16,7 +16,7 @@ fn lines(output: &Output) -> Vec<Value> {
 
 #[test]
 fn a_line_tells_of_each_workload_at_each_precision() {
-    let output = checks("bench train mlp_mini 32-true,bf16-mixed --bs 2 --steps 6");
+    let output = checks("bench train mlp_mini --precision 32-true,bf16-mixed --bs 2 --steps 6");
     let lines = lines(&output);
     assert!(output.status.success() && lines.len() == 2, "{output:?}");
     for (line, precision) in lines.iter().zip(["32-true", "bf16-mixed"]) {
@@ -32,11 +32,11 @@ fn a_line_tells_of_each_workload_at_each_precision() {
 #[test]
 fn what_cannot_be_measured_is_a_line_with_an_error() {
     for (arguments, said) in [
-        ("bench train mlp_mini 32-true --steps 5", "take more"),
-        ("bench train mlp_mini 32-true --bs 0", "batch"),
-        ("bench train mlp_mini 16-mixed", "bf16-mixed"),
-        ("bench infer mlp_mini 32-true", "gpt_mini"),
-        ("bench infer gpt_mini 32-true --steps 0", "at least one"),
+        ("bench train mlp_mini --precision 32-true --steps 5", "take more"),
+        ("bench train mlp_mini --precision 32-true --bs 0", "batch"),
+        ("bench train mlp_mini --precision 16-mixed", "bf16-mixed"),
+        ("bench infer mlp_mini --precision 32-true", "gpt_mini"),
+        ("bench infer gpt_mini --precision 32-true --steps 0", "at least one"),
     ] {
         let output = checks(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments}");
@@ -48,8 +48,8 @@ fn what_cannot_be_measured_is_a_line_with_an_error() {
 #[test]
 fn words_that_are_not_known_are_refused_with_those_that_are() {
     for (arguments, known) in [
-        ("bench train gpt3 32-true", "gpt_mini"),
-        ("bench train gpt2 fp16", "16-mixed"),
+        ("bench train gpt3", "gpt_mini"),
+        ("bench train gpt2 --precision fp16", "16-mixed"),
         ("bench train gpt2 --bs many", "--bs"),
         ("bench ops --dtype f8", "bf16"),
         ("ops --accelerator npu", "gpu"),

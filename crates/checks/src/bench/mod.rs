@@ -41,7 +41,7 @@ pub struct Runs {
     workloads: Vec<Workload>,
 
     /// The precisions, separated by commas [default: all that the accelerator supports]
-    #[arg(value_name = "P[,P]", value_delimiter = ',')]
+    #[arg(long = "precision", value_name = "P[,P]", value_delimiter = ',')]
     precisions: Vec<Precision>,
 
     #[command(flatten)]

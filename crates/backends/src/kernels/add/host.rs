@@ -49,7 +49,13 @@ where
     });
 }
 
-fn rounded<T: Send>(a: Floats<'_>, b: Floats<'_>, sign: Sign, out: &mut [T], round: impl Fn(f64) -> T + Sync) {
+fn rounded<T: Send>(
+    a: Floats<'_>,
+    b: Floats<'_>,
+    sign: Sign,
+    out: &mut [T],
+    round: impl Fn(f64) -> T + Sync,
+) {
     tasks(out, |at, out| {
         let (mut x, mut y) = ([0.; BLOCK], [0.; BLOCK]);
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {

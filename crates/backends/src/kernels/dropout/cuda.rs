@@ -26,8 +26,7 @@ pub(super) fn drop_out(x: &In<'_>, draw: Draw, out: &mut Out<'_>) -> Result<Ran>
     let (Place::Device(from), PlaceMut::Device(to)) = (x.place(), out.place()) else {
         return Ok(Ran::Composed(Why::Device));
     };
-    let args =
-        [from.address(), to.address(), len, draw.key, draw.scale().to_bits(), draw.threshold(), dtype];
+    let args = [from.address(), to.address(), len, draw.key, draw.scale().to_bits(), draw.threshold(), dtype];
     let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
     // SAFETY: `args` is `DropoutArgs`. Both buffers are contiguous on one device with `len` elements of the dtype, as
     // checked, and are freed in the order of the stream.
