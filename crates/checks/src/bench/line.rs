@@ -19,7 +19,7 @@ pub struct Line {
     pub min_ms: Option<f64>,
     /// Tokens, or samples where there are none, in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_s: Option<f64>,
+    pub per_s: Option<u64>,
     /// The most memory in use beyond what was in use before the model was created, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_mib: Option<u64>,
@@ -41,7 +41,7 @@ impl Line {
         Self {
             ms: median.map(|s| round(s * 1e3, 3)),
             min_ms: least.map(|s| round(s * 1e3, 3)),
-            per_s: median.map(|s| (units as f64 / s).round()),
+            per_s: median.map(|s| (units as f64 / s).round() as u64),
             ..self
         }
     }
