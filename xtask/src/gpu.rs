@@ -1,5 +1,5 @@
-//! `cargo xtask gpu`: one stripped binary that runs the GPU checks where there is a driver and the CUDA runtime libraries
-//! but no toolkit and no Rust. It is built from an example of `trainer` with a real `nvcc`.
+//! `cargo xtask gpu`: one stripped binary that runs where there is a driver and the CUDA runtime libraries but no toolkit
+//! and no Rust. It is built with a real `nvcc`: `checks`, or an example of `trainer`.
 
 use std::env;
 use std::fs;
@@ -9,8 +9,40 @@ use crate::check_cuda::path_with;
 use crate::command;
 use crate::workspace::Workspace;
 
-/// The example that is built unless another is named.
-pub(crate) const DEFAULT_EXAMPLE: &str = "gpu_checks";
+/// What is built.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Program<'a> {
+    /// The binary of the crate `checks`.
+    Checks,
+    /// An example of `trainer`.
+    Example(&'a str),
+}
+
+impl<'a> Program<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Self::Checks => "checks",
+            Self::Example(name) => name,
+        }
+    }
+
+    /// How cargo is told.
+    fn target(self) -> String {
+        match self {
+            Self::Checks => "--package checks --bin checks".into(),
+            Self::Example(name) => format!("--package trainer --example {name}"),
+        }
+    }
+
+    /// Where cargo puts it, below the target directory.
+    fn built(self) -> String {
+        let suffix = env::consts::EXE_SUFFIX;
+        match self {
+            Self::Checks => format!("release/checks{suffix}"),
+            Self::Example(name) => format!("release/examples/{name}{suffix}"),
+        }
+    }
+}
 
 /// Small enough to be copied anywhere.
 const MAX_BYTES: u64 = 60_000_000;
@@ -21,14 +53,12 @@ const DEFAULT_COMPUTE_CAP: &str = "80";
 /// Where toolkits are by default.
 const TOOLKITS: &[&str] = &["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda"];
 
-/// Builds the example and puts it under `<target>/gpu/`.
-pub(crate) fn build(workspace: &Workspace, example: &str) -> Result<(), String> {
+/// Builds the program and puts it under `<target>/gpu/`.
+pub(crate) fn build(workspace: &Workspace, program: Program<'_>) -> Result<(), String> {
     let nvcc = find_nvcc()?;
     let bin = nvcc.parent().unwrap_or(Path::new(""));
     let compute_cap = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| DEFAULT_COMPUTE_CAP.into());
-    let line = format!(
-        "cargo rustc --release --package trainer --example {example} --features cuda -- -C strip=symbols"
-    );
+    let line = format!("cargo rustc --release {} --features cuda -- -C strip=symbols", program.target());
     println!("CUDA_COMPUTE_CAP={compute_cap} NVCC={} {line}", nvcc.display());
     let mut command = command::parse(&line, &workspace.root);
     command.env("NVCC", &nvcc).env("PATH", path_with(bin)?).env("CUDA_COMPUTE_CAP", compute_cap);
@@ -37,12 +67,11 @@ pub(crate) fn build(workspace: &Workspace, example: &str) -> Result<(), String> 
         command.env("CUDA_HOME", root);
     }
     command.env("CARGO_TARGET_DIR", &workspace.target);
-    command::status(&mut command).map_err(|e| format!("the build of {example} failed: {e}"))?;
+    command::status(&mut command).map_err(|e| format!("the build of {} failed: {e}", program.name()))?;
 
-    let suffix = env::consts::EXE_SUFFIX;
-    let built = workspace.target.join(format!("release/examples/{example}{suffix}"));
+    let built = workspace.target.join(program.built());
     let directory = workspace.target.join("gpu");
-    let binary = directory.join(format!("{}{suffix}", example.replace('_', "-")));
+    let binary = directory.join(format!("{}{}", program.name().replace('_', "-"), env::consts::EXE_SUFFIX));
     let bytes = fs::create_dir_all(&directory)
         .and_then(|()| fs::copy(&built, &binary))
         .map_err(|e| format!("cannot copy {} to {}: {e}", built.display(), binary.display()))?;
@@ -85,6 +114,13 @@ fn find_nvcc() -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_are_built_where_cargo_puts_them() {
+        assert!(Program::Checks.built().starts_with("release/checks"));
+        assert!(Program::Example("x").built().starts_with("release/examples/x"));
+        assert_eq!(Program::Example("x").target(), "--package trainer --example x");
+    }
 
     #[test]
     fn a_large_binary_is_refused() {

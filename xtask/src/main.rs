@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::ci::{STEPS, Step};
+use crate::gpu::Program;
 use crate::workspace::Workspace;
 
 fn main() -> ExitCode {
@@ -47,16 +48,16 @@ enum Chosen<'a> {
     Ci,
     /// The step of that index in [`STEPS`], alone.
     Step(usize),
-    /// The GPU binary, from an example of `trainer`.
-    Gpu { example: &'a str },
+    /// A binary for a GPU.
+    Gpu(Program<'a>),
 }
 
 /// Reads the command line; `None` where it is not one that [`usage`] lists.
 fn choose<'a>(args: &[&'a str]) -> Option<Chosen<'a>> {
     match *args {
         ["ci"] => Some(Chosen::Ci),
-        ["gpu"] => Some(Chosen::Gpu { example: gpu::DEFAULT_EXAMPLE }),
-        ["gpu", "--example", example] if !example.is_empty() => Some(Chosen::Gpu { example }),
+        ["gpu"] => Some(Chosen::Gpu(Program::Checks)),
+        ["gpu", "--example", example] if !example.is_empty() => Some(Chosen::Gpu(Program::Example(example))),
         [name] => STEPS.iter().position(|step| step.name == name).map(Chosen::Step),
         _ => None,
     }
@@ -67,7 +68,7 @@ fn run(chosen: Chosen<'_>) -> Result<ExitCode, String> {
     match chosen {
         Chosen::Ci => Ok(ci::run_all(&workspace, STEPS)),
         Chosen::Step(index) => Ok(ci::run_all(&workspace, &STEPS[index..=index])),
-        Chosen::Gpu { example } => gpu::build(&workspace, example).map(|()| ExitCode::SUCCESS),
+        Chosen::Gpu(program) => gpu::build(&workspace, program).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -77,7 +78,7 @@ fn usage() -> String {
     for Step { name, about, .. } in STEPS {
         text += &format!("  {name:<11} {about}\n");
     }
-    text + "  gpu [--example NAME]\n              one stripped binary that runs trainer's GPU checks (needs nvcc)\n"
+    text + "  gpu [--example NAME]\n              `checks`, or an example of trainer, as one stripped binary for a GPU (needs nvcc)\n"
 }
 
 #[cfg(test)]
@@ -87,8 +88,8 @@ mod tests {
     #[test]
     fn every_listed_command_is_understood() {
         assert_eq!(choose(&["ci"]), Some(Chosen::Ci));
-        assert_eq!(choose(&["gpu"]), Some(Chosen::Gpu { example: "gpu_checks" }));
-        assert_eq!(choose(&["gpu", "--example", "x"]), Some(Chosen::Gpu { example: "x" }));
+        assert_eq!(choose(&["gpu"]), Some(Chosen::Gpu(Program::Checks)));
+        assert_eq!(choose(&["gpu", "--example", "x"]), Some(Chosen::Gpu(Program::Example("x"))));
         for (index, step) in STEPS.iter().enumerate() {
             assert_eq!(choose(&[step.name]), Some(Chosen::Step(index)));
             assert!(usage().contains(step.name));

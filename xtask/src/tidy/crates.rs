@@ -1,10 +1,10 @@
 //! Rules on manifests: which crate may depend on which, what stays optional, and that lints are the workspace's.
 
 use super::Violation;
-use crate::workspace::{Kind, Package};
+use crate::workspace::Package;
 
 /// The arrows of `docs/architecture.md`, dev- and build-dependencies included. `trainer` does not reach `backends`:
-/// it has no arithmetic of its own. Only its example `gpu_checks`, which holds kernels to their oracles, does.
+/// it has no arithmetic of its own. Nothing reaches `checks`.
 const ARROWS: &[(&str, &[&str])] = &[
     ("precision-types", &[]),
     ("backends", &["precision-types"]),
@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("optim", &["backends", "precision-types"]),
     ("grad-scaler", &["backends", "optim", "precision-types"]),
     ("trainer", &["autocast", "grad-scaler", "optim", "precision-types"]),
+    ("checks", &["autocast", "backends", "grad-scaler", "optim", "precision-types", "trainer"]),
     ("xtask", &[]),
 ];
 
@@ -36,10 +37,7 @@ pub(super) fn check_arrows(path: &str, manifest: &str, package: &Package) -> Vec
     let mut violations = Vec::new();
     for dependency in &package.dependencies {
         let to = dependency.name.as_str();
-        if ARROWS.iter().any(|(crate_name, _)| *crate_name == to)
-            && !allowed.contains(&to)
-            && !(dependency.kind == Kind::Dev && (name, to) == ("trainer", "backends"))
-        {
+        if ARROWS.iter().any(|(crate_name, _)| *crate_name == to) && !allowed.contains(&to) {
             let arrows = if allowed.is_empty() { "no crate of ours".into() } else { allowed.join(", ") };
             violations.push(violation(
                 to,
@@ -76,7 +74,7 @@ fn line_of(text: &str, word: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::Dependency;
+    use crate::workspace::{Dependency, Kind};
 
     fn package(name: &str, dependencies: &[(&str, bool)]) -> Package {
         let dependencies = dependencies
@@ -95,8 +93,12 @@ mod tests {
     fn arrows_point_down() {
         assert!(arrows("trainer", &[("autocast", false), ("optim", false), ("candle-nn", false)]).is_empty());
         assert!(arrows("grad-scaler", &[("optim", false), ("backends", false)]).is_empty());
-        for (from, to) in [("precision-types", "backends"), ("optim", "grad-scaler"), ("trainer", "backends")]
-        {
+        for (from, to) in [
+            ("precision-types", "backends"),
+            ("optim", "grad-scaler"),
+            ("trainer", "backends"),
+            ("autocast", "checks"),
+        ] {
             let found = arrows(from, &[("half", false), (to, false)]);
             assert_eq!(found.len(), 1, "{from} -> {to}");
             assert!(found[0].starts_with(&format!("p:2: `{from}` must not depend on `{to}`")), "{found:?}");

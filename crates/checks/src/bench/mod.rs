@@ -1,0 +1,116 @@
+//! Timings and memory, each printed as a line of JSON. They live here and never in tests.
+
+mod clock;
+mod infer;
+mod line;
+mod memory;
+mod op_cases;
+mod ops;
+#[cfg(feature = "cuda")]
+mod step;
+mod train;
+mod workload;
+
+use clap::{Args, Subcommand};
+use trainer::{Accelerator, Precision};
+
+use crate::report::Outcome;
+
+pub use line::Line;
+pub use ops::Ops;
+pub use workload::Workload;
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Steps of training
+    Train(Runs),
+    /// Forward passes over rows of tokens
+    Infer(Runs),
+    /// Single ops on a GPU, forward and backward apart
+    Ops(ops::Ops),
+    /// The optimizer's step on a GPU
+    Step,
+}
+
+/// Every workload at every precision.
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// The workloads, separated by commas
+    #[arg(value_enum, value_name = "W[,W]", value_delimiter = ',', required = true)]
+    workloads: Vec<Workload>,
+
+    /// The precisions, separated by commas [default: all that the accelerator supports]
+    #[arg(long = "precision", value_name = "P[,P]", value_delimiter = ',')]
+    precisions: Vec<Precision>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What is not as the workload has it.
+#[derive(Debug, Default, Args)]
+pub struct Options {
+    /// Samples in a batch [default: the workload's]
+    #[arg(long, value_name = "N")]
+    pub(crate) bs: Option<usize>,
+
+    /// Steps, the first of which are not timed [default: the workload's]
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<usize>,
+
+    /// Where to run: cpu or gpu [default: where the workload is meant to run]
+    #[arg(long)]
+    pub(crate) accelerator: Option<Accelerator>,
+}
+
+/// Runs a benchmark. Whether all of it could be measured.
+///
+/// # Errors
+/// A device that is not there or fails. A workload that fails is a line with an error.
+pub fn run(bench: &Bench) -> Outcome<bool> {
+    match bench {
+        Bench::Train(runs) => runs.each(train::train),
+        Bench::Infer(runs) => runs.each(infer::infer),
+        Bench::Ops(ops) => ops::run(ops),
+        Bench::Step => step(),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn step() -> Outcome<bool> {
+    step::run(&crate::device::gpu()?).map(|()| true)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn step() -> Outcome<bool> {
+    crate::device::gpu().map(|_| false)
+}
+
+impl Runs {
+    fn each(&self, measure: fn(Workload, Precision, &Options) -> Outcome<Line>) -> Outcome<bool> {
+        let mut complete = true;
+        for &workload in &self.workloads {
+            for precision in self.precisions(workload) {
+                let line = measure(workload, precision, &self.options).unwrap_or_else(|error| {
+                    let bs = self.options.bs.unwrap_or(workload.batch_size());
+                    let line =
+                        Line { w: workload.name().into(), p: precision.to_string(), bs, ..Line::default() };
+                    line.failed(&error)
+                });
+                complete &= line.error.is_none();
+                line::print(&line)?;
+            }
+        }
+        Ok(complete)
+    }
+
+    fn precisions(&self, workload: Workload) -> Vec<Precision> {
+        if !self.precisions.is_empty() {
+            return self.precisions.clone();
+        }
+        let accelerator = self.options.accelerator.unwrap_or(workload.accelerator());
+        let supported = |precision: &Precision| precision.supported_on(accelerator).is_ok();
+        Precision::ALL.into_iter().filter(supported).collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! What is trained: models, batches and losses of fixed sizes.
+
+use autocast::ops::{self, CrossEntropy, Reduction};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use clap::ValueEnum;
+use optim::{AdamW, AdamWConfig};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rand_distr::StandardNormal;
+use trainer::{Accelerator, Optimization, Parameters, TrainingModule};
+
+use crate::models::{Gpt, GptConfig, Mlp, MlpConfig};
+
+/// A model with its batches and its loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Workload {
+    /// GPT-2 of 124 million parameters on rows of 1,024 tokens, on a GPU
+    #[value(name = "gpt2")]
+    Gpt2,
+    /// 4 layers of 8192 x 8192, on a GPU
+    Mlp,
+    /// A GPT of 4 layers of width 256 on rows of 128 tokens, on a CPU
+    GptMini,
+    /// 4 layers of 1024 x 1024, on a CPU
+    MlpMini,
+}
+
+/// Inputs and targets.
+pub(crate) type Pair = (Tensor, Tensor);
+
+/// Different batches, which a run goes through again and again.
+const BATCHES: usize = 8;
+
+/// The tokens of GPT-2, without those that pad its vocabulary.
+const WORDS: usize = 50_257;
+
+impl Workload {
+    /// Its name on the command line and in what is printed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Mlp => "mlp",
+            Self::GptMini => "gpt_mini",
+            Self::MlpMini => "mlp_mini",
+        }
+    }
+
+    /// Where it runs unless told otherwise.
+    #[must_use]
+    pub fn accelerator(self) -> Accelerator {
+        match self {
+            Self::Gpt2 | Self::Mlp => Accelerator::Gpu,
+            Self::GptMini | Self::MlpMini => Accelerator::Cpu,
+        }
+    }
+
+    /// Samples of a batch unless told otherwise.
+    #[must_use]
+    pub fn batch_size(self) -> usize {
+        match self {
+            Self::Gpt2 | Self::GptMini => 16,
+            Self::Mlp => 8_192,
+            Self::MlpMini => 512,
+        }
+    }
+
+    /// Steps unless told otherwise.
+    #[must_use]
+    pub fn steps(self) -> usize {
+        match self {
+            Self::Gpt2 | Self::Mlp => 30,
+            Self::GptMini | Self::MlpMini => 25,
+        }
+    }
+
+    /// Steps at the start that are not timed.
+    #[must_use]
+    pub fn warm_up(self) -> usize {
+        match self {
+            Self::Gpt2 | Self::Mlp => 10,
+            Self::GptMini | Self::MlpMini => 5,
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Gpt2 => Kind::Gpt(GptConfig::GPT2),
+            Self::GptMini => Kind::Gpt(GptConfig::MINI),
+            Self::Mlp => Kind::Mlp(MlpConfig { width: 8_192, layers: 4 }),
+            Self::MlpMini => Kind::Mlp(MlpConfig { width: 1_024, layers: 4 }),
+        }
+    }
+}
+
+/// A model's kind and size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Gpt(GptConfig),
+    Mlp(MlpConfig),
+}
+
+impl Kind {
+    /// What a sample counts for in a rate: its tokens, or one.
+    pub(crate) fn units(self) -> usize {
+        match self {
+            Self::Gpt(config) => config.context,
+            Self::Mlp(_) => 1,
+        }
+    }
+
+    /// Random batches on the device, the same in every run on it.
+    pub(crate) fn batches(self, size: usize, device: &Device) -> candle_core::Result<Vec<Pair>> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut batch = || match self {
+            Self::Gpt(GptConfig { vocabulary, context, .. }) => {
+                let (count, words) = (size * (context + 1), vocabulary.min(WORDS));
+                let tokens: Vec<i64> = (0..count).map(|_| rng.random_range(0..words as i64)).collect();
+                let tokens = Tensor::from_vec(tokens, (size, context + 1), device)?;
+                let part = |from| tokens.narrow(1, from, context)?.contiguous();
+                Ok((part(0)?, part(1)?))
+            }
+            Self::Mlp(MlpConfig { width, .. }) => {
+                let mut normal = || {
+                    // A GPU draws a billion numbers at once; one thread would take a minute.
+                    if !device.is_cpu() {
+                        return Tensor::randn(0f32, 1f32, (size, width), device);
+                    }
+                    let numbers: Vec<f32> = (0..size * width).map(|_| rng.sample(StandardNormal)).collect();
+                    Tensor::from_vec(numbers, (size, width), device)
+                };
+                Ok((normal()?, normal()?))
+            }
+        };
+        if !device.is_cpu() {
+            device.set_seed(1)?;
+        }
+        (0..BATCHES).map(|_| batch()).collect()
+    }
+}
+
+/// A model that is trained with AdamW.
+pub(crate) struct Learner {
+    kind: Kind,
+    net: Option<Net>,
+}
+
+enum Net {
+    Gpt(Gpt),
+    Mlp(Mlp),
+}
+
+impl Learner {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, net: None }
+    }
+}
+
+impl TrainingModule for Learner {
+    type Batch = Pair;
+
+    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
+        self.net = Some(match self.kind {
+            Kind::Gpt(config) => Net::Gpt(Gpt::new(config, vb)?),
+            Kind::Mlp(config) => Net::Mlp(Mlp::new(config, vb)?),
+        });
+        Ok(())
+    }
+
+    fn training_step(&self, (inputs, targets): &Pair) -> trainer::Result<Tensor> {
+        match self.net.as_ref().expect("configured before the first step") {
+            Net::Gpt(gpt) => {
+                let logits = gpt.forward(inputs)?.flatten_to(1)?;
+                Ok(ops::cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?)
+            }
+            Net::Mlp(mlp) => {
+                let output = mlp.forward(inputs)?;
+                // A loss in 16 bits has three digits.
+                let wide = if output.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+                let (output, targets) =
+                    (autocast::cast_to(&output, wide)?, autocast::cast_to(targets, wide)?);
+                Ok(ops::mse_loss(&output, &targets, Reduction::Mean)?)
+            }
+        }
+    }
+
+    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
+        let config = AdamWConfig { lr: 3e-4, weight_decay: 0.1, ..Default::default() };
+        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
+    }
+}

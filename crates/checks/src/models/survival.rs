@@ -1,0 +1,74 @@
+//! 16-bit training from many seeds: a small GPT learns one random batch by heart.
+
+use autocast::ops::{CrossEntropy, cross_entropy};
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
+use optim::{AdamW, AdamWConfig};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use trainer::{Accelerator, Optimization, Parameters, Trainer, TrainingModule};
+
+use super::{Gpt, GptConfig, Head, Initial};
+
+/// Seeds that are tried.
+pub const SEEDS: u64 = 200;
+const STEPS: usize = 15;
+const CONFIG: GptConfig = GptConfig {
+    vocabulary: 12,
+    context: 8,
+    width: 16,
+    heads: 2,
+    layers: 1,
+    head: Head::Own,
+    initial: Initial::Candle,
+};
+const ROWS: usize = 4;
+
+#[derive(Default)]
+struct SmallGpt(Option<Gpt>);
+
+impl TrainingModule for SmallGpt {
+    type Batch = (Tensor, Tensor);
+
+    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
+        self.0 = Some(Gpt::new(CONFIG, vb)?);
+        Ok(())
+    }
+
+    fn training_step(&self, (inputs, targets): &Self::Batch) -> trainer::Result<Tensor> {
+        let logits = self.0.as_ref().expect("configured before the first step").forward(inputs)?;
+        Ok(cross_entropy(&logits.flatten_to(1)?, &targets.flatten_all()?, &CrossEntropy::default())?)
+    }
+
+    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
+        let config = AdamWConfig { lr: 1e-2, ..Default::default() };
+        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
+    }
+}
+
+/// One batch of random tokens, to be learnt by heart.
+fn batch(seed: u64) -> candle_core::Result<(Tensor, Tensor)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut tokens = || {
+        let tokens = (0..ROWS * CONFIG.context).map(|_| rng.random_range(0..CONFIG.vocabulary as i64));
+        Tensor::from_vec(tokens.collect::<Vec<_>>(), (ROWS, CONFIG.context), &Device::Cpu)
+    };
+    Ok((tokens()?, tokens()?))
+}
+
+/// The first seed whose losses are not all finite or did not get smaller, with those losses.
+///
+/// # Errors
+/// Those of a fit.
+pub fn first_failure(precision: &str, accelerator: Accelerator) -> trainer::Result<Option<(u64, Vec<f64>)>> {
+    for seed in 0..SEEDS {
+        let builder =
+            Trainer::builder().precision(precision).accelerator(accelerator).max_steps(STEPS).seed(seed);
+        let fit = builder.build()?.fit(&mut SmallGpt::default(), std::iter::repeat(batch(seed)?))?;
+        let finite = fit.losses.iter().all(|loss| loss.is_finite());
+        if !finite || fit.losses[STEPS - 1] >= fit.losses[0] {
+            return Ok(Some((seed, fit.losses)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,14 @@
+//! `autocast`'s ops on a device: which dtype each comes out in, and its values and gradients against f64 on the CPU.
+
+mod dtypes;
+mod numerics;
+
+use candle_core::Device;
+
+use crate::report::Report;
+
+/// Every check of an op.
+pub fn run(device: &Device, report: &mut Report) {
+    dtypes::run(device, report);
+    numerics::run(device, report);
+}
