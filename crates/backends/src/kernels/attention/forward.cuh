@@ -7,7 +7,7 @@ struct ForwardArgs {
     float* lse; // (batch, head, query)
     Sizes sizes;
 };
-static_assert(sizeof(ForwardArgs) == 176, "");
+static_assert(sizeof(ForwardArgs) == 192, "");
 
 template <int D> struct ForwardShape {
     static constexpr int MT = 2, QUERIES = WARPS * 16 * MT, KEYS = D <= 64 ? 64 : 32;
@@ -38,7 +38,7 @@ __device__ __forceinline__ void prepare_scores(float (&s)[MT][N / 8][4], const S
             }
 }
 
-template <typename T, int D> __device__ __forceinline__ void forward(const ForwardArgs& a) {
+template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward(const ForwardArgs& a) {
     using Shape = ForwardShape<D>;
     using Rows = Tile<D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS;
@@ -122,6 +122,12 @@ template <typename T, int D> __device__ __forceinline__ void forward(const Forwa
                         s[m][n][i] = exp2_of(s[m][n][i] * sizes.exponent - shift);
                         sum[m][h] += s[m][n][i];
                     }
+            }
+        if constexpr (DROPS)
+#pragma unroll
+            for (int m = 0; m < MT; ++m) {
+                float(&part)[1][KEYS / 8][4] = reinterpret_cast<float(&)[1][KEYS / 8][4]>(s[m]);
+                drop<1, KEYS>(part, kept_bits<1, KEYS, false>(sizes, place.head, own + m * 16, from), sizes.kept_factor);
             }
         multiply<T, D, MT, KEYS>(out, s, stage + VALUES + Rows::by_rows());
     }
