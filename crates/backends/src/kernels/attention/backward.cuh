@@ -75,10 +75,12 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
         }
     __syncthreads();
 
-    const int end = sizes.causal ? min(sizes.keys, first + QUERIES) : sizes.keys, steps = ceil_div(end, KEYS);
+    // Keys that no query sees are not read, whatever they hold.
+    const int seen = sizes.causal ? min(sizes.keys, sizes.queries) : sizes.keys;
+    const int end = sizes.causal ? min(seen, first + QUERIES) : seen, steps = ceil_div(end, KEYS);
     if (steps > 0) {
-        Rows::load<KEYS>(keys_at, key, a.key.row, 0, sizes.keys);
-        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, sizes.keys);
+        Rows::load<KEYS>(keys_at, key, a.key.row, 0, seen);
+        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, seen);
     }
     commit_copies();
     Left<D, MT, Shape::KEPT> query, grad;
@@ -91,8 +93,8 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
         await_copies();
         __syncthreads();
         if (step + 1 < steps) {
-            Rows::load<KEYS>(other, key, a.key.row, (step + 1) * KEYS, sizes.keys);
-            Rows::load<KEYS>(other + VALUES, value, a.value.row, (step + 1) * KEYS, sizes.keys);
+            Rows::load<KEYS>(other, key, a.key.row, (step + 1) * KEYS, seen);
+            Rows::load<KEYS>(other + VALUES, value, a.value.row, (step + 1) * KEYS, seen);
         }
         commit_copies();
 #pragma unroll 1

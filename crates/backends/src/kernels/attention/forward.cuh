@@ -54,11 +54,13 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
     const uint32_t queries_at = shared_start(), keys_at = queries_at + Rows::bytes(QUERIES);
     constexpr uint32_t VALUES = Rows::bytes(KEYS), STAGE = 2 * VALUES;
 
-    const int end = sizes.causal ? min(sizes.keys, first + QUERIES) : sizes.keys, steps = ceil_div(end, KEYS);
+    // Keys that no query sees are not read, whatever they hold.
+    const int seen = sizes.causal ? min(sizes.keys, sizes.queries) : sizes.keys;
+    const int end = sizes.causal ? min(seen, first + QUERIES) : seen, steps = ceil_div(end, KEYS);
     Rows::load<QUERIES>(queries_at, query, a.query.row, first, sizes.queries);
     if (steps > 0) {
-        Rows::load<KEYS>(keys_at, key, a.key.row, 0, sizes.keys);
-        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, sizes.keys);
+        Rows::load<KEYS>(keys_at, key, a.key.row, 0, seen);
+        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, seen);
     }
     commit_copies();
 
@@ -74,8 +76,8 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
         __syncthreads();
         if (step == 0) left.open(queries_at + warp * 16 * MT * Rows::ROW);
         if (step + 1 < steps) {
-            Rows::load<KEYS>(other, key, a.key.row, from + KEYS, sizes.keys);
-            Rows::load<KEYS>(other + VALUES, value, a.value.row, from + KEYS, sizes.keys);
+            Rows::load<KEYS>(other, key, a.key.row, from + KEYS, seen);
+            Rows::load<KEYS>(other + VALUES, value, a.value.row, from + KEYS, seen);
         }
         commit_copies();
         if (sizes.causal && from > own + 16 * MT - 1) continue;

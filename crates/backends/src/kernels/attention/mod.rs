@@ -9,18 +9,21 @@
 //! A query that sees no key has `out = 0`, `lse = −∞` and no gradient. With [`Mask::Causal`] a query sees the keys up to its
 //! own position, counted from the first of each, so that this happens only where there are no keys at all.
 //!
-//! Contract, on a GPU, for f16 and bf16 of unit roundoff `u` (2⁻¹¹ and 2⁻⁸): products are exact and added in f32, the softmax
-//! is f32. With `ε = width · 2⁻²⁴ · |scale| · Σ|query · key| + 2⁻²²·|score| + 2⁻²¹` for the error of a score and of its
-//! exponential, `lse` is off by at most `ε`, and
+//! Contract, on a GPU, for f16 and bf16 of unit roundoff `u` (2⁻¹¹ and 2⁻⁸): products are exact and added in f32, where an
+//! addition may cut off instead of rounding; the softmax is f32. With `ε = width · 2⁻²³ · |scale| · Σ|query · key| +
+//! 2⁻²² · |score| + 2⁻²¹` for the error of a score and of its exponential, `lse` is off by at most `ε`, and
 //!
-//! - `out` by `(u + 2ε + keys · 2⁻²⁴) · Σ P|value| + u·|out|`: `P` is rounded to the dtype before the product, and the result;
+//! - `out` by `(u + 2ε + keys · 2⁻²³) · Σ P|value| + u·|out|`: `P` is rounded to the dtype before the product, and the result;
 //! - `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries;
-//! - `dquery` and `dkey` by `(u + 2ε + n · 2⁻²⁴) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|` and a rounding, `x` being keys or
-//!   queries, and `δ = (width · 2⁻²³ + u) · Σ|g·value|` what `g · valueᵀ − D` loses, `D` being of the rounded `out`.
+//! - `dquery` and `dkey` by `(u + 2ε + n · 2⁻²³) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|` and a rounding, `x` being keys or
+//!   queries, and `δ = (width · 2⁻²² + u) · Σ|g·value|` what `g · valueᵀ − D` loses, `D` being of the rounded `out`.
+//!
+//! `P` and `S'` are rounded to the dtype: in f16 those below 2⁻¹⁴ are off by 2⁻²⁵ and not by `u`, and an `S'` beyond 65504 is
+//! infinite, which is what a scaled loss is watched for.
 //!
 //! Numbers that are not finite come out as NaN or infinite wherever they are seen. Unlike the composed form, which hides them
 //! from queries that do not see them, they may reach queries and keys of the same tile, where a probability of 0 meets them:
-//! whether anything is finite is the same, which element is not may differ.
+//! whether everything is finite is the same, which element is not may differ. What no query sees reaches nothing.
 //!
 //! Nothing is added atomically: results do not vary from run to run, and the sum over keys of a query is in their order.
 //!
