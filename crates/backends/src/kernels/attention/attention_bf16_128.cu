@@ -1,4 +1,4 @@
 // nvcc: --fmad=true
 #include "entries.cuh"
 
-ATTENTION(__nv_bfloat16, 128)
+ATTENTION(__nv_bfloat16, 128, false)

@@ -1,4 +1,4 @@
 // nvcc: --fmad=true
 #include "entries.cuh"
 
-ATTENTION(__nv_bfloat16, 96)
+ATTENTION(__nv_bfloat16, 96, false)

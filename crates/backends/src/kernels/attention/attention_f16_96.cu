@@ -1,4 +1,4 @@
 // nvcc: --fmad=true
 #include "entries.cuh"
 
-ATTENTION(__half, 96)
+ATTENTION(__half, 96, false)

@@ -10,7 +10,7 @@ struct BackwardArgs {
     float2* rows;     // (batch, head, query): lse / ln 2, and the sum of out * grad
     Sizes sizes;
 };
-static_assert(sizeof(BackwardArgs) == 312, "");
+static_assert(sizeof(BackwardArgs) == 328, "");
 
 template <int D> struct QueryShape {
     static constexpr int MT = 2, QUERIES = WARPS * 16 * MT, KEYS = D <= 64 ? 64 : 32, AT_ONCE = 32;
@@ -36,7 +36,7 @@ template <typename T, int D> __device__ __forceinline__ float row_product(uint32
     return sum;
 }
 
-template <typename T, int D> __device__ __forceinline__ void backward_query(const BackwardArgs& a) {
+template <typename T, int D, bool DROPS> __device__ __forceinline__ void backward_query(const BackwardArgs& a) {
     using Shape = QueryShape<D>;
     using Rows = Tile<D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS, N = Shape::AT_ONCE;
@@ -75,10 +75,12 @@ template <typename T, int D> __device__ __forceinline__ void backward_query(cons
         }
     __syncthreads();
 
-    const int end = sizes.causal ? min(sizes.keys, first + QUERIES) : sizes.keys, steps = ceil_div(end, KEYS);
+    // Keys that no query sees are not read, whatever they hold.
+    const int seen = sizes.causal ? min(sizes.keys, sizes.queries) : sizes.keys;
+    const int end = sizes.causal ? min(seen, first + QUERIES) : seen, steps = ceil_div(end, KEYS);
     if (steps > 0) {
-        Rows::load<KEYS>(keys_at, key, a.key.row, 0, sizes.keys);
-        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, sizes.keys);
+        Rows::load<KEYS>(keys_at, key, a.key.row, 0, seen);
+        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, seen);
     }
     commit_copies();
     Left<D, MT, Shape::KEPT> query, grad;
@@ -91,8 +93,8 @@ template <typename T, int D> __device__ __forceinline__ void backward_query(cons
         await_copies();
         __syncthreads();
         if (step + 1 < steps) {
-            Rows::load<KEYS>(other, key, a.key.row, (step + 1) * KEYS, sizes.keys);
-            Rows::load<KEYS>(other + VALUES, value, a.value.row, (step + 1) * KEYS, sizes.keys);
+            Rows::load<KEYS>(other, key, a.key.row, (step + 1) * KEYS, seen);
+            Rows::load<KEYS>(other + VALUES, value, a.value.row, (step + 1) * KEYS, seen);
         }
         commit_copies();
 #pragma unroll 1
@@ -104,6 +106,7 @@ template <typename T, int D> __device__ __forceinline__ void backward_query(cons
             multiply_transposed<T, D, MT, N>(p, query, keys + Rows::by_columns());
             multiply_transposed<T, D, MT, N>(d, grad, values + Rows::by_columns());
             prepare_scores<MT, N>(p, sizes, own, from);
+            if constexpr (DROPS) drop<MT, N>(d, kept_bits<MT, N, false>(sizes, place.head, own, from), sizes.kept_factor);
 #pragma unroll
             for (int m = 0; m < MT; ++m)
 #pragma unroll
@@ -130,7 +133,7 @@ template <int D> struct KeyShape {
     static_assert(STAGE % 128 == 0, "");
 };
 
-template <typename T, int D> __device__ __forceinline__ void backward_key(const BackwardArgs& a) {
+template <typename T, int D, bool DROPS> __device__ __forceinline__ void backward_key(const BackwardArgs& a) {
     using Shape = KeyShape<D>;
     using Rows = Tile<D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS, N = Shape::AT_ONCE;
@@ -182,6 +185,11 @@ template <typename T, int D> __device__ __forceinline__ void backward_key(const 
             float p[MT][N / 8][4], d[MT][N / 8][4];
             multiply_transposed<T, D, MT, N>(p, key, queries + Rows::by_columns());
             multiply_transposed<T, D, MT, N>(d, value, grads + Rows::by_columns());
+            uint32_t kept = 0;
+            if constexpr (DROPS) {
+                kept = kept_bits<MT, N, true>(sizes, place.head, own, from);
+                drop<MT, N>(d, kept, sizes.kept_factor);
+            }
             const bool hides = sizes.causal && from < own + 16 * MT - 1;
 #pragma unroll
             for (int n = 0; n < N / 8; ++n) {
@@ -202,6 +210,7 @@ template <typename T, int D> __device__ __forceinline__ void backward_key(const 
                         d[m][n][i] = x * (d[m][n][i] - delta[i % 2]);
                     }
             }
+            if constexpr (DROPS) drop<MT, N>(p, kept, sizes.kept_factor);
             multiply<T, D, MT, N>(value_grad, p, grads + Rows::by_rows());
             multiply<T, D, MT, N>(key_grad, d, queries + Rows::by_rows());
         }

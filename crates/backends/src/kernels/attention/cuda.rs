@@ -2,7 +2,8 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::{Attention, GradientsOut, Inputs, Mask, OP, Order, Saved, Sizes, WIDTHS};
+use super::checks::{Sizes, WIDTHS};
+use super::{Attention, Dropout, GradientsOut, Inputs, Mask, OP, Order, Saved};
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device};
 use crate::{Error, Result};
@@ -18,19 +19,38 @@ macro_rules! module {
     };
 }
 
-/// By width, as in [`WIDTHS`].
-const F16: [Module; 4] = [
-    module!("attention_f16_32"),
-    module!("attention_f16_64"),
-    module!("attention_f16_96"),
-    module!("attention_f16_128"),
+/// By dropout, without and with, and by width, as in [`WIDTHS`].
+const F16: [[Module; 4]; 2] = [
+    [
+        module!("attention_f16_32"),
+        module!("attention_f16_64"),
+        module!("attention_f16_96"),
+        module!("attention_f16_128"),
+    ],
+    [
+        module!("attention_f16_32_dropout"),
+        module!("attention_f16_64_dropout"),
+        module!("attention_f16_96_dropout"),
+        module!("attention_f16_128_dropout"),
+    ],
 ];
-const BF16: [Module; 4] = [
-    module!("attention_bf16_32"),
-    module!("attention_bf16_64"),
-    module!("attention_bf16_96"),
-    module!("attention_bf16_128"),
+const BF16: [[Module; 4]; 2] = [
+    [
+        module!("attention_bf16_32"),
+        module!("attention_bf16_64"),
+        module!("attention_bf16_96"),
+        module!("attention_bf16_128"),
+    ],
+    [
+        module!("attention_bf16_32_dropout"),
+        module!("attention_bf16_64_dropout"),
+        module!("attention_bf16_96_dropout"),
+        module!("attention_bf16_128_dropout"),
+    ],
 ];
+
+const FORWARD: &str = "attention_forward";
+const BACKWARD: [&str; 2] = ["attention_backward_query", "attention_backward_key"];
 
 /// `THREADS` in `tiles.cuh`.
 const THREADS: u32 = 128;
@@ -50,7 +70,7 @@ pub(super) fn forward(
     out: &mut Out<'_>,
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
-    let Some(Shared { module, forward, .. }) = Shared::of(sizes, inputs) else {
+    let Some(Shared { module, forward, .. }) = Shared::of(attention, sizes, inputs) else {
         return Ok(Ran::Composed(Why::Shape("the query")));
     };
     let (Some(query), Some(key), Some(value)) =
@@ -64,19 +84,19 @@ pub(super) fn forward(
     if !out.is_aligned() {
         return Ok(Ran::Composed(Why::Layout("out")));
     }
-    let mut args = [0; 22];
+    let mut args = [0; 24];
     for (words, operand) in args.chunks_exact_mut(4).zip([query, key, value, out]) {
         words.copy_from_slice(&operand.words());
     }
     args[16] = lse.address();
     args[17..].copy_from_slice(&words(attention, sizes));
     let blocks = sizes.batch * sizes.heads * sizes.queries.div_ceil(QUERIES);
-    let kernel = Loaded::new(query.slice.gpu(), module, "attention_forward", forward)?;
+    let kernel = Loaded::new(query.slice.gpu(), module, FORWARD, forward)?;
     // SAFETY: `args` is `ForwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `rows_of` and `is_aligned` checked, and `lse` holds one f32 for each row of the query: the kernel
     // indexes within those. They are borrowed until it is launched, and freed in the order of the stream.
     unsafe { kernel.launch(blocks, &args) }?;
-    Ok(Ran::Kernel("attention_forward"))
+    Ok(Ran::Kernel(FORWARD))
 }
 
 /// Launches the backward pass. The caller has checked shapes, dtypes and strides.
@@ -88,7 +108,7 @@ pub(super) fn backward(
     grads: GradientsOut<'_, '_>,
     rows: &mut Out<'_>,
 ) -> Result<Ran> {
-    let Some(shared) = Shared::of(sizes, inputs) else {
+    let Some(shared) = Shared::of(attention, sizes, inputs) else {
         return Ok(Ran::Composed(Why::Shape("the query")));
     };
     let read = [inputs.query, inputs.key, inputs.value, saved.out, saved.grad].map(rows_of);
@@ -104,7 +124,7 @@ pub(super) fn backward(
     if !operands.iter().all(|operand| operand.is_aligned()) || !rows.address().is_multiple_of(8) {
         return Ok(Ran::Composed(Why::Layout("a gradient")));
     }
-    let mut args = [0; 39];
+    let mut args = [0; 41];
     for (words, operand) in args.chunks_exact_mut(4).zip(operands) {
         words.copy_from_slice(&operand.words());
     }
@@ -112,8 +132,8 @@ pub(super) fn backward(
     args[33] = rows.address();
     args[34..].copy_from_slice(&words(attention, sizes));
     let (gpu, heads) = (query.slice.gpu(), sizes.batch * sizes.heads);
-    let first = Loaded::new(gpu, shared.module, "attention_backward_query", shared.backward_query)?;
-    let second = Loaded::new(gpu, shared.module, "attention_backward_key", shared.backward_key)?;
+    let first = Loaded::new(gpu, shared.module, BACKWARD[0], shared.backward_query)?;
+    let second = Loaded::new(gpu, shared.module, BACKWARD[1], shared.backward_key)?;
     // SAFETY: `args` is `BackwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `is_aligned` checked, the gradients are as long as `gradients` strides them, and `lse` and `rows`
     // hold one and two f32 for each row of the query: the kernel indexes within those. They are borrowed until it is
@@ -200,7 +220,7 @@ fn elsewhere() -> Error {
 }
 
 /// `Sizes` in `tiles.cuh`. Counts are within [`ROWS`] or a grid's size, as [`Shared::of`] checked.
-fn words(attention: Attention, sizes: Sizes) -> [u64; 5] {
+fn words(attention: Attention, sizes: Sizes) -> [u64; 7] {
     let Sizes { batch, heads, queries, keys, width } = sizes;
     let all = batch * heads;
     let group = (GROUP_BYTES / (keys * width * 4).max(1)).clamp(1, all.max(1));
@@ -208,6 +228,7 @@ fn words(attention: Attention, sizes: Sizes) -> [u64; 5] {
     let sign = if scale == 0. { 0. } else { scale.signum() };
     let factor = if scale == 0. { 1. } else { attention.scale.abs() };
     let exponent = (factor * std::f64::consts::LOG2_E) as f32;
+    let dropout = attention.dropout.unwrap_or(Dropout { p: 0., key: 0 });
     let pair = |low: u64, high: u64| low | high << 32;
     let bits = |x: f32| u64::from(x.to_bits());
     [
@@ -215,7 +236,10 @@ fn words(attention: Attention, sizes: Sizes) -> [u64; 5] {
         pair(heads as u64, all as u64),
         pair(group as u64, u64::from(attention.mask == Mask::Causal)),
         pair(bits(exponent), bits(sign)),
-        pair(bits(scale), 0),
+        pair(bits(scale), bits(dropout.factor() as f32)),
+        dropout.key,
+        // With a factor of 0 it does not matter that the last threshold does not fit.
+        dropout.threshold().min(u64::from(u32::MAX)),
     ]
 }
 
@@ -232,14 +256,15 @@ struct Shared {
 
 impl Shared {
     /// `None` where there are none, or the sizes are beyond their counters or a grid.
-    fn of(sizes: Sizes, inputs: Inputs<'_>) -> Option<Self> {
+    fn of(attention: Attention, sizes: Sizes, inputs: Inputs<'_>) -> Option<Self> {
         let Sizes { batch, heads, queries, keys, width } = sizes;
         let modules = match inputs.query.scalar_type() {
             ScalarType::F16 => &F16,
             ScalarType::Bf16 => &BF16,
             _ => return None,
         };
-        let module = *modules.get(WIDTHS.iter().position(|&w| w == width)?)?;
+        let drops = attention.dropout.is_some_and(|dropout| dropout.p > 0.);
+        let module = *modules[usize::from(drops)].get(WIDTHS.iter().position(|&w| w == width)?)?;
         let all = batch.checked_mul(heads)?;
         // Blocks of the smallest tile there is.
         let blocks = queries.max(keys).div_ceil(64).checked_mul(all)?;

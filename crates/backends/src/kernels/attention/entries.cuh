@@ -1,15 +1,14 @@
-// The kernels of one dtype and one width. They are a module of their own, because the driver compiles a module as a whole
-// when its first kernel is asked for.
+// The kernels of one dtype and one width, with dropout or without. They are a module of their own, because the driver
+// compiles a module as a whole when its first kernel is asked for.
 #pragma once
 #include "backward.cuh"
 
-#define ATTENTION(T, D)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(const __grid_constant__ ForwardArgs a) { \
-        forward<T, D>(a);                                                                                              \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_query(const __grid_constant__ BackwardArgs a) { \
-        backward_query<T, D>(a);                                                                                       \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_key(const __grid_constant__ BackwardArgs a) { \
-        backward_key<T, D>(a);                                                                                         \
+#define ATTENTION_KERNEL(NAME, ARGS, T, D, DROPS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_##NAME(const __grid_constant__ ARGS a) { \
+        NAME<T, D, DROPS>(a);                                                                                  \
     }
+
+#define ATTENTION(T, D, DROPS)                                     \
+    ATTENTION_KERNEL(forward, ForwardArgs, T, D, DROPS)            \
+    ATTENTION_KERNEL(backward_query, BackwardArgs, T, D, DROPS)    \
+    ATTENTION_KERNEL(backward_key, BackwardArgs, T, D, DROPS)

@@ -7,7 +7,7 @@ struct ForwardArgs {
     float* lse; // (batch, head, query)
     Sizes sizes;
 };
-static_assert(sizeof(ForwardArgs) == 176, "");
+static_assert(sizeof(ForwardArgs) == 192, "");
 
 template <int D> struct ForwardShape {
     static constexpr int MT = 2, QUERIES = WARPS * 16 * MT, KEYS = D <= 64 ? 64 : 32;
@@ -38,7 +38,7 @@ __device__ __forceinline__ void prepare_scores(float (&s)[MT][N / 8][4], const S
             }
 }
 
-template <typename T, int D> __device__ __forceinline__ void forward(const ForwardArgs& a) {
+template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward(const ForwardArgs& a) {
     using Shape = ForwardShape<D>;
     using Rows = Tile<D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS;
@@ -54,11 +54,13 @@ template <typename T, int D> __device__ __forceinline__ void forward(const Forwa
     const uint32_t queries_at = shared_start(), keys_at = queries_at + Rows::bytes(QUERIES);
     constexpr uint32_t VALUES = Rows::bytes(KEYS), STAGE = 2 * VALUES;
 
-    const int end = sizes.causal ? min(sizes.keys, first + QUERIES) : sizes.keys, steps = ceil_div(end, KEYS);
+    // Keys that no query sees are not read, whatever they hold.
+    const int seen = sizes.causal ? min(sizes.keys, sizes.queries) : sizes.keys;
+    const int end = sizes.causal ? min(seen, first + QUERIES) : seen, steps = ceil_div(end, KEYS);
     Rows::load<QUERIES>(queries_at, query, a.query.row, first, sizes.queries);
     if (steps > 0) {
-        Rows::load<KEYS>(keys_at, key, a.key.row, 0, sizes.keys);
-        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, sizes.keys);
+        Rows::load<KEYS>(keys_at, key, a.key.row, 0, seen);
+        Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, seen);
     }
     commit_copies();
 
@@ -74,8 +76,8 @@ template <typename T, int D> __device__ __forceinline__ void forward(const Forwa
         __syncthreads();
         if (step == 0) left.open(queries_at + warp * 16 * MT * Rows::ROW);
         if (step + 1 < steps) {
-            Rows::load<KEYS>(other, key, a.key.row, from + KEYS, sizes.keys);
-            Rows::load<KEYS>(other + VALUES, value, a.value.row, from + KEYS, sizes.keys);
+            Rows::load<KEYS>(other, key, a.key.row, from + KEYS, seen);
+            Rows::load<KEYS>(other + VALUES, value, a.value.row, from + KEYS, seen);
         }
         commit_copies();
         if (sizes.causal && from > own + 16 * MT - 1) continue;
@@ -122,6 +124,12 @@ template <typename T, int D> __device__ __forceinline__ void forward(const Forwa
                         s[m][n][i] = exp2_of(s[m][n][i] * sizes.exponent - shift);
                         sum[m][h] += s[m][n][i];
                     }
+            }
+        if constexpr (DROPS)
+#pragma unroll
+            for (int m = 0; m < MT; ++m) {
+                float(&part)[1][KEYS / 8][4] = reinterpret_cast<float(&)[1][KEYS / 8][4]>(s[m]);
+                drop<1, KEYS>(part, kept_bits<1, KEYS, false>(sizes, place.head, own + m * 16, from), sizes.kept_factor);
             }
         multiply<T, D, MT, KEYS>(out, s, stage + VALUES + Rows::by_rows());
     }

@@ -3,23 +3,27 @@
 //! `out = P · value` with `P = softmax(scale · query · keyᵀ)` over the keys that a query sees, and `lse` the logarithm of the
 //! softmax's denominator. Of the gradient `g` of `out`, with `D = rowsum(g ∘ out)` and `S' = P ∘ (g · valueᵀ − D)`:
 //! `dvalue = Pᵀ · g`, `dquery = scale · S' · key` and `dkey = scale · S'ᵀ · query`. `P` is never stored: the forward pass walks
-//! the keys in tiles with a running maximum and sum, the backward pass makes each tile again from `lse`.
+//! the keys in tiles with a running maximum and sum, the backward pass makes each tile again from `lse`. With dropout, `P` is
+//! multiplied by what [`Dropout`] says before the product with the values, and so is `g · valueᵀ`; `lse` is without it.
 //!
 //! A query that sees no key has `out = 0`, `lse = −∞` and no gradient. With [`Mask::Causal`] a query sees the keys up to its
 //! own position, counted from the first of each, so that this happens only where there are no keys at all.
 //!
-//! Contract, on a GPU, for f16 and bf16 of unit roundoff `u` (2⁻¹¹ and 2⁻⁸): products are exact and added in f32, the softmax
-//! is f32. With `ε = width · 2⁻²⁴ · |scale| · Σ|query · key| + 2⁻²²·|score| + 2⁻²¹` for the error of a score and of its
-//! exponential, `lse` is off by at most `ε`, and
+//! Contract, on a GPU, for f16 and bf16 of unit roundoff `u` (2⁻¹¹ and 2⁻⁸): products are exact and added in f32, where an
+//! addition may cut off instead of rounding; the softmax is f32. With `ε = width · 2⁻²³ · |scale| · Σ|query · key| +
+//! 2⁻²² · |score| + 2⁻²¹` for the error of a score and of its exponential, `lse` is off by at most `ε`, and
 //!
-//! - `out` by `(u + 2ε + keys · 2⁻²⁴) · Σ P|value| + u·|out|`: `P` is rounded to the dtype before the product, and the result;
+//! - `out` by `(u + 2ε + keys · 2⁻²³) · Σ P|value| + u·|out|`: `P` is rounded to the dtype before the product, and the result;
 //! - `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries;
-//! - `dquery` and `dkey` by `(u + 2ε + n · 2⁻²⁴) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|` and a rounding, `x` being keys or
-//!   queries, and `δ = (width · 2⁻²³ + u) · Σ|g·value|` what `g · valueᵀ − D` loses, `D` being of the rounded `out`.
+//! - `dquery` and `dkey` by `(u + 2ε + n · 2⁻²³) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|` and a rounding, `x` being keys or
+//!   queries, and `δ = (width · 2⁻²² + u) · Σ|g·value|` what `g · valueᵀ − D` loses, `D` being of the rounded `out`.
+//!
+//! `P` and `S'` are rounded to the dtype: in f16 those below 2⁻¹⁴ are off by 2⁻²⁵ and not by `u`, and an `S'` beyond 65504 is
+//! infinite, which is what a scaled loss is watched for.
 //!
 //! Numbers that are not finite come out as NaN or infinite wherever they are seen. Unlike the composed form, which hides them
 //! from queries that do not see them, they may reach queries and keys of the same tile, where a probability of 0 meets them:
-//! whether anything is finite is the same, which element is not may differ.
+//! whether everything is finite is the same, which element is not may differ. What no query sees reaches nothing.
 //!
 //! Nothing is added atomically: results do not vary from run to run, and the sum over keys of a query is in their order.
 //!
@@ -27,8 +31,12 @@
 //!
 //! Dao et al., FlashAttention, 2022 (arXiv:2205.14135); Dao, FlashAttention-2, 2023 (arXiv:2307.08691).
 
+mod checks;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+#[cfg(test)]
+mod gpu_tests;
 mod scalar;
 #[cfg(feature = "candle")]
 mod tensors;
@@ -39,8 +47,10 @@ pub use scalar::{Problem, backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]
 pub use tensors::{Attended, GradientOrder, Gradients, gradients_of, value_of};
 
+use checks::{Sizes, check, fits_rows, in_chunks, operand, untaken};
+
+use crate::Result;
 use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
-use crate::{Error, Result};
 
 const OP: &str = "attention";
 
@@ -53,6 +63,29 @@ pub enum Mask {
     Causal,
 }
 
+/// Dropout on the probabilities. That of query `q` and key `k` of head `h`, counted through the batch, is dropped where
+/// [`random_bits`](crate::random::random_bits) of `key` and `(h · queries + q) · keys + k` is below `p · 2³²`, and else
+/// multiplied by `1 / (1 − p)`: it is the same in both passes and on every device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The probability of dropping, 0 to 1.
+    pub p: f64,
+    /// The key of the draws.
+    pub key: u64,
+}
+
+impl Dropout {
+    /// What is drawn below it is dropped.
+    fn threshold(self) -> u64 {
+        (self.p * 2f64.powi(32)) as u64
+    }
+
+    /// What the others are multiplied by.
+    fn factor(self) -> f64 {
+        if self.p == 1. { 0. } else { 1. / (1. - self.p) }
+    }
+}
+
 /// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
@@ -60,6 +93,8 @@ pub struct Attention {
     pub scale: f64,
     /// Which keys a query sees.
     pub mask: Mask,
+    /// What becomes of the probabilities.
+    pub dropout: Option<Dropout>,
 }
 
 /// How `(batch, heads, rows, width)` lies in memory, contiguously.
@@ -103,48 +138,12 @@ pub enum GradientsOut<'a, 'b> {
     Each(Order, [&'a mut Out<'b>; 3]),
 }
 
-/// The sizes of one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sizes {
-    batch: usize,
-    heads: usize,
-    queries: usize,
-    keys: usize,
-    width: usize,
-}
-
-impl Sizes {
-    fn of(inputs: Inputs<'_>) -> Result<Self> {
-        let Inputs { query, key, value } = inputs;
-        let &[batch, heads, queries, width] = query.dims() else {
-            return Err(operand("the query", "(batch, heads, queries, width)".into(), query.dims()));
-        };
-        let &[key_batch, key_heads, keys, key_width] = key.dims() else {
-            return Err(operand("the key", "(batch, heads, keys, width)".into(), key.dims()));
-        };
-        if (key_batch, key_heads, key_width) != (batch, heads, width) {
-            return Err(operand("the key", format!("({batch}, {heads}, keys, {width})"), key.dims()));
-        }
-        if value.dims().len() != 4 || value.dims()[..3] != [batch, heads, keys] {
-            return Err(operand("the value", format!("({batch}, {heads}, {keys}, width)"), value.dims()));
-        }
-        Ok(Self { batch, heads, queries, keys, width })
-    }
-
-    fn out_dims(self, order: Order, rows: usize) -> [usize; 4] {
-        match order {
-            Order::HeadsFirst => [self.batch, self.heads, rows, self.width],
-            Order::RowsFirst => [self.batch, rows, self.heads, self.width],
-        }
-    }
-}
-
 /// Writes `out`, whose dimensions are those of `order`, and `lse`, `(batch, heads, queries)` in f32.
 ///
 /// # Errors
 ///
-/// [`Error::Operand`] for shapes that do not fit together, a scale that is not finite and buffers on different devices, and
-/// [`Error::Device`].
+/// [`Error::Operand`](crate::Error::Operand) for shapes that do not fit together, a scale that is not finite and buffers on different devices, and
+/// [`Error::Device`](crate::Error::Device).
 pub fn forward(
     attention: Attention,
     inputs: Inputs<'_>,
@@ -153,7 +152,7 @@ pub fn forward(
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
     let sizes = Sizes::of(inputs)?;
-    finite(attention)?;
+    check(attention)?;
     let expected = sizes.out_dims(order, sizes.queries);
     if inputs.value.dims()[3] == sizes.width && out.dims() != expected {
         return Err(operand("out", format!("{expected:?}"), out.dims()));
@@ -188,7 +187,7 @@ pub fn backward(
     rows: &mut Out<'_>,
 ) -> Result<Ran> {
     let sizes = Sizes::of(inputs)?;
-    finite(attention)?;
+    check(attention)?;
     let wide = inputs.value.dims()[3];
     for (argument, x) in [("out", saved.out), ("the gradient of out", saved.grad)] {
         let expected = [sizes.batch, sizes.heads, sizes.queries, wide];
@@ -251,58 +250,4 @@ impl<'b> GradientsOut<'_, 'b> {
                 .collect(),
         }
     }
-}
-
-/// The widths of a head for which there are kernels.
-const WIDTHS: [usize; 4] = [32, 64, 96, 128];
-
-/// Bytes that a kernel loads at once, in elements of 16 bits.
-const CHUNK: usize = 8;
-
-/// Why no kernel takes these inputs.
-fn untaken(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
-    let of = inputs.query.scalar_type();
-    if !matches!(of, ScalarType::F16 | ScalarType::Bf16) {
-        return Some(Why::Dtype("the query"));
-    }
-    for (argument, x) in [("the query", inputs.query), ("the key", inputs.key), ("the value", inputs.value)] {
-        if x.scalar_type() != of {
-            return Some(Why::Dtype(argument));
-        }
-        if x.dims()[3] != sizes.width || !WIDTHS.contains(&sizes.width) {
-            return Some(Why::Shape(argument));
-        }
-        if !in_chunks(x) {
-            return Some(Why::Layout(argument));
-        }
-    }
-    None
-}
-
-/// Whether each row lies in one piece, and every one as far from a multiple of 16 bytes as the first.
-fn in_chunks(x: &In<'_>) -> bool {
-    chunked(x.dims(), x.strides())
-}
-
-fn chunked(dims: &[usize], strides: &[usize]) -> bool {
-    let mut places = dims.iter().zip(strides).rev();
-    places.next().is_none_or(|(&d, &s)| d <= 1 || s == 1)
-        && places.all(|(&d, &s)| d <= 1 || s.is_multiple_of(CHUNK))
-}
-
-fn finite(attention: Attention) -> Result<()> {
-    if (attention.scale as f32).is_finite() {
-        return Ok(());
-    }
-    let (expected, got) = ("a finite f32".into(), attention.scale.to_string());
-    Err(Error::Operand { op: OP, argument: "the scale", expected, got })
-}
-
-fn fits_rows(argument: &'static str, sizes: Sizes, dims: &[usize]) -> Result<()> {
-    let expected = [sizes.batch, sizes.heads, sizes.queries];
-    if dims == expected { Ok(()) } else { Err(operand(argument, format!("{expected:?}"), dims)) }
-}
-
-fn operand(argument: &'static str, expected: String, got: &[usize]) -> Error {
-    Error::Operand { op: OP, argument, expected, got: format!("{got:?}") }
 }

@@ -1,6 +1,7 @@
 //! The oracle: one query and one key at a time, in f64, from the formulas of `mod.rs`.
 
-use super::Mask;
+use super::{Dropout, Mask};
+use crate::random::random_bits;
 
 /// The sizes of one call, with batch and heads as one, and what is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Problem {
     pub scale: f64,
     /// Which keys a query sees.
     pub mask: Mask,
+    /// What becomes of the probabilities.
+    pub dropout: Option<Dropout>,
 }
 
 impl Problem {
@@ -26,6 +29,14 @@ impl Problem {
             Mask::Full => self.keys,
             Mask::Causal => self.keys.min(query + 1),
         }
+    }
+
+    /// What the probability of a query, counted through the heads, and a key is multiplied by.
+    fn kept(&self, query: usize, key: usize) -> f64 {
+        self.dropout.map_or(1., |dropout| {
+            let drawn = random_bits(dropout.key, (query * self.keys + key) as u64);
+            if u64::from(drawn) < dropout.threshold() { 0. } else { dropout.factor() }
+        })
     }
 
     fn query<'a>(&self, x: &'a [f64], head: usize, row: usize) -> &'a [f64] {
@@ -58,7 +69,7 @@ pub fn forward_scalar(p: &Problem, query: &[f64], key: &[f64], value: &[f64]) ->
         lse[at] = largest + scores.iter().map(|s| (s - largest).exp()).sum::<f64>().ln();
         for (k, score) in scores.iter().enumerate() {
             let probability = (score - lse[at]).exp();
-            add(&mut out[at * p.width..][..p.width], probability, p.key(value, head, k));
+            add(&mut out[at * p.width..][..p.width], p.kept(at, k) * probability, p.key(value, head, k));
         }
     }
     (out, lse)
@@ -82,9 +93,10 @@ pub fn backward_scalar(
         for k in 0..p.seen(row) {
             let (key_row, value_row) = (p.key(key, head, k), p.key(value, head, k));
             let probability = (p.scale * dot(q, key_row) - lse[at]).exp();
-            let score_grad = p.scale * probability * (dot(g, value_row) - row_sum);
+            let kept = p.kept(at, k);
+            let score_grad = p.scale * probability * (kept * dot(g, value_row) - row_sum);
             let to = (head * p.keys + k) * p.width;
-            add(&mut value_grad[to..][..p.width], probability, g);
+            add(&mut value_grad[to..][..p.width], kept * probability, g);
             add(&mut key_grad[to..][..p.width], score_grad, q);
             add(&mut query_grad[at * p.width..][..p.width], score_grad, key_row);
         }

@@ -17,7 +17,8 @@
 
 use candle_core::{DType, Shape, Tensor};
 
-use super::{Attention, CHUNK, GradientsOut, Inputs, OP, Order, Saved, Sizes, backward, chunked, forward};
+use super::checks::{CHUNK, Sizes, chunked};
+use super::{Attention, GradientsOut, Inputs, OP, Order, Saved, backward, forward};
 use crate::bridge::{Call, run};
 use crate::buffer::{Ran, Why};
 use crate::{Error, Result};

@@ -1,5 +1,6 @@
 //! The oracle against differences of itself, and what no kernel takes.
 
+use super::checks::chunked;
 use super::*;
 use crate::buffer::{Slice, SliceMut};
 use crate::random::{key as random_key, random_bits};
@@ -11,14 +12,19 @@ fn numbers(seed: u64, len: usize) -> Vec<f64> {
 }
 
 fn problem(mask: Mask, queries: usize, keys: usize) -> Problem {
-    Problem { heads: 2, queries, keys, width: 3, scale: 0.7, mask }
+    Problem { heads: 2, queries, keys, width: 3, scale: 0.7, mask, dropout: None }
 }
 
 #[test]
 fn the_oracles_gradients_are_the_slopes_of_its_value() {
-    for mask in [Mask::Full, Mask::Causal] {
+    for (mask, dropout) in [
+        (Mask::Full, None),
+        (Mask::Causal, None),
+        (Mask::Full, Some(Dropout { p: 0.3, key: 5 })),
+        (Mask::Causal, Some(Dropout { p: 0.3, key: 6 })),
+    ] {
         for (queries, keys) in [(4, 4), (2, 5), (5, 2), (1, 1)] {
-            let p = problem(mask, queries, keys);
+            let p = Problem { dropout, ..problem(mask, queries, keys) };
             let (q, k) = (p.heads * queries * p.width, p.heads * keys * p.width);
             let inputs = [numbers(1, q), numbers(2, k), numbers(3, k)];
             let grad = numbers(4, q);
@@ -71,8 +77,24 @@ fn the_oracle_does_not_look_at_hidden_keys() {
     assert_eq!(forward_scalar(&p, &query, &key, &value), before);
 }
 
+/// Dropping with probability 1 leaves nothing; with 0, everything.
+#[test]
+fn the_oracle_drops_what_is_drawn_below_the_probability() {
+    let len = 2 * 3 * 3;
+    let (query, key, value) = (numbers(11, len), numbers(12, len), numbers(13, len));
+    let with = |p| {
+        let dropout = Some(Dropout { p, key: 7 });
+        forward_scalar(&Problem { dropout, ..problem(Mask::Full, 3, 3) }, &query, &key, &value)
+    };
+    let without = forward_scalar(&problem(Mask::Full, 3, 3), &query, &key, &value);
+    assert_eq!(with(0.), without);
+    assert!(with(1.).0.iter().all(|&x| x == 0.));
+    let half = with(0.5);
+    assert!(half.1 == without.1 && half.0 != without.0);
+}
+
 fn call(
-    scale: f64,
+    (scale, p): (f64, f64),
     query: (Slice<'_>, [usize; 4]),
     key: (Slice<'_>, [usize; 4]),
     out_dims: &[usize],
@@ -85,7 +107,7 @@ fn call(
     let dims = &query.dims()[..3];
     let mut lse = vec![0f32; dims.iter().product()];
     let mut lse = Out::host("lse", SliceMut::F32(&mut lse), dims)?;
-    let attention = Attention { scale, mask: Mask::Causal };
+    let attention = Attention { scale, mask: Mask::Causal, dropout: Some(Dropout { p, key: 0 }) };
     let inputs = Inputs { query: &query, key: &key, value: &key };
     forward(attention, inputs, Order::RowsFirst, &mut out, &mut lse)
 }
@@ -95,20 +117,22 @@ fn what_no_kernel_takes_is_composed_and_what_does_not_fit_is_refused() {
     let x = vec![half::f16::ZERO; 2 * 3 * 4 * 64];
     let narrow = |dims: [usize; 4]| (Slice::F16(&x[..dims.iter().product()]), dims);
     let (dims, out) = ([2, 3, 4, 32], [2, 4, 3, 32]);
-    assert_eq!(call(1., narrow(dims), narrow(dims), &out).unwrap(), Ran::Composed(Why::Device));
+    assert_eq!(call((1., 0.1), narrow(dims), narrow(dims), &out).unwrap(), Ran::Composed(Why::Device));
     let wide = vec![0f32; 2 * 3 * 4 * 32];
     let wide = (Slice::F32(&wide), dims);
-    assert_eq!(call(1., wide, wide, &out).unwrap(), Ran::Composed(Why::Dtype("the query")));
-    assert_eq!(call(1., narrow(dims), wide, &out).unwrap(), Ran::Composed(Why::Dtype("the key")));
+    assert_eq!(call((1., 0.1), wide, wide, &out).unwrap(), Ran::Composed(Why::Dtype("the query")));
+    assert_eq!(call((1., 0.1), narrow(dims), wide, &out).unwrap(), Ran::Composed(Why::Dtype("the key")));
     let odd = [2, 3, 4, 40];
-    let ran = call(1., narrow(odd), narrow(odd), &[2, 4, 3, 40]).unwrap();
+    let ran = call((1., 0.1), narrow(odd), narrow(odd), &[2, 4, 3, 40]).unwrap();
     assert_eq!(ran, Ran::Composed(Why::Shape("the query")));
     let refused = [
-        call(f64::INFINITY, narrow(dims), narrow(dims), &out),
-        call(1e300, narrow(dims), narrow(dims), &out),
-        call(1., narrow(dims), narrow([2, 2, 4, 32]), &out),
-        call(1., narrow(dims), narrow([2, 3, 4, 64]), &out),
-        call(1., narrow(dims), narrow(dims), &dims),
+        call((f64::INFINITY, 0.), narrow(dims), narrow(dims), &out),
+        call((1e300, 0.), narrow(dims), narrow(dims), &out),
+        call((1., 1.1), narrow(dims), narrow(dims), &out),
+        call((1., f64::NAN), narrow(dims), narrow(dims), &out),
+        call((1., 0.1), narrow(dims), narrow([2, 2, 4, 32]), &out),
+        call((1., 0.1), narrow(dims), narrow([2, 3, 4, 64]), &out),
+        call((1., 0.1), narrow(dims), narrow(dims), &dims),
     ];
     assert!(refused.iter().all(Result::is_err), "{refused:?}");
 }

@@ -27,10 +27,12 @@ struct Sizes {
     int32_t group;            // heads whose blocks are launched side by side
     int32_t causal;
     float exponent, sign;     // the scale is ln 2 * exponent * sign
-    float scale;
-    int32_t unused;
+    float scale, kept_factor; // of a probability that is not dropped
+    uint64_t key;             // of the draws for dropout
+    uint32_t threshold;       // what is drawn below it is dropped
+    uint32_t unused;
 };
-static_assert(sizeof(Sizes) == 40 && offsetof(Sizes, scale) == 32, "");
+static_assert(sizeof(Sizes) == 56 && offsetof(Sizes, key) == 40 && offsetof(Sizes, threshold) == 48, "");
 
 // Which head a block works on, and which of `blocks` parts of its rows. All first parts of a group come before all
 // second ones: what takes longest starts first, and the heads of a group share the second-level cache.
@@ -49,6 +51,49 @@ __device__ __forceinline__ float exp2_of(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+}
+
+// ---- dropout ----------------------------------------------------------------------------------------------------
+
+// `random_bits` of `fused_step.cuh`, from the sum that it begins with.
+constexpr uint64_t NEXT = 0x9e3779b97f4a7c15ull; // from one index to the next
+__device__ __forceinline__ uint32_t random_bits_of(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return uint32_t((z ^ (z >> 31)) >> 32);
+}
+
+// A bit for each of the elements of a thread, set where a probability is kept. Rows are queries and columns keys, from
+// `row` and `column` on, or the other way round.
+template <int MT, int N, bool ROWS_ARE_KEYS>
+__device__ __forceinline__ uint32_t kept_bits(const Sizes& a, int head, int row, int column) {
+    static_assert(MT * N <= 64, "");
+    row += threadIdx.x % 32 / 4, column += threadIdx.x % 4 * 2;
+    int64_t query = ROWS_ARE_KEYS ? column : row, key = ROWS_ARE_KEYS ? row : column;
+    const uint64_t start = a.key + uint64_t((int64_t(head) * a.queries + query) * a.keys + key) * NEXT;
+    const uint64_t next_query = uint64_t(a.keys) * NEXT, next_row = ROWS_ARE_KEYS ? NEXT : next_query;
+    const uint64_t next_column = ROWS_ARE_KEYS ? next_query : NEXT;
+    uint32_t bits = 0;
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                uint64_t z = start + (m * 16 + i / 2 * 8) * next_row + (n * 8 + i % 2) * next_column;
+                bits |= uint32_t(random_bits_of(z) >= a.threshold) << (m * N / 2 + n * 4 + i);
+            }
+    return bits;
+}
+
+// A choice and no product, which would make NaN of a dropped infinity.
+template <int MT, int N> __device__ __forceinline__ void drop(float (&x)[MT][N / 8][4], uint32_t bits, float factor) {
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) x[m][n][i] = bits >> (m * N / 2 + n * 4 + i) & 1 ? x[m][n][i] * factor : 0.0f;
 }
 
 // ---- memory -----------------------------------------------------------------------------------------------------

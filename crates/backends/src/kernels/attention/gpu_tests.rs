@@ -1,0 +1,167 @@
+//! The kernels on a GPU against the oracle.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::checks::WIDTHS;
+use super::*;
+use crate::random::{key as random_key, random_bits};
+
+fn gpu() -> Option<Device> {
+    match Device::new_cuda(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            let required = std::env::var("REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|what| what == "cuda"), "cuda is required: {error}");
+            println!("\nSKIPPED cuda: no GPU here");
+            None
+        }
+    }
+}
+
+/// Numbers in (-2, 2), rounded to the dtype, and as f64 in the order of `(batch, heads, rows, width)`.
+fn numbers(seed: u64, dims: &[usize], dtype: DType, device: &Device) -> Tensor {
+    let key = random_key(&[seed]);
+    let draw = |i| f64::from(random_bits(key, i)) / f64::from(1u32 << 30) - 2.;
+    let values: Vec<f64> = (0..dims.iter().product::<usize>() as u64).map(draw).collect();
+    let x = Tensor::from_vec(values, dims, &Device::Cpu).unwrap();
+    x.to_dtype(DType::F32).unwrap().to_dtype(dtype).unwrap().to_device(device).unwrap()
+}
+
+fn values(x: &Tensor) -> Vec<f64> {
+    let x = x.to_device(&Device::Cpu).unwrap().contiguous().unwrap();
+    x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The distance of the results from the oracle, as a part of the oracle's length.
+fn off(got: &Tensor, want: &[f64]) -> f64 {
+    let got = values(got);
+    assert_eq!(got.len(), want.len());
+    assert!(got.iter().all(|x| x.is_finite()), "not every element was written");
+    // What is 0 to the oracle is held to an absolute bound.
+    let length = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let distance = length(&mut got.iter().zip(want).map(|(got, want)| got - want));
+    distance / length(&mut want.iter().copied()).max(1.)
+}
+
+/// Memory that is handed out next holds NaN where nothing is written.
+fn poison(device: &Device) {
+    let nan = Tensor::full(f32::NAN, 1 << 22, device).unwrap();
+    device.synchronize().unwrap();
+    drop(nan);
+}
+
+struct Case {
+    dims: (usize, usize, usize, usize),
+    width: usize,
+    mask: Mask,
+    scale: f64,
+    dropout: Option<Dropout>,
+    dtype: DType,
+}
+
+/// `out` and each gradient is within four roundings of its dtype in length, which have been seen to be one, and `lse` within
+/// 2⁻²⁰; a second call returns the same bits.
+fn check(case: &Case, device: &Device, packed: bool) {
+    let &Case { dims: (batch, heads, queries, keys), width, mask, scale, dropout, dtype } = case;
+    let attention = Attention { scale, mask, dropout };
+    let (query, key, value) = if packed {
+        let all = numbers(1, &[batch, queries, 3, heads, width], dtype, device);
+        let part = |i| all.narrow(2, i, 1).unwrap().squeeze(2).unwrap().transpose(1, 2).unwrap();
+        (part(0), part(1), part(2))
+    } else {
+        let rows = |seed, rows| numbers(seed, &[batch, heads, rows, width], dtype, device);
+        (rows(1, queries), rows(2, keys), rows(3, keys))
+    };
+    let grad = numbers(4, &[batch, queries, heads, width], dtype, device).transpose(1, 2).unwrap();
+    let order = if packed { Order::RowsFirst } else { Order::HeadsFirst };
+    let run = || {
+        poison(device);
+        let attended = value_of(attention, &query, &key, &value, order).unwrap().ran().unwrap();
+        let order = if packed { GradientOrder::Packed } else { GradientOrder::Each(order) };
+        let grads = gradients_of(attention, &query, &key, &value, &attended, &grad, order);
+        let grads = match grads.unwrap().ran().unwrap() {
+            Gradients::Each(grads) => grads,
+            Gradients::Packed(all) => {
+                [0, 1, 2].map(|i| all.narrow(2, i, 1).unwrap().squeeze(2).unwrap().transpose(1, 2).unwrap())
+            }
+        };
+        (attended, grads)
+    };
+    let (attended, grads) = run();
+    let (again, grads_again) = run();
+    let problem = Problem { heads: batch * heads, queries, keys, width, scale, mask, dropout };
+    let inputs = [&query, &key, &value].map(values);
+    let (out, lse) = forward_scalar(&problem, &inputs[0], &inputs[1], &inputs[2]);
+    let want = backward_scalar(&problem, &inputs[0], &inputs[1], &inputs[2], &values(&grad));
+    let rounding = if dtype == DType::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) };
+    let name = format!("{:?} of {width} in {dtype:?}, {mask:?}, scale {scale}, {dropout:?}", case.dims);
+    assert!(off(&attended.out, &out) < 4. * rounding, "out of {name}: {}", off(&attended.out, &out));
+    assert!(off(&attended.lse, &lse) < 2f64.powi(-20), "lse of {name}: {}", off(&attended.lse, &lse));
+    for (which, (grad, want)) in grads.iter().zip(&want).enumerate() {
+        assert!(off(grad, want) < 4. * rounding, "gradient {which} of {name}: {}", off(grad, want));
+    }
+    assert_eq!(values(&attended.out), values(&again.out), "{name} varies");
+    for (grad, again) in grads.iter().zip(&grads_again) {
+        assert_eq!(values(grad), values(again), "{name} varies");
+    }
+}
+
+#[test]
+fn kernels_are_the_oracle_up_to_roundings() {
+    let Some(device) = gpu() else { return };
+    for dtype in [DType::F16, DType::BF16] {
+        for width in WIDTHS {
+            let scale = 1. / (width as f64).sqrt();
+            for mask in [Mask::Full, Mask::Causal] {
+                for dims in [(1, 1, 1, 1), (2, 3, 65, 65), (1, 2, 130, 77), (1, 1, 33, 200), (1, 2, 257, 257)]
+                {
+                    let case = Case { dims, width, mask, scale, dropout: None, dtype };
+                    check(&case, &device, false);
+                    if dims.2 == dims.3 {
+                        check(&case, &device, true);
+                    }
+                }
+            }
+            for scale in [-0.5, 0., 1.] {
+                let dims = (1, 2, 70, 90);
+                check(&Case { dims, width, mask: Mask::Causal, scale, dropout: None, dtype }, &device, false);
+            }
+            for (p, mask) in [(0.1, Mask::Full), (0.5, Mask::Causal), (1., Mask::Full)] {
+                let (dims, dropout) = ((2, 2, 130, 150), Some(Dropout { p, key: 9 }));
+                check(&Case { dims, width, mask, scale, dropout, dtype }, &device, false);
+            }
+        }
+    }
+}
+
+#[test]
+fn without_keys_a_query_is_zero_and_without_queries_a_key_has_no_gradient() {
+    let Some(device) = gpu() else { return };
+    let attention = Attention { scale: 1., mask: Mask::Causal, dropout: None };
+    let rows = |seed, rows| numbers(seed, &[2, 1, rows, 64], DType::F16, &device);
+    for (queries, keys) in [(5, 0), (0, 5), (0, 0)] {
+        let (query, key, value) = (rows(1, queries), rows(2, keys), rows(3, keys));
+        poison(&device);
+        let order = Order::RowsFirst;
+        let attended = value_of(attention, &query, &key, &value, order).unwrap().ran().unwrap();
+        assert!(values(&attended.out).iter().all(|&x| x == 0.));
+        assert!(values(&attended.lse).iter().all(|&x| x == f64::NEG_INFINITY));
+        let order = GradientOrder::Each(order);
+        let grads = gradients_of(attention, &query, &key, &value, &attended, &query, order);
+        let Gradients::Each(grads) = grads.unwrap().ran().unwrap() else { panic!("not three") };
+        assert!(grads.iter().all(|grad| values(grad).iter().all(|&x| x == 0.)));
+        assert_eq!(grads[1].dims(), [2, 1, keys, 64]);
+    }
+}
+
+#[test]
+fn rows_that_lie_across_are_copied_and_other_dtypes_composed() {
+    let Some(device) = gpu() else { return };
+    let attention = Attention { scale: 0.1, mask: Mask::Full, dropout: None };
+    let x = numbers(1, &[1, 2, 64, 10], DType::BF16, &device).transpose(2, 3).unwrap();
+    let value = |x: &Tensor| value_of(attention, x, x, x, Order::HeadsFirst).unwrap();
+    let (across, along) = (value(&x).ran().unwrap(), value(&x.contiguous().unwrap()).ran().unwrap());
+    assert_eq!(values(&across.out), values(&along.out));
+    let wide = value(&x.to_dtype(DType::F32).unwrap());
+    assert!(matches!(wide, crate::bridge::Call::Composed(Why::Dtype(_))));
+}
