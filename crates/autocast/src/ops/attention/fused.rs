@@ -2,12 +2,14 @@
 
 use backends::bridge::Call;
 use backends::kernels::attention::{
-    Attended, Attention, GradientOrder, Gradients, Mask, Order, gradients_of, value_of,
+    Attended, Attention, Dropout, GradientOrder, Gradients, Mask, Order, gradients_of, value_of,
 };
+use backends::random;
 use candle_core::Tensor;
 
-use super::{AttentionMask, AttentionOptions, OP};
+use super::{AttentionDropout, AttentionMask, AttentionOptions, OP};
 use crate::graph::{Attribute, Backward, Op, Value, record};
+use crate::ops::dropout::DropoutSeed;
 use crate::{Error, Result};
 
 /// The value, where a kernel takes the call: `(.., T, out)` for checked inputs of one dtype.
@@ -17,10 +19,14 @@ pub(super) fn value(inputs: [&Tensor; 3], scale: f64, options: &AttentionOptions
         AttentionMask::Causal => Mask::Causal,
         AttentionMask::Boolean(_) | AttentionMask::Additive(_) => return Ok(None),
     };
-    if options.dropout.is_some_and(|dropout| dropout.p > 0.) || inputs.iter().any(|input| input.rank() < 2) {
+    if inputs.iter().any(|input| input.rank() < 2) {
         return Ok(None);
     }
-    let attention = Attention { scale, mask };
+    let dropout = options.dropout.filter(|dropout| dropout.p != 0.);
+    let dropout = dropout.map(|dropout| dropout.checked()).transpose()?;
+    let key = |seed: DropoutSeed| random::key(&[seed.seed, seed.step]);
+    let dropout = dropout.map(|AttentionDropout { p, seed }| Dropout { p, key: key(seed) });
+    let attention = Attention { scale, mask, dropout };
     let plain = inputs.map(|input| in_heads(&input.detach()));
     let [query, key, value] = plain;
     let (query, key, value) = (query?, key?, value?);

@@ -125,6 +125,14 @@ fn check_broadcast(mask: &Tensor, scores: &[usize]) -> Result<()> {
 }
 
 impl AttentionDropout {
+    /// An error unless `p` is a probability.
+    pub(super) fn checked(self) -> Result<Self> {
+        match (0. ..=1.).contains(&self.p) {
+            true => Ok(self),
+            false => Err(Error::argument(OP, "dropout.p", self.p, "a probability, 0 to 1")),
+        }
+    }
+
     /// What the probabilities are multiplied by: 0 or `1 / (1 - p)`. `None` if nothing is dropped.
     pub(super) fn keep_mask(
         &self,
@@ -132,9 +140,7 @@ impl AttentionDropout {
         device: &Device,
         dtype: DType,
     ) -> Result<Option<Tensor>> {
-        if !(0. ..=1.).contains(&self.p) {
-            return Err(Error::argument(OP, "dropout.p", self.p, "a probability, 0 to 1"));
-        }
+        self.checked()?;
         if self.p == 0. {
             return Ok(None);
         }
