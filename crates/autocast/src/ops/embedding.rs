@@ -1,14 +1,14 @@
 //! `embedding`: rows of a table by index.
 
-use backends::bridge;
-use backends::kernels::row_sums::{RowSums, row_sums as kernel};
+use backends::bridge::{self, Call};
+use backends::kernels::row_sums::{RowSums, row_sums as kernel, row_sums_of};
 use candle_core::{DType, Device, Tensor};
 
 use super::empty::without_gradient;
 use super::index::Range;
 use super::size::check_size;
 use crate::graph::{Attribute, Backward, Keep, Op, Value, composed, record};
-use crate::prepare::{accumulation_dtype, cast_inputs};
+use crate::prepare::{accumulation_dtype, cast_inputs, cast_to};
 use crate::{Error, Result};
 
 /// The rows of `weight` that `ids` name.
@@ -112,22 +112,25 @@ impl Op for Lookup {
                 kept.where_cond(&sums, &sums.zeros_like()?)?
             }
         };
-        Ok(vec![Some(sums.to_dtype(cx.grad().dtype())?)])
+        Ok(vec![Some(cast_to(&sums, cx.grad().dtype())?)])
     }
 }
 
 /// The rows of `grad` added up by their id, in f32 (f64 for f64): a row that is looked up a million times has the sum of a
 /// million gradients, so they are added in f64.
-fn row_sums(ids: &Tensor, grad: &Tensor, (rows, width): (usize, usize)) -> candle_core::Result<Tensor> {
+fn row_sums(ids: &Tensor, grad: &Tensor, (rows, width): (usize, usize)) -> Result<Tensor> {
     let wide = accumulation_dtype(grad.dtype());
+    if let Call::Ran(sums) = row_sums_of(ids, grad, rows)? {
+        return Ok(sums);
+    }
     if !grad.device().is_cpu() {
         let sums = Tensor::zeros((rows, width), DType::F64, grad.device())?;
-        return sums.index_add(ids, &grad.to_dtype(DType::F64)?, 0)?.to_dtype(wide);
+        return Ok(sums.index_add(ids, &grad.to_dtype(DType::F64)?, 0)?.to_dtype(wide)?);
     }
     let ids = ids.to_vec1::<i64>()?;
     let sums = bridge::with_floats("embedding", [grad], |[grad]| kernel(&ids, grad, rows, width));
-    match sums.and_then(|sums| sums).map_err(candle_core::Error::wrap)? {
-        RowSums::F32(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu),
-        RowSums::F64(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu),
-    }
+    Ok(match sums.and_then(|sums| sums)? {
+        RowSums::F32(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu)?,
+        RowSums::F64(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu)?,
+    })
 }

@@ -1,5 +1,7 @@
 //! `linear`: the product with a weight matrix, and its bias.
 
+use backends::buffer::Ran;
+use backends::kernels::add::add_row;
 use candle_core::Tensor;
 
 use super::bias::add_bias;
@@ -72,7 +74,11 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
     let x = x.reshape((rows, in_features))?.contiguous()?;
     let mut value = product(&x, &w.t()?)?;
     if let Some(bias) = bias {
-        value = value.broadcast_add(&bias.detach().contiguous()?)?;
+        let bias = bias.detach();
+        // The product is nobody else's.
+        if let Ran::Composed(_) = add_row(&value, &bias)? {
+            value = value.broadcast_add(&bias.contiguous()?)?;
+        }
     }
     let op =
         Linear { input: input.track_op().then(|| w.clone()), weight: weight.track_op().then(|| x.clone()) };

@@ -89,8 +89,10 @@ impl Op for Softmax {
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let value = self.wide.as_ref().or(cx.value());
-        let grad = value.map(|y| kernel::gradient_of(self.form, y, cx.grad(), self.dtype)).transpose()?;
-        match grad.flatten() {
+        let gradient = |y: &Tensor| -> Result<Option<Tensor>> {
+            Ok(kernel::gradient_of(self.form, y, &cast_to(cx.grad(), y.dtype())?, self.dtype)?)
+        };
+        match value.map(gradient).transpose()?.flatten() {
             Some(grad) => Ok(vec![Some(grad)]),
             None => Err(Error::argument(
                 self.op,

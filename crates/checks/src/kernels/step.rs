@@ -5,7 +5,6 @@ use super::Extent;
 use super::data::{Grad, compare, download, round, scaler, upload, values};
 use crate::report::{Outcome, Report, wrong};
 use backends::kernels::adamw::{AdamW, Decay, Settings};
-use backends::kernels::loss_scale::{LossScale, ScaleSettings, ScaleState};
 use backends::kernels::step::{
     self, Buffers, GradTransform, Parameter, Rule, Scaling, State, Stepper, WriteBack, fused_step_scalar,
     grad_stats_scalar, key,

@@ -85,3 +85,44 @@ extern "C" __global__ void __launch_bounds__(BLOCK) add_into(const __grid_consta
     if (a.x_dtype == F64 || a.target_dtype == F64) add_into<double>(a);
     else add_into<float>(a);
 }
+
+struct AddRowArgs {
+    const void* row;
+    void* target; // rows of `width`
+    uint64_t len, width;
+    uint8_t row_dtype, target_dtype, unused[6];
+};
+static_assert(sizeof(AddRowArgs) == 40, "");
+
+template <typename C, int N, typename R, typename T>
+__device__ __forceinline__ void add_row(const AddRowArgs& a, const R* row, T* to) {
+    struct alignas(N * sizeof(T)) Elements { T at[N]; };
+    struct alignas(N * sizeof(R)) Terms { R at[N]; };
+    const uint64_t threads = uint64_t(BLOCK) * gridDim.x;
+    for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < a.len / N; i += threads) {
+        uint64_t at = i * N, column = at >> 32 ? at % a.width : uint32_t(at) % uint32_t(a.width);
+        Elements x = reinterpret_cast<const Elements*>(to)[i];
+        Terms y = *reinterpret_cast<const Terms*>(row + column);
+#pragma unroll
+        for (int k = 0; k < N; ++k) x.at[k] = convert<T>(convert<C>(x.at[k]) + convert<C>(y.at[k]));
+        reinterpret_cast<Elements*>(to)[i] = x;
+    }
+}
+
+template <typename C> __device__ __forceinline__ void add_row(const AddRowArgs& a) {
+    typed(a.row, a.row_dtype, [&](auto* row) {
+        typed(a.target, a.target_dtype, [&](auto* constant) {
+            using T = std::remove_const_t<std::remove_pointer_t<decltype(constant)>>;
+            T* to = const_cast<T*>(constant);
+            constexpr int N = 16 / sizeof(T);
+            bool packed = a.width % N == 0 && uintptr_t(to) % 16 == 0 && uintptr_t(row) % (N * sizeof(row[0])) == 0;
+            if (packed) add_row<C, N>(a, row, to);
+            else add_row<C, 1>(a, row, to);
+        });
+    });
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) add_row(const __grid_constant__ AddRowArgs a) {
+    if (a.row_dtype == F64 || a.target_dtype == F64) add_row<double>(a);
+    else add_row<float>(a);
+}

@@ -70,3 +70,17 @@ pub(super) fn add_to_part(x: &In<'_>, among: &Among, target: &mut Out<'_>) -> Re
     unsafe { Kernel::load(to.gpu(), MODULE, "add_into")?.launch(blocks, &args) }?;
     Ok(Ran::Kernel("add_into"))
 }
+
+pub(super) fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
+    let (len, of) = (target.count() as u64, target.scalar_type());
+    let (Some(from), PlaceMut::Device(to)) = (address(row), target.place()) else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let dtypes = code(row.scalar_type()) | code(of) << 8;
+    let args = [from, to.address(), len, row.count() as u64, dtypes];
+    let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
+    // SAFETY: `args` is `AddRowArgs`. The row and the target are contiguous floats of the dtypes given, the target a whole
+    // number of rows, as checked; both are on one device and are freed in the order of the stream.
+    unsafe { Kernel::load(to.gpu(), MODULE, "add_row")?.launch(blocks, &args) }?;
+    Ok(Ran::Kernel("add_row"))
+}

@@ -136,3 +136,33 @@ fn into<T: Store<A>, A: Real>(x: Floats<'_>, runs: &[(usize, usize)], offset: us
         T::store(&sum, to);
     }
 }
+
+pub(super) fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
+    let operands = (row.host_slice().and_then(floats), target.host_slice());
+    let (Some(row), Some(target)) = operands else { return Ok(Ran::Composed(Why::Device)) };
+    match target {
+        SliceMut::F16(target) => to_rows::<_, f32>(row, target),
+        SliceMut::Bf16(target) => to_rows::<_, f32>(row, target),
+        SliceMut::F32(target) => to_rows::<_, f32>(row, target),
+        SliceMut::F64(target) => to_rows::<_, f64>(row, target),
+        _ => return Ok(Ran::Composed(Why::Dtype("the target"))),
+    }
+    Ok(Ran::Kernel("add_row"))
+}
+
+fn to_rows<T: Store<A>, A: Real>(row: Floats<'_>, target: &mut [T]) {
+    let mut wide = vec![A::ZERO; row.len()];
+    A::load(row, &mut wide);
+    let add = |part: &mut [T]| {
+        let mut sums = vec![A::ZERO; wide.len()];
+        for to in part.chunks_mut(wide.len()) {
+            A::load(T::floats(to), &mut sums);
+            sums.iter_mut().zip(&wide).for_each(|(sum, &x)| *sum = *sum + x);
+            T::store(&sums, to);
+        }
+    };
+    match target.len() > 2 * CHUNK {
+        true => target.par_chunks_mut(CHUNK.div_ceil(wide.len()) * wide.len()).for_each(add),
+        false => add(target),
+    }
+}

@@ -1,7 +1,7 @@
 //! Sums of two buffers, and additions into a part of one: residuals, and gradients that meet.
 //!
-//! `out = a ± b` element by element, and `target[offset + Σ index · stride] += x[index]`. Each sum is taken in f32, in f64
-//! where an operand is of f64, and rounded once, to nearest even. Contract: bit-exact on every device, NaN by class.
+//! `out = a ± b` element by element, `target[offset + Σ index · stride] += x[index]`, and `target[i, j] += row[j]`. Each sum is
+//! taken in f32, in f64 where an operand is of f64, and rounded once, to nearest even. Contract: bit-exact on every device, NaN by class.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -14,7 +14,7 @@ mod tests;
 
 pub use scalar::{add_into_scalar, add_scalar};
 #[cfg(feature = "candle")]
-pub use tensors::{add_into, sum_of};
+pub use tensors::{add_into, add_row, sum_of};
 
 use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
 use crate::{Error, Result};
@@ -100,6 +100,34 @@ pub fn add_to_part(x: &In<'_>, among: &Among, target: &mut Out<'_>) -> Result<Ra
         PlaceMut::Host(_) => host::add_to_part(x, among, target),
         #[cfg(feature = "cuda")]
         PlaceMut::Device(_) => cuda::add_to_part(x, among, target),
+    }
+}
+
+/// Adds `row` to every run of as many elements of `target`.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`] where the target is not so many rows, [`Error::Device`].
+pub fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
+    let (width, len) = (row.count(), target.count());
+    if len == 0 {
+        return Ok(Ran::Kernel("add_row"));
+    }
+    if width == 0 || !len.is_multiple_of(width) {
+        return Err(Error::LengthMismatch { op: "add", argument: "the row", expected: len, got: width });
+    }
+    for (argument, of) in [("the row", row.scalar_type()), ("the target", target.scalar_type())] {
+        if !is_float(of) {
+            return Ok(Ran::Composed(Why::Dtype(argument)));
+        }
+    }
+    if !row.is_contiguous() {
+        return Ok(Ran::Composed(Why::Layout("the row")));
+    }
+    match target.place() {
+        PlaceMut::Host(_) => host::add_to_rows(row, target),
+        #[cfg(feature = "cuda")]
+        PlaceMut::Device(_) => cuda::add_to_rows(row, target),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Among, Sign, add, add_to_part};
+use super::{Among, Sign, add, add_to_part, add_to_rows};
 use crate::Result;
 use crate::bridge::{self, Call};
 use crate::buffer::{Ran, Why};
@@ -35,5 +35,18 @@ pub fn add_into(target: &Tensor, x: &Tensor, among: &Among) -> Result<Ran> {
     bridge::update("add", target, &[&x], |ins, target| match ins {
         [x] => add_to_part(x, among, target),
         _ => Ok(Ran::Composed(Why::Shape("x"))),
+    })
+}
+
+/// Adds `row` to each row of `target`, in place, as [`add_into`] does.
+///
+/// # Errors
+///
+/// As [`add_to_rows`].
+pub fn add_row(target: &Tensor, row: &Tensor) -> Result<Ran> {
+    let row = bridge::in_rows("add", row, row.elem_count())?;
+    bridge::update("add", target, &[&row], |ins, target| match ins {
+        [row] => add_to_rows(row, target),
+        _ => Ok(Ran::Composed(Why::Shape("the row"))),
     })
 }

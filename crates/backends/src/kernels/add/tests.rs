@@ -95,3 +95,23 @@ fn two_indices_of_one_place_are_refused() {
         assert!(add_to_part(&input, &among, &mut target).is_err(), "{among:?}");
     }
 }
+
+proptest! {
+    #[test]
+    fn a_row_is_added_to_all(width in 1usize..70, rows in 0usize..5, long: bool, seed: u64) {
+        let rows = if long { rows + 40_000 / width } else { rows };
+        let (row, before) = (numbers(width, seed), numbers(width * rows, !seed));
+        let input = In::host("row", Slice::F32(&row), &[width], &[1]).unwrap();
+        let mut got = before.clone();
+        let size = [got.len()];
+        let mut target = Out::host("target", SliceMut::F32(&mut got), &size).unwrap();
+        prop_assert_eq!(add_to_rows(&input, &mut target).unwrap(), Ran::Kernel("add_row"));
+        for (i, (&got, &before)) in got.iter().zip(&before).enumerate() {
+            prop_assert!(same(got, before + row[i % width]));
+        }
+        let mut odd = vec![0f32; width * rows + 1];
+        let size = [odd.len()];
+        let mut target = Out::host("target", SliceMut::F32(&mut odd), &size).unwrap();
+        prop_assert_eq!(add_to_rows(&input, &mut target).is_err(), width > 1);
+    }
+}

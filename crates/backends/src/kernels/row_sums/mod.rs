@@ -4,9 +4,15 @@
 //! Each sum is taken in f64 in the order of `i` (of f64 with what its additions lose) and rounded once, to f32 or, for f64,
 //! to f64. Contract: within one rounding of [`sum`](super::sum) over the same terms, on any number of threads.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod scalar;
+#[cfg(feature = "candle")]
+mod tensors;
 
 pub use scalar::row_sums_scalar;
+#[cfg(feature = "candle")]
+pub use tensors::row_sums_of;
 
 use super::sum::{Accumulator, Compensated, Plain};
 use crate::{Element, Error, Floats, Real, Result};

@@ -13,9 +13,10 @@ const MODULE: Module =
 
 /// Terms that one block takes: along a row, and down a column of its tile.
 const ALONG: usize = 16 * 1024;
-const DOWN: usize = 2 * 1024;
-/// Columns of a tile.
+const DOWN: usize = 512;
+/// Lanes of a tile, and the columns of each where rows begin where so many can be read at once.
 const TILE: usize = 32;
+const COLUMNS: usize = 4;
 /// Blocks of a launch; more are walked by these.
 const GRID: usize = 1 << 20;
 
@@ -39,11 +40,15 @@ pub fn sum(x: &Tensor, axes: Axes, term: Term) -> Result<Tensor> {
         return Err(Error::Operand { op: OP, argument: "x", expected: "on a CUDA device".into(), got });
     };
     let rows = if inner == 1 { ALONG } else { DOWN };
-    let (chunks, tiles) = (reduced.div_ceil(rows), if inner == 1 { 1 } else { inner.div_ceil(TILE) });
+    let address = read_address(OP, "x", candle, x)?;
+    let aligned = address.is_multiple_of((COLUMNS * x.dtype().size_in_bytes()) as u64);
+    let columns = if aligned && inner.is_multiple_of(COLUMNS) { COLUMNS } else { 1 };
+    let tiles = if inner == 1 { 1 } else { inner.div_ceil(TILE * columns) };
+    let chunks = reduced.div_ceil(rows);
     let out = zeros(outer * chunks * inner)?;
     let blocks = outer * chunks * tiles;
     let args: [u64; 9] = [
-        read_address(OP, "x", candle, x)?,
+        address,
         write_address(OP, "the sums", candle, &out)?,
         reduced as u64,
         inner as u64,
@@ -51,7 +56,7 @@ pub fn sum(x: &Tensor, axes: Axes, term: Term) -> Result<Tensor> {
         rows as u64,
         tiles as u64,
         blocks as u64,
-        dtype_code(OP, x.dtype())? | u64::from(term == Term::Square) << 32,
+        dtype_code(OP, x.dtype())? | (columns as u64) << 8 | u64::from(term == Term::Square) << 32,
     ];
     // SAFETY: `args` is `SumArgs`. `x` is contiguous on this device with `outer · reduced · inner` elements, as checked, and
     // `out` has `outer · chunks · inner`, which is what the kernel indexes; both are freed in the order of the stream.

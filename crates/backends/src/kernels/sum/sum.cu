@@ -11,7 +11,8 @@ struct SumArgs {
     uint64_t chunks, rows; // chunks per outer index, and the terms of one
     uint64_t tiles;     // of columns, per chunk
     uint64_t blocks;    // in all: more than a grid may have are walked
-    uint32_t dtype, square;
+    uint8_t dtype, columns, unused[2]; // columns: of a lane, where more than one are reduced to
+    uint32_t square;
 };
 static_assert(sizeof(SumArgs) == 72, "");
 
@@ -67,35 +68,44 @@ template <bool EXACT, typename T> __device__ void rows(const SumArgs& a, const T
     }
 }
 
-// inner > 1: a block of 32 columns by 8 rows at a time for each tile of a chunk.
-template <bool EXACT, typename T> __device__ void columns(const SumArgs& a, const T* x) {
-    constexpr int WIDE = 32, DEEP = BLOCK / WIDE;
-    __shared__ Sum<EXACT> tile[DEEP][WIDE];
+// inner > 1: a block of 32 lanes by 8 rows at a time for each tile of a chunk, of N columns each.
+constexpr int WIDE = 32, DEEP = BLOCK / WIDE;
+template <bool EXACT, int N, typename T> __device__ void columns(const SumArgs& a, const T* x, void* shared) {
+    struct alignas(N * sizeof(T)) Terms { T at[N]; };
+    auto tile = static_cast<Sum<EXACT>(*)[WIDE][N]>(shared);
     const uint32_t lane = threadIdx.x % WIDE, depth = threadIdx.x / WIDE;
     for (uint64_t block = blockIdx.x; block < a.blocks; block += gridDim.x) {
-        uint64_t column = block % a.tiles * WIDE + lane, chunk = block / a.tiles;
+        uint64_t column = (block % a.tiles * WIDE + lane) * N, chunk = block / a.tiles;
         uint64_t outer = chunk / a.chunks, from = chunk % a.chunks * a.rows;
         uint64_t to = min(from + a.rows, a.reduced);
-        Sum<EXACT> mine;
+        Sum<EXACT> mine[N];
         if (column < a.inner)
-            for (uint64_t r = from + depth; r < to; r += DEEP)
-                mine.add(term(x[(outer * a.reduced + r) * a.inner + column], a.square));
+            for (uint64_t r = from + depth; r < to; r += DEEP) {
+                Terms terms = *reinterpret_cast<const Terms*>(x + (outer * a.reduced + r) * a.inner + column);
+#pragma unroll
+                for (int k = 0; k < N; ++k) mine[k].add(term(terms.at[k], a.square));
+            }
         __syncthreads();
-        tile[depth][lane] = mine;
+#pragma unroll
+        for (int k = 0; k < N; ++k) tile[depth][lane][k] = mine[k];
         __syncthreads();
-        if (depth == 0 && column < a.inner) {
-            for (int d = 1; d < DEEP; ++d) mine.merge(tile[d][lane].sum, tile[d][lane].lost);
-            a.out[chunk * a.inner + column] = mine.value();
-        }
+        if (depth == 0 && column < a.inner)
+            for (int k = 0; k < N; ++k) {
+                for (int d = 1; d < DEEP; ++d) mine[k].merge(tile[d][lane][k].sum, tile[d][lane][k].lost);
+                a.out[chunk * a.inner + column + k] = mine[k].value();
+            }
     }
 }
 
-template <typename T> __device__ __forceinline__ void sum(const SumArgs& a, const T* x) {
+template <typename T> __device__ __forceinline__ void sum(const SumArgs& a, const T* x, void* shared) {
     constexpr bool EXACT = std::is_same_v<T, double>;
     if (a.inner == 1) rows<EXACT>(a, x);
-    else columns<EXACT>(a, x);
+    else if (a.columns == 4) columns<EXACT, 4>(a, x, shared);
+    else columns<EXACT, 1>(a, x, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK) sum(const __grid_constant__ SumArgs a) {
-    typed(a.x, a.dtype, [&](auto* x) { sum(a, x); });
+    // One for all types: each would have its own otherwise.
+    __shared__ double2 shared[DEEP * WIDE * 4];
+    typed(a.x, a.dtype, [&](auto* x) { sum(a, x, shared); });
 }
