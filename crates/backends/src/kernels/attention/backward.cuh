@@ -156,9 +156,11 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
             copy_8(to + STATS + threadIdx.x * sizeof(float2), rows + (there ? q : 0), there);
         }
     };
+    // Keys that no query sees are not read, whatever they hold.
+    const int seen = sizes.causal ? min(sizes.keys, sizes.queries) : sizes.keys;
     const int begin = sizes.causal ? first / QUERIES : 0, end = ceil_div(sizes.queries, QUERIES);
-    Rows::load<KEYS>(keys_at, a.key.of<T>(place.head, sizes.heads), a.key.row, first, sizes.keys);
-    Rows::load<KEYS>(values_at, a.value.of<T>(place.head, sizes.heads), a.value.row, first, sizes.keys);
+    Rows::load<KEYS>(keys_at, a.key.of<T>(place.head, sizes.heads), a.key.row, first, seen);
+    Rows::load<KEYS>(values_at, a.value.of<T>(place.head, sizes.heads), a.value.row, first, seen);
     if (begin < end) load_queries(stages_at, begin * QUERIES);
     commit_copies();
 

@@ -155,6 +155,24 @@ fn without_keys_a_query_is_zero_and_without_queries_a_key_has_no_gradient() {
 }
 
 #[test]
+fn what_no_query_sees_reaches_nothing() {
+    let Some(device) = gpu() else { return };
+    let attention = Attention { scale: 0.1, mask: Mask::Causal, dropout: None };
+    let query = numbers(1, &[1, 2, 70, 64], DType::BF16, &device);
+    let hidden = Tensor::full(f32::NAN, (1, 2, 30, 64), &device).unwrap().to_dtype(DType::BF16).unwrap();
+    let key = Tensor::cat(&[&query, &hidden], 2).unwrap();
+    let attended = value_of(attention, &query, &key, &key, Order::RowsFirst).unwrap().ran().unwrap();
+    let order = GradientOrder::Each(Order::HeadsFirst);
+    let grads = gradients_of(attention, &query, &key, &key, &attended, &query, order);
+    let Gradients::Each(grads) = grads.unwrap().ran().unwrap() else { panic!("not three") };
+    for x in [&attended.out, &attended.lse, &grads[0], &grads[1], &grads[2]] {
+        assert!(values(x).iter().all(|x| x.is_finite()));
+    }
+    let hidden = grads[1].narrow(2, 70, 30).unwrap();
+    assert!(values(&hidden).iter().all(|&x| x == 0.));
+}
+
+#[test]
 fn rows_that_lie_across_are_copied_and_other_dtypes_composed() {
     let Some(device) = gpu() else { return };
     let attention = Attention { scale: 0.1, mask: Mask::Full, dropout: None };
