@@ -90,7 +90,8 @@ impl Op for Softmax {
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let value = self.wide.as_ref().or(cx.value());
         let gradient = |y: &Tensor| -> Result<Option<Tensor>> {
-            Ok(kernel::gradient_of(self.form, y, &cast_to(cx.grad(), y.dtype())?, self.dtype)?)
+            let grad = kernel::gradient_of(self.form, y, &cast_to(cx.grad(), y.dtype())?, y.dtype())?;
+            grad.map(|grad| cast_to(&grad, self.dtype)).transpose()
         };
         match value.map(gradient).transpose()?.flatten() {
             Some(grad) => Ok(vec![Some(grad)]),

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "memory that is not initialised before a kernel writes it")]
 
-use super::device;
+use super::{device, pool};
 use crate::Result;
 use crate::buffer::ScalarType;
 use candle_core::CudaDevice;
@@ -110,6 +110,7 @@ fn part(base: u64, len: usize, start: usize, of: ScalarType, gpu: &CudaDevice) -
 
 /// Memory for `len` elements, of which a kernel is to write every one.
 pub(crate) fn allocate(op: &str, gpu: &CudaDevice, of: ScalarType, len: usize) -> Result<CudaStorage> {
+    pool::keep(gpu);
     // An allocation of no elements has no address.
     let len = len.max(1);
     // SAFETY: no element is read before it is written. The storage leaves the bridge only once a kernel has said that it

@@ -9,11 +9,13 @@ mod audit;
 mod kernel;
 pub(crate) mod memory;
 mod outcomes;
+mod pool;
 pub(crate) mod rows;
 mod table;
 
 pub use audit::{StepNodes, capture};
 pub use memory::DeviceSlice;
+pub use pool::{peak_memory, reset_peak_memory};
 
 pub(crate) use address::{dtype_code, read_address, slice_address, write_address};
 pub(crate) use kernel::{BLOCK, Kernel, Launch, Module, device};

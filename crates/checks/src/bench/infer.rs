@@ -34,7 +34,7 @@ pub(crate) fn infer(workload: Workload, precision: Precision, options: &Options)
 fn measure(config: GptConfig, trainer: &Trainer, steps: usize, line: Line) -> Outcome<Line> {
     let device = trainer.device();
     let batches = Kind::Gpt(config).batches(line.bs, device)?;
-    let mut memory = PeakMemory::start(device)?;
+    let memory = PeakMemory::start(device)?;
     let (gpt, _) = trainer.init_module(|vb| Ok(Gpt::new(config, vb)?))?;
     let next = |tokens: &Tensor| -> trainer::Result<Tensor> {
         trainer.predict(|| {
@@ -44,10 +44,7 @@ fn measure(config: GptConfig, trainer: &Trainer, steps: usize, line: Line) -> Ou
     };
     let warm_up = steps / 3;
     let mut clock = Clock::start(device)?;
-    for (step, (tokens, _)) in batches.iter().cycle().take(steps).enumerate() {
-        if step == warm_up {
-            memory.stop_watching();
-        }
+    for (tokens, _) in batches.iter().cycle().take(steps) {
         next(tokens)?;
         clock.lap()?;
     }

@@ -1,0 +1,65 @@
+//! The driver's pool of device memory, from which candle allocates.
+//!
+//! By default it gives all that is free back to the system whenever the host waits for the device, so that the next step
+//! has to map its memory again: some ten milliseconds a step of a small language model. Here it keeps what it has had.
+
+#![expect(unsafe_code, reason = "attributes of a memory pool")]
+
+use std::ffi::c_void;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::result::{device as devices, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemoryPool;
+
+use super::device;
+use crate::Result;
+
+const OP: &str = "memory pool";
+
+/// Has the pool keep its memory, once for each GPU. A driver that refuses loses speed and nothing else.
+pub(crate) fn keep(gpu: &CudaDevice) {
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let ordinal = gpu.cuda_stream().context().ordinal();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !kept.contains(&ordinal) {
+        kept.push(ordinal);
+        let _ = set(gpu, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX);
+    }
+}
+
+/// The most bytes that were in use at a time since [`reset_peak_memory`].
+///
+/// # Errors
+///
+/// [`Error::Device`](crate::Error::Device) where the driver refuses.
+pub fn peak_memory(gpu: &CudaDevice) -> Result<u64> {
+    let mut bytes = 0u64;
+    let value = (&raw mut bytes).cast::<c_void>();
+    // SAFETY: the pool is the device's, and this attribute is a 64-bit number.
+    unsafe { mem_pool::get_attribute(pool(gpu)?, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, value) }
+        .map_err(device(OP))?;
+    Ok(bytes)
+}
+
+/// Begins anew with what is in use now.
+///
+/// # Errors
+///
+/// As [`peak_memory`].
+pub fn reset_peak_memory(gpu: &CudaDevice) -> Result<()> {
+    set(gpu, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
+}
+
+fn pool(gpu: &CudaDevice) -> Result<CUmemoryPool> {
+    let id = gpu.cuda_stream().context().cu_device();
+    // SAFETY: a context's device is one that the driver gave.
+    unsafe { devices::get_default_mem_pool(id) }.map_err(device(OP))
+}
+
+fn set(gpu: &CudaDevice, attribute: Attribute, mut to: u64) -> Result<()> {
+    let value = (&raw mut to).cast::<c_void>();
+    // SAFETY: the pool is the device's, and the attributes that this is called with are 64-bit numbers.
+    unsafe { mem_pool::set_attribute(pool(gpu)?, attribute, value) }.map_err(device(OP))
+}
