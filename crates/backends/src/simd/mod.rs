@@ -21,6 +21,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `a · b + c`, rounded once where the instruction set does so.
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
 
+    /// [`mul_add`](Self::mul_add) of f64.
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
+
     /// Eight elements in f32.
     fn widen_f16(self, x: [f16; 8]) -> [f32; 8];
 
@@ -85,6 +88,11 @@ pub(crate) struct Baseline;
 impl Simd for Baseline {
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a * b + c
     }
 
@@ -156,6 +164,11 @@ mod x86 {
             impl Simd for $token {
                 #[inline(always)]
                 fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
+                    a.mul_add(b, c)
+                }
+
+                #[inline(always)]
+                fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
                     a.mul_add(b, c)
                 }
 

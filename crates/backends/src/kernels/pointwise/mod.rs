@@ -13,6 +13,7 @@
 //! the functions that networks are made of it computes in f32 where the elements are of 16 bits.
 
 mod forms;
+mod lanes;
 mod pair;
 mod power;
 mod rounded;
@@ -32,6 +33,7 @@ pub use rounded::Rounded;
 #[cfg(feature = "candle")]
 pub use tensors::{gradient_of, gradients_of_pair, value_of, value_of_pair};
 
+use crate::simd::Isa;
 use crate::{Error, Floats, Real, Result};
 use rayon::prelude::*;
 
@@ -167,10 +169,12 @@ impl Function {
 
 /// `function` of every element.
 pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
-    let function = function.rounded::<T>();
+    let (isa, function) = (Isa::best(), function.rounded::<T>());
     in_blocks(x.len(), |at, block| {
         f64::load(T::floats(&x[at..at + block.len()]), block);
-        function.values(block);
+        if !(narrow::<T>() && lanes::values(isa, function, block)) {
+            function.values(block);
+        }
     })
 }
 
@@ -181,14 +185,21 @@ pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
 /// [`Error::LengthMismatch`].
 pub fn gradients<T: Rounded>(function: Function, x: &[T], grad: Floats<'_>) -> Result<Vec<T>> {
     check_length("grad", x.len(), grad.len())?;
-    let function = function.rounded::<T>();
+    let (isa, function) = (Isa::best(), function.rounded::<T>());
     Ok(in_blocks(x.len(), |at, block| {
         let mut wide = [0.; BLOCK];
         let wide = &mut wide[..block.len()];
         f64::load(T::floats(&x[at..at + block.len()]), wide);
         load(grad, at, block);
-        function.gradients(wide, block);
+        if !(narrow::<T>() && lanes::gradients(isa, function, wide, block)) {
+            function.gradients(wide, block);
+        }
     }))
+}
+
+/// Whether elements are narrower than what they are computed in.
+fn narrow<T>() -> bool {
+    size_of::<T>() < size_of::<f64>()
 }
 
 /// Elements that are widened at a time: they stay in the first-level cache.
