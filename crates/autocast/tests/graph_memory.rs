@@ -51,7 +51,11 @@ fn a_forward_pass_allocates_its_value_and_what_it_saves() {
         ("dropout", 4 * MIB, Box::new(|| ops::dropout(&x, 0.5, 1))),
         ("softmax", 4 * MIB, Box::new(|| ops::softmax(&x, 1))),
         // Three numbers of a row.
-        ("layer_norm", 4 * MIB + 1024 * 24, Box::new(|| ops::layer_norm(&x, &[1024], Some(&weight), None, 1e-5))),
+        (
+            "layer_norm",
+            4 * MIB + 1024 * 24,
+            Box::new(|| ops::layer_norm(&x, &[1024], Some(&weight), None, 1e-5)),
+        ),
         ("cross_entropy", 0, Box::new(|| ops::cross_entropy(&x, &targets, &Default::default()))),
     ];
     for (name, bytes, run) in cases {

@@ -33,6 +33,8 @@ enum Command {
     },
     /// Ops against f64 on the CPU
     Ops(Place),
+    /// Writes which kernels ops come to, as docs/kernels.md has it
+    KernelList(Place),
     /// Training on a GPU against recorded losses, and what a user relies on
     Training,
     /// Memory over long fits on a GPU
@@ -68,6 +70,10 @@ fn run(command: &Command) -> Outcome<bool> {
         #[cfg(feature = "cuda")]
         Command::Kernels { extent } => checks::kernels::run(&gpu()?, &mut report, *extent),
         Command::Ops(place) => ops::run(&place.device()?, &mut report),
+        Command::KernelList(place) => {
+            print!("{}", ops::kernels::list(&place.device()?)?);
+            return Ok(true);
+        }
         Command::Training => training::run(&gpu()?, &mut report),
         Command::Memory => training::memory(&gpu()?, &mut report),
     }

@@ -10,8 +10,8 @@ use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
 use std::cell::Cell;
 
-use super::candle;
 use super::storage::{allocate, scalar_type, slice, slice_mut};
+use super::{candle, hear};
 use crate::buffer::{In, Out, Ran, Why, rows};
 #[cfg(feature = "cuda")]
 use crate::cuda::memory;
@@ -63,6 +63,7 @@ pub fn run(
     let written = fresh.iter_mut().zip(outputs);
     let written = written.filter_map(|(storage, (shape, _))| Some((Written::of(storage)?, 0, shape.dims())));
     let ran = open(op, device, &guards, written.collect(), f)?;
+    hear(op, &ran);
     Ok(match ran {
         Ran::Composed(why) => Call::Composed(why),
         Ran::Kernel(_) => Call::Ran(
@@ -114,7 +115,9 @@ pub fn update(
     };
     target.inplace_op1(&door).map_err(candle(op))?;
     drop(door);
-    result.take().unwrap_or(Ok(Ran::Composed(Why::Device)))
+    let ran = result.take().unwrap_or(Ok(Ran::Composed(Why::Device)))?;
+    hear(op, &ran);
+    Ok(ran)
 }
 
 /// `x` as it is where its elements are [`rows`] of `width`; else a copy that is.

@@ -2,11 +2,14 @@
 //! take, on any device. [`with_floats`] is the older door for kernels over slices, on the CPU.
 
 mod call;
+mod heard;
 mod storage;
 #[cfg(test)]
 mod tests;
 
 pub use call::{Call, in_rows, run, update};
+pub(crate) use heard::hear;
+pub use heard::kernels_of;
 
 use candle_core::backend::BackendStorage;
 #[cfg(feature = "cuda")]
@@ -62,6 +65,7 @@ pub fn with_list_of_floats<R>(
         let slice = range.and_then(|range| whole.get(range));
         slices.push(slice.ok_or_else(|| operand("contiguous", "strided".to_string()))?);
     }
+    hear(op, &crate::buffer::Ran::Kernel(op));
     Ok(f(&slices))
 }
 

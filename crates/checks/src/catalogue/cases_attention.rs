@@ -13,6 +13,23 @@ fn qkv(s: &mut Samples) -> Vec<Tensor> {
     ]
 }
 
+/// Heads of a width that a kernel takes where there is one.
+fn wide_heads(s: &mut Samples) -> Vec<Tensor> {
+    (0..3).map(|_| s.uniform(&[1, 2, 5, 32], -1., 1.)).collect()
+}
+
+/// The same, side by side in one tensor `(batch, rows, 3, heads, width)`.
+fn packed_heads(s: &mut Samples) -> Vec<Tensor> {
+    vec![s.uniform(&[1, 5, 3 * 2 * 32], -1., 1.)]
+}
+
+/// Queries, keys and values as views of one value.
+fn attend_packed(x: &[Tensor], options: AttentionOptions) -> autocast::Result<Tensor> {
+    let packed = ops::mul_scalar(&x[0], 1.)?.reshape((1, 5, 3, 2, 32))?;
+    let part = |i| packed.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2);
+    ops::scaled_dot_product_attention(&part(0)?, &part(1)?, &part(2)?, &options)
+}
+
 fn attend(x: &[Tensor], options: AttentionOptions) -> autocast::Result<Tensor> {
     ops::scaled_dot_product_attention(&x[0], &x[1], &x[2], &options)
 }
@@ -33,6 +50,19 @@ pub const CASES: &[OpCase] = &[
         .rounding(ROUNDINGS),
     OpCase::new("scaled_dot_product_attention, causal", qkv, |x| attend(x, AttentionOptions::causal()))
         .rounding(ROUNDINGS),
+    OpCase::new("scaled_dot_product_attention, heads of 32", wide_heads, |x| {
+        attend(x, AttentionOptions::default())
+    })
+    .rounding(ROUNDINGS),
+    OpCase::new("scaled_dot_product_attention, packed heads, causal", packed_heads, |x| {
+        attend_packed(x, AttentionOptions::causal())
+    })
+    .rounding(ROUNDINGS),
+    OpCase::new("scaled_dot_product_attention, heads of 32, dropout", wide_heads, |x| {
+        let dropout = Some(AttentionDropout { p: 0.4, seed: 3.into() });
+        attend(x, AttentionOptions { dropout, ..AttentionOptions::causal() })
+    })
+    .rounding(ROUNDINGS),
     OpCase::new("scaled_dot_product_attention, boolean mask", qkv, |x| {
         let seen = [[1u8, 0, 1, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]];
         let mask = AttentionMask::Boolean(Tensor::new(&seen, x[0].device())?);

@@ -1,4 +1,4 @@
-//! Every op of [`OPS`](super::op_calls::OPS) on inputs of no elements: a value and gradients, or an error of ours; no panic.
+//! Every op of [`OPS`] on inputs of no elements: a value and gradients, or an error of ours; no panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

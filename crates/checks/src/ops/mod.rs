@@ -1,6 +1,7 @@
 //! `autocast`'s ops on a device: which dtype each comes out in, and its values and gradients against f64 on the CPU.
 
 mod dtypes;
+pub mod kernels;
 mod numerics;
 
 use candle_core::Device;
@@ -11,4 +12,5 @@ use crate::report::Report;
 pub fn run(device: &Device, report: &mut Report) {
     dtypes::run(device, report);
     numerics::run(device, report);
+    report.check("which kernels ops come to", || kernels::check(device));
 }

@@ -89,6 +89,7 @@ fn launch(
         Kernel::load(candle, MODULE, "pointwise")?
             .launch((len as u64).div_ceil(BLOCK.into()).min(GRID), &args)
     }?;
+    crate::bridge::hear(OP, &crate::buffer::Ran::Kernel(OP));
     Ok(out)
 }
 

@@ -61,6 +61,7 @@ pub fn sum(x: &Tensor, axes: Axes, term: Term) -> Result<Tensor> {
     // SAFETY: `args` is `SumArgs`. `x` is contiguous on this device with `outer · reduced · inner` elements, as checked, and
     // `out` has `outer · chunks · inner`, which is what the kernel indexes; both are freed in the order of the stream.
     unsafe { Kernel::load(candle, MODULE, "sum")?.launch(blocks.min(GRID) as u64, &args) }?;
+    crate::bridge::hear(OP, &crate::buffer::Ran::Kernel(OP));
     match chunks {
         1 => Ok(out),
         chunks => sum(&out, Axes { outer, reduced: chunks, inner }, Term::Value),
