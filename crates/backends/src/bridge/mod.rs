@@ -76,6 +76,16 @@ pub fn with_list_of_floats<R>(
 ///
 /// [`Error::Device`] where candle or the device fails.
 pub fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    if tensor.device().is_cpu() && !tensor.track_op() && tensor.dtype() != dtype {
+        let x = in_rows("cast", tensor, tensor.elem_count())?;
+        let call = run("cast", &[&x], &[(x.shape().clone(), dtype)], |ins, outs| match (ins, outs) {
+            ([x], [out]) => crate::kernels::cast::convert(x, out),
+            _ => Ok(crate::buffer::Ran::Composed(crate::buffer::Why::Shape("x"))),
+        })?;
+        if let Some(cast) = call.ran().and_then(|mut made| made.pop()) {
+            return Ok(cast);
+        }
+    }
     let cast = match (tensor.dtype(), dtype) {
         (DType::F64, DType::F16 | DType::BF16) => {
             tensor.contiguous().and_then(|tensor| tensor.apply_op1(CastF64(dtype)))

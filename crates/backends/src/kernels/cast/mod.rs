@@ -9,18 +9,45 @@
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod host;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 pub use scalar::{cast_f64_bf16_scalar, cast_f64_f16_scalar};
 
+use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
+use crate::simd::Isa;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Elements per task given to another thread.
 const CHUNK: usize = 32 * 1024;
+
+/// Writes `x` in the type of `out`, between f32, f16 and bf16, on a CPU.
+///
+/// # Errors
+///
+/// [`Error::LengthMismatch`].
+pub fn convert(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    if x.count() != out.count() {
+        let (expected, got) = (out.count(), x.count());
+        return Err(Error::LengthMismatch { op: "cast", argument: "x", expected, got });
+    }
+    let takes = |of| matches!(of, ScalarType::F16 | ScalarType::Bf16 | ScalarType::F32);
+    if !(takes(x.scalar_type()) && takes(out.scalar_type())) {
+        return Ok(Ran::Composed(Why::Dtype("x")));
+    }
+    if !x.is_contiguous() {
+        return Ok(Ran::Composed(Why::Layout("x")));
+    }
+    match out.place() {
+        PlaceMut::Host(_) => host::convert(Isa::best(), x, out),
+        #[cfg(feature = "cuda")]
+        PlaceMut::Device(_) => Ok(Ran::Composed(Why::Device)),
+    }
+}
 
 /// Rounds each element of `src` to the nearest f16.
 ///
