@@ -287,3 +287,17 @@ fn a_gradient_of_a_gradient_is_an_error_and_a_constant_only_by_name() {
         assert_eq!(numbers(grads.get(&x).unwrap()), [2., 4.]);
     }
 }
+
+/// `add` returns one tensor as the gradient of both: what is then added to one of them must not reach the other.
+#[test]
+fn a_gradient_of_two_inputs_is_changed_for_neither() {
+    let [x, y] = [[1f64, 2.], [3., 4.]].map(|values| Var::new(&values, &Device::Cpu).unwrap());
+    let (u, v) = (ops::square(&x).unwrap(), ops::square(&y).unwrap());
+    let older = ops::square(&u).unwrap();
+    let sum = ops::add(&u, &v).unwrap();
+    let loss = ops::add(&ops::sum_all(&older).unwrap(), &ops::sum_all(&sum).unwrap()).unwrap();
+    let grads = backward(loss).unwrap();
+    // x² + x⁴, and y².
+    assert_eq!(numbers(grads.get(&x).unwrap()), [6., 36.]);
+    assert_eq!(numbers(grads.get(&y).unwrap()), [6., 8.]);
+}
