@@ -99,6 +99,11 @@ impl Error {
         }
     }
 
+    /// A kernel that took an op's value and not its gradient.
+    pub(crate) fn refused(op: &str) -> Self {
+        Self::argument(op, "its gradient", "refused by the kernel", "taken as the value was")
+    }
+
     /// A dtype that `op` has no arithmetic for.
     pub(crate) fn dtype(op: &str, dtype: DType, accepted: &[DType]) -> Self {
         Self::UnsupportedDType { op: op.into(), dtype, accepted: accepted.to_vec() }

@@ -22,6 +22,11 @@ pub struct DropoutSeed {
 }
 
 impl DropoutSeed {
+    /// What is dropped with probability `p`.
+    pub(super) fn draw(self, p: f64) -> Draw {
+        Draw { key: random::key(&[self.seed, self.step]), p }
+    }
+
     /// The seed of a step's next draw inside [`random::with_seed`](crate::random::with_seed), mixed with this one; outside,
     /// this one.
     pub(crate) fn of_the_step(self) -> Self {
@@ -60,8 +65,7 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
         return Ok(empty);
     }
     check_size("dropout", x.dims(), accumulation_dtype(x.dtype()))?;
-    let seed = seed.into();
-    let draw = Draw { key: random::key(&[seed.seed, seed.step]), p };
+    let draw = seed.into().draw(p);
     record(Dropout { draw }, &[&x], Value::fresh(dropped(&x.detach(), draw)?))
 }
 
@@ -70,8 +74,7 @@ fn dropped(x: &Tensor, draw: Draw) -> Result<Tensor> {
     if let Call::Ran(value) = kernel(x, draw)? {
         return Ok(value);
     }
-    let kept: Vec<u8> = (0..x.elem_count()).map(|index| u8::from(draw.keeps(index))).collect();
-    let kept = Tensor::from_vec(kept, x.shape(), x.device())?;
+    let kept = Tensor::from_vec(mask(x.elem_count(), draw), x.shape(), x.device())?;
     // A choice and not a product, which would make NaN of a dropped infinity.
     let scaled = (widen(x)?.contiguous()? * draw.scale())?;
     Ok(retyped(&kept.where_cond(&scaled, &scaled.zeros_like()?)?, x.dtype())?)
@@ -101,9 +104,7 @@ impl Op for Dropout {
 const CHUNK: usize = 64 * 1024;
 
 /// 1 for each element that is kept.
-pub(super) fn mask(count: usize, p: f64, seed: DropoutSeed) -> Vec<u8> {
-    let key = random::key(&[seed.seed, seed.step]);
-    let threshold = (p * 2f64.powi(32)) as u64;
-    let kept = move |index: usize| u8::from(u64::from(random::random_bits(key, index as u64)) >= threshold);
+pub(super) fn mask(count: usize, draw: Draw) -> Vec<u8> {
+    let kept = move |index: usize| u8::from(draw.keeps(index));
     (0..count).into_par_iter().with_min_len(CHUNK).map(kept).collect()
 }

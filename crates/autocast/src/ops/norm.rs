@@ -274,12 +274,7 @@ impl Op for Rows {
         let weight = self.weight.as_ref();
         let grads = kernel::gradients_of(self.kernel, cx.grad(), &self.x, weight, &self.statistics, wanted)?;
         let Some(kernel::Gradients { x, weight, bias }) = grads else {
-            return Err(Error::argument(
-                self.op,
-                "its gradient",
-                "refused by the kernel",
-                "taken as the value was",
-            ));
+            return Err(Error::refused(self.op));
         };
         let mut grads = vec![x];
         grads.extend(has_weight.then_some(weight));

@@ -21,32 +21,37 @@ use crate::{Error, Result};
 ///
 /// `torch.softmax`; the gradient is `y · (g − Σ g·y)`.
 pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "softmax")?;
-    if let Some(value) = by_kernel("softmax", Form::Softmax, x, dim)? {
+    of_form("softmax", Form::Softmax, x, dim)
+}
+
+fn of_form(op: &'static str, form: Form, x: &Tensor, dim: impl Dim) -> Result<Tensor> {
+    let dim = dim.to_index(x.shape(), op)?;
+    if let Some(value) = by_kernel(op, form, x, dim)? {
         return Ok(value);
     }
-    let [x] = float_inputs("softmax", [x])?;
-    if let Some(empty) = of_no_elements("softmax", &[&x], x.dims(), x.dtype())? {
+    let [x] = float_inputs(op, [x])?;
+    if let Some(empty) = of_no_elements(op, &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
-    let [w] = wide([&x])?;
-    let value = softmax_wide(&w, dim)?;
-    composed(
-        Call::from("softmax").with("dim", dim),
-        [&x],
-        value.to_dtype(x.dtype())?,
-        kept(&x),
-        move |grad, value, [x]| {
-            let y = if value.dtype() == grad.dtype() {
-                value.clone()
-            } else {
-                softmax_wide(&wide([x])?[0], dim)?
-            };
-            let gy = (grad * &y)?;
-            let total = total(&gy, &[dim])?;
-            Ok([(gy - y.broadcast_mul(&total)?)?])
-        },
-    )
+    let of_wide = move |x: &Tensor| match form {
+        Form::Softmax => softmax_wide(x, dim),
+        Form::LogSoftmax => log_softmax_wide(x, dim),
+    };
+    let value = of_wide(&wide([&x])?[0])?.to_dtype(x.dtype())?;
+    composed(Call::from(op).with("dim", dim), [&x], value, kept(&x), move |grad, value, [x]| {
+        let y = match value.dtype() == grad.dtype() {
+            true => value.clone(),
+            false => of_wide(&wide([x])?[0])?,
+        };
+        Ok([match form {
+            Form::Softmax => {
+                let gy = (grad * &y)?;
+                let total = total(&gy, &[dim])?;
+                (gy - y.broadcast_mul(&total)?)?
+            }
+            Form::LogSoftmax => (grad - y.exp()?.broadcast_mul(&total(grad, &[dim])?)?)?,
+        }])
+    })
 }
 
 /// The op as one kernel along the last dimension, where one takes it. It reads `x` as it is.
@@ -95,12 +100,7 @@ impl Op for Softmax {
         };
         match value.map(gradient).transpose()?.flatten() {
             Some(grad) => Ok(vec![Some(grad)]),
-            None => Err(Error::argument(
-                self.op,
-                "its gradient",
-                "refused by the kernel",
-                "taken as the value was",
-            )),
+            None => Err(Error::refused(self.op)),
         }
     }
 }
@@ -128,31 +128,7 @@ pub(super) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
 ///
 /// `torch.log_softmax`; the gradient is `g − softmax(x) · Σ g`.
 pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "log_softmax")?;
-    if let Some(value) = by_kernel("log_softmax", Form::LogSoftmax, x, dim)? {
-        return Ok(value);
-    }
-    let [x] = float_inputs("log_softmax", [x])?;
-    if let Some(empty) = of_no_elements("log_softmax", &[&x], x.dims(), x.dtype())? {
-        return Ok(empty);
-    }
-    let [w] = wide([&x])?;
-    let value = log_softmax_wide(&w, dim)?;
-    composed(
-        Call::from("log_softmax").with("dim", dim),
-        [&x],
-        value.to_dtype(x.dtype())?,
-        kept(&x),
-        move |grad, value, [x]| {
-            let y = if value.dtype() == grad.dtype() {
-                value.clone()
-            } else {
-                log_softmax_wide(&wide([x])?[0], dim)?
-            };
-            let total = total(grad, &[dim])?;
-            Ok([(grad - y.exp()?.broadcast_mul(&total)?)?])
-        },
-    )
+    of_form("log_softmax", Form::LogSoftmax, x, dim)
 }
 
 fn log_softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {

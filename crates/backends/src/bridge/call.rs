@@ -76,6 +76,27 @@ pub fn run(
     })
 }
 
+/// [`run`] for one output.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_one(
+    op: &'static str,
+    inputs: &[&Tensor],
+    output: (Shape, DType),
+    f: impl FnOnce(&[In<'_>], &mut Out<'_>) -> Result<Ran>,
+) -> Result<Call<Tensor>> {
+    let call = run(op, inputs, &[output], |ins, outs| match outs {
+        [out] => f(ins, out),
+        _ => Ok(Ran::Composed(Why::Shape("the result"))),
+    })?;
+    Ok(match call {
+        Call::Ran(mut made) => made.pop().map_or(Call::Composed(Why::Shape("the result")), Call::Ran),
+        Call::Composed(why) => Call::Composed(why),
+    })
+}
+
 /// Runs `f` on `inputs` and on `target`, which it changes in place: the only output, and it holds the old values.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use call::{Call, in_rows, run, update};
+pub use call::{Call, in_rows, run, run_one, update};
 pub(crate) use heard::hear;
 pub use heard::kernels_of;
 
@@ -78,11 +78,9 @@ pub fn with_list_of_floats<R>(
 pub fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     if tensor.device().is_cpu() && !tensor.track_op() && tensor.dtype() != dtype {
         let x = in_rows("cast", tensor, tensor.elem_count())?;
-        let call = run("cast", &[&x], &[(x.shape().clone(), dtype)], |ins, outs| match (ins, outs) {
-            ([x], [out]) => crate::kernels::cast::convert(x, out),
-            _ => Ok(crate::buffer::Ran::Composed(crate::buffer::Why::Shape("x"))),
-        })?;
-        if let Some(cast) = call.ran().and_then(|mut made| made.pop()) {
+        let output = (x.shape().clone(), dtype);
+        let call = run_one("cast", &[&x], output, |ins, out| crate::kernels::cast::convert(&ins[0], out))?;
+        if let Some(cast) = call.ran() {
             return Ok(cast);
         }
     }

@@ -1,11 +1,23 @@
 //! Where a tensor's elements are on the device, after checking that they are what a kernel takes them for.
 
 use super::device;
+use crate::buffer::ScalarType;
 use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::{CpuStorage, CudaDevice, DType, Device, InplaceOp1, Layout, Storage, Tensor};
 use std::cell::Cell;
+
+/// `DType` in `multi_tensor.cuh`; `None` for what is no float.
+pub(crate) fn float_code(of: ScalarType) -> Option<u64> {
+    match of {
+        ScalarType::F32 => Some(0),
+        ScalarType::F16 => Some(1),
+        ScalarType::Bf16 => Some(2),
+        ScalarType::F64 => Some(3),
+        _ => None,
+    }
+}
 
 /// `DType` in `multi_tensor.cuh`.
 pub(crate) fn dtype_code(op: &'static str, dtype: DType) -> Result<u64> {

@@ -17,7 +17,7 @@ pub use audit::{StepNodes, capture};
 pub use memory::DeviceSlice;
 pub use pool::{peak_memory, reset_peak_memory};
 
-pub(crate) use address::{dtype_code, read_address, slice_address, write_address};
+pub(crate) use address::{dtype_code, float_code, read_address, slice_address, write_address};
 pub(crate) use kernel::{BLOCK, Kernel, Launch, Module, device};
 pub(crate) use outcomes::Outcomes;
 pub(crate) use table::Table;

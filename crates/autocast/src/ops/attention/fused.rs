@@ -4,12 +4,10 @@ use backends::bridge::Call;
 use backends::kernels::attention::{
     Attended, Attention, Dropout, GradientOrder, Gradients, Mask, Order, gradients_of, value_of,
 };
-use backends::random;
 use candle_core::Tensor;
 
 use super::{AttentionDropout, AttentionMask, AttentionOptions, OP};
 use crate::graph::{Attribute, Backward, Op, Value, record};
-use crate::ops::dropout::DropoutSeed;
 use crate::{Error, Result};
 
 /// The value, where a kernel takes the call: `(.., T, out)` for checked inputs of one dtype.
@@ -24,8 +22,7 @@ pub(super) fn value(inputs: [&Tensor; 3], scale: f64, options: &AttentionOptions
     }
     let dropout = options.dropout.filter(|dropout| dropout.p != 0.);
     let dropout = dropout.map(|dropout| dropout.checked()).transpose()?;
-    let key = |seed: DropoutSeed| random::key(&[seed.seed, seed.step]);
-    let dropout = dropout.map(|AttentionDropout { p, seed }| Dropout { p, key: key(seed) });
+    let dropout = dropout.map(|AttentionDropout { p, seed }| Dropout { p, key: seed.draw(p).key });
     let attention = Attention { scale, mask, dropout };
     let plain = inputs.map(|input| in_heads(&input.detach()));
     let [query, key, value] = plain;
@@ -102,8 +99,7 @@ impl Op for Fused {
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let Self { attention, query, key, value, lse, shapes } = self;
-        let refused =
-            || Error::argument(OP, "its gradient", "refused by the kernel", "taken as the value was");
+        let refused = || Error::refused(OP);
         let out = cx.value().ok_or_else(refused)?.transpose(1, 2)?;
         let attended = Attended { out, lse: lse.clone() };
         let grad = cx.grad().transpose(1, 2)?;

@@ -144,7 +144,7 @@ impl AttentionDropout {
         if self.p == 0. {
             return Ok(None);
         }
-        let kept = dropout::mask(dims.0 * dims.1 * dims.2, self.p, self.seed);
+        let kept = dropout::mask(dims.0 * dims.1 * dims.2, self.seed.draw(self.p));
         let scale = if self.p == 1. { 0. } else { 1. / (1. - self.p) };
         Ok(Some(Tensor::from_vec(kept, dims, device)?.to_dtype(dtype)?.affine(scale, 0.)?))
     }

@@ -70,9 +70,7 @@ impl Op for Fused {
         let factors = row_gradient(&widen(cx.grad())?, per_row, logits.dim(0)?)?.flatten_all()?;
         match kernel::gradient_of(*loss, logits, targets, lse, &factors, logits.dtype())? {
             Some(grad) => Ok(vec![Some(grad)]),
-            None => {
-                Err(Error::argument(OP, "its gradient", "refused by the kernel", "taken as the value was"))
-            }
+            None => Err(Error::refused(OP)),
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use super::{Among, RANK, Sign};
 use crate::Result;
-use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{BLOCK, Kernel, Module};
+use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
+use crate::cuda::rows::on_device;
+use crate::cuda::{BLOCK, Kernel, Module, float_code};
 
 const MODULE: Module =
     Module { name: "mixed_precision_add", ptx: include_str!(concat!(env!("OUT_DIR"), "/add.ptx")) };
@@ -14,21 +15,13 @@ const MODULE: Module =
 const PACK: u64 = 4;
 const GRID: u64 = 1 << 16;
 
-/// `DType` in `multi_tensor.cuh`.
+/// The code of what was checked to be a float.
 fn code(of: ScalarType) -> u64 {
-    match of {
-        ScalarType::F16 => 1,
-        ScalarType::Bf16 => 2,
-        ScalarType::F64 => 3,
-        _ => 0,
-    }
+    float_code(of).unwrap_or_default()
 }
 
 fn address(x: &In<'_>) -> Option<u64> {
-    match x.place() {
-        Place::Device(slice) => Some(slice.address()),
-        Place::Host(_) => None,
-    }
+    on_device(x).map(|slice| slice.address())
 }
 
 pub(super) fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Result<Ran> {

@@ -14,14 +14,8 @@ use crate::buffer::{Ran, Why};
 /// As [`add`].
 pub fn sum_of(a: &Tensor, b: &Tensor, sign: Sign, dtype: DType) -> Result<Call<Tensor>> {
     let (a, b) = (bridge::in_rows("add", a, a.elem_count())?, bridge::in_rows("add", b, b.elem_count())?);
-    let call = bridge::run("add", &[&a, &b], &[(a.shape().clone(), dtype)], |ins, outs| match (ins, outs) {
-        ([a, b], [out]) => add(a, b, sign, out),
-        _ => Ok(Ran::Composed(Why::Shape("the result"))),
-    })?;
-    Ok(match call {
-        Call::Ran(mut made) => made.pop().map_or(Call::Composed(Why::Shape("the result")), Call::Ran),
-        Call::Composed(why) => Call::Composed(why),
-    })
+    let output = (a.shape().clone(), dtype);
+    bridge::run_one("add", &[&a, &b], output, |ins, out| add(&ins[0], &ins[1], sign, out))
 }
 
 /// Adds the elements of `x` to those of `target` among which they lie, in place. `target` is contiguous, and whoever shares

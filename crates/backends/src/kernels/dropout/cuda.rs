@@ -4,8 +4,8 @@
 
 use super::Draw;
 use crate::Result;
-use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{BLOCK, Kernel, Module};
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, Why};
+use crate::cuda::{BLOCK, Kernel, Module, float_code};
 
 const MODULE: Module =
     Module { name: "mixed_precision_dropout", ptx: include_str!(concat!(env!("OUT_DIR"), "/dropout.ptx")) };
@@ -15,13 +15,7 @@ const PACK: u64 = 4;
 const GRID: u64 = 1 << 16;
 
 pub(super) fn drop_out(x: &In<'_>, draw: Draw, out: &mut Out<'_>) -> Result<Ran> {
-    let dtype = match x.scalar_type() {
-        ScalarType::F32 => 0,
-        ScalarType::F16 => 1,
-        ScalarType::Bf16 => 2,
-        ScalarType::F64 => 3,
-        _ => return Ok(Ran::Composed(Why::Dtype("x"))),
-    };
+    let Some(dtype) = float_code(x.scalar_type()) else { return Ok(Ran::Composed(Why::Dtype("x"))) };
     let len = out.count() as u64;
     let (Place::Device(from), PlaceMut::Device(to)) = (x.place(), out.place()) else {
         return Ok(Ran::Composed(Why::Device));

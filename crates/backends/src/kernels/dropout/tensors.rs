@@ -5,7 +5,6 @@ use candle_core::Tensor;
 use super::{Draw, drop_out};
 use crate::Result;
 use crate::bridge::{self, Call};
-use crate::buffer::{Ran, Why};
 
 /// `x` of any float dtype with elements dropped, part of no graph.
 ///
@@ -14,13 +13,6 @@ use crate::buffer::{Ran, Why};
 /// [`Error::Device`](crate::Error::Device) where the device fails.
 pub fn dropout(x: &Tensor, draw: Draw) -> Result<Call<Tensor>> {
     let x = bridge::in_rows("dropout", x, x.elem_count())?;
-    let call =
-        bridge::run("dropout", &[&x], &[(x.shape().clone(), x.dtype())], |ins, outs| match (ins, outs) {
-            ([x], [out]) => drop_out(x, draw, out),
-            _ => Ok(Ran::Composed(Why::Shape("the result"))),
-        })?;
-    Ok(match call {
-        Call::Ran(mut made) => made.pop().map_or(Call::Composed(Why::Shape("the result")), Call::Ran),
-        Call::Composed(why) => Call::Composed(why),
-    })
+    let output = (x.shape().clone(), x.dtype());
+    bridge::run_one("dropout", &[&x], output, |ins, out| drop_out(&ins[0], draw, out))
 }

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use super::Function;
-use crate::bridge::{self, Call};
+use crate::bridge;
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::{BLOCK, Kernel, Module};
 use crate::{Error, Result};
@@ -31,14 +31,8 @@ pub(super) fn launch(function: Function, x: &Tensor, grad: Option<&Tensor>) -> R
     let x = bridge::in_rows(OP, x, x.elem_count())?;
     let grad = grad.map(|grad| bridge::in_rows(OP, grad, grad.elem_count())).transpose()?;
     let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&grad).collect();
-    let call = bridge::run(OP, &inputs, &[(x.shape().clone(), x.dtype())], |ins, outs| match outs {
-        [out] => run(code, setting, ins, out),
-        _ => Ok(Ran::Composed(Why::Shape("the result"))),
-    })?;
-    match call {
-        Call::Ran(mut made) => Ok(made.pop()),
-        Call::Composed(_) => Ok(None),
-    }
+    let output = (x.shape().clone(), x.dtype());
+    Ok(bridge::run_one(OP, &inputs, output, |ins, out| run(code, setting, ins, out))?.ran())
 }
 
 /// `Function` in `sixteen.cu`, and its setting.

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{BLOCK, Kernel, Module};
+use crate::cuda::{BLOCK, Kernel, Module, float_code};
 use crate::{Error, Result};
 
 const MODULE: Module =
@@ -14,13 +14,7 @@ const GRID: u64 = 1 << 20;
 
 /// The sums, and as scratch a head for each of their rows and a link for each id.
 pub(super) fn row_sums(ids: &In<'_>, x: &In<'_>, outs: &mut [Out<'_>], rows: usize) -> Result<Ran> {
-    let dtype = match x.scalar_type() {
-        ScalarType::F32 => 0,
-        ScalarType::F16 => 1,
-        ScalarType::Bf16 => 2,
-        ScalarType::F64 => 3,
-        _ => return Ok(Ran::Composed(Why::Dtype("x"))),
-    };
+    let Some(dtype) = float_code(x.scalar_type()) else { return Ok(Ran::Composed(Why::Dtype("x"))) };
     let [out, head, next] = outs else { return Ok(Ran::Composed(Why::Shape("the result"))) };
     if ids.scalar_type() != ScalarType::I64 {
         return Ok(Ran::Composed(Why::Dtype("ids")));

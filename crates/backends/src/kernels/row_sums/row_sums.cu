@@ -3,6 +3,7 @@
 // All lists are made empty; every row is hung into the list of its id, in whatever order; each list is sorted, and its rows
 // are added up in f64 (of f64 with what its additions lose). A list that is longer than fits is found again by going through all ids.
 #include "multi_tensor.cuh"
+#include "sum.cuh"
 
 struct RowSumsArgs {
     const int64_t* ids;
@@ -28,19 +29,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK) row_sums_link(const __grid_c
 
 constexpr int LONGEST = 1024;
 
-template <bool EXACT> struct RowSum {
-    double sum = 0.0, lost = 0.0;
-    __device__ __forceinline__ void add(double x) {
-        double next = sum + x;
-        if constexpr (EXACT) {
-            double kept = next - sum;
-            lost += (sum - (next - kept)) + (x - kept);
-        }
-        sum = next;
-    }
-    __device__ __forceinline__ double value() const { return EXACT && isfinite(sum) ? sum + lost : sum; }
-};
-
 template <typename T>
 __device__ void row_sums(const RowSumsArgs& a, const T* x, uint32_t* hung, uint32_t* sorted, uint32_t& length) {
     constexpr bool EXACT = std::is_same_v<T, double>;
@@ -64,13 +52,13 @@ __device__ void row_sums(const RowSumsArgs& a, const T* x, uint32_t* hung, uint3
             }
             __syncthreads();
             for (uint64_t column = threadIdx.x; column < a.width; column += BLOCK) {
-                RowSum<EXACT> total;
+                Sum<EXACT> total;
                 for (uint32_t i = 0; i < n; ++i) total.add(convert<double>(convert<Out>(x[sorted[i] * a.width + column])));
                 out[column] = convert<Out>(total.value());
             }
         } else {
             for (uint64_t column = threadIdx.x; column < a.width; column += BLOCK) {
-                RowSum<EXACT> total;
+                Sum<EXACT> total;
                 for (uint64_t i = 0; i < a.count; ++i)
                     if (a.ids[i] == int64_t(row)) total.add(convert<double>(convert<Out>(x[i * a.width + column])));
                 out[column] = convert<Out>(total.value());

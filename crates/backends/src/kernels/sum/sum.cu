@@ -3,6 +3,7 @@
 // One launch takes at most `rows` terms into each of its sums; the host launches again on the partial sums until one is
 // left. No atomics: every sum is folded in an order that its place decides.
 #include "multi_tensor.cuh"
+#include "sum.cuh"
 
 struct SumArgs {
     const void* x;
@@ -15,24 +16,6 @@ struct SumArgs {
     uint32_t square;
 };
 static_assert(sizeof(SumArgs) == 72, "");
-
-// A sum and what its additions have lost. Terms of the narrower types lose nothing that matters in f64.
-template <bool EXACT> struct Sum {
-    double sum = 0.0, lost = 0.0;
-    __device__ __forceinline__ void add(double x) {
-        double next = sum + x;
-        if constexpr (EXACT) {
-            double kept = next - sum;
-            lost += (sum - (next - kept)) + (x - kept);
-        }
-        sum = next;
-    }
-    __device__ __forceinline__ void merge(double other, double other_lost) {
-        add(other);
-        if constexpr (EXACT) lost += other_lost;
-    }
-    __device__ __forceinline__ double value() const { return EXACT && isfinite(sum) ? sum + lost : sum; }
-};
 
 template <typename T> __device__ __forceinline__ double term(T x, bool square) {
     double v = convert<double>(x);
