@@ -1,8 +1,9 @@
 //! The one matrix product under `linear`, `matmul` and their relatives.
 //!
-//! Against candle's own: f16 on a CPU is multiplied in f32 (candle's accumulates in f16: 4096 ones give 2048), operands in
-//! a layout that candle refuses are copied, and the backward makes only the gradients that are wanted.
+//! On a CPU it is `backends`' kernel, on a GPU candle's, for which operands in a layout that it refuses are copied. The
+//! backward makes only the gradients that are wanted.
 
+use backends::kernels::product::{RUN, product_of};
 use candle_core::{D, DType, Tensor};
 
 use super::empty::without_gradient;
@@ -46,9 +47,10 @@ fn multiply(a: &Tensor, b: &Tensor, rhs: Rhs) -> Result<Tensor> {
     record(op, &[a, b], Value::fresh(value))
 }
 
-/// `t`, copied unless each of its matrices is stored without gaps, by rows or by columns.
+/// `t`, copied on a GPU unless each of its matrices is stored without gaps, by rows or by columns.
 pub(super) fn readable(t: &Tensor) -> Result<Tensor> {
-    Ok(if is_gapless(t.dims(), t.stride()) { t.clone() } else { t.contiguous()? })
+    let as_it_is = t.device().is_cpu() || is_gapless(t.dims(), t.stride());
+    Ok(if as_it_is { t.clone() } else { t.contiguous()? })
 }
 
 /// Whether the matrices of a layout are stored without gaps, by rows or by columns.
@@ -99,43 +101,42 @@ impl Op for Product {
 
 /// The product of untracked matrices or stacks of them in layouts that candle reads, none of them empty.
 fn plain(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (dtype, k) = (a.dtype(), a.dim(D::Minus1)?);
-    let narrow = dtype.size_in_bytes() == 2 && a.device().is_cpu();
-    if narrow && (dtype == DType::F16 || k > LONGEST) {
-        return Ok(in_blocks(&to_f32(a)?, &to_f32(b)?)?.to_dtype(dtype)?);
+    let narrow = a.dtype().size_in_bytes() == 2;
+    if !a.device().is_cpu() {
+        // Halves of 16 bits would be rounded.
+        return if narrow { Ok(a.matmul(b)?) } else { in_blocks(a, b, a.dtype()) };
     }
-    in_blocks(a, b)
+    match narrow {
+        false => in_blocks(a, b, a.dtype()),
+        // What rounds to 16 bits loses more than a few runs do.
+        true if a.dim(D::Minus1)? <= 16 * RUN => one(a, b, a.dtype()),
+        true => Ok(in_blocks(a, b, DType::F32)?.to_dtype(a.dtype())?),
+    }
 }
 
-/// The most terms that one product adds one after another. More are halved, and the halves added.
-const LONGEST: usize = 1024;
-
-/// The product over the `terms` of the inner dimension. candle and cuBLAS add them in their order in f32, in which millions
-/// of equal terms would stand still; halves that are added keep the error to that of one block and the logarithm of their
-/// number. 16-bit operands on a device stay whole, since their halves would be rounded.
-fn in_blocks(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+/// The product in `dtype` over the terms of the inner dimension, of which no more than [`RUN`] are added one after another,
+/// in f32: millions of equal terms would stand still. Halves that are added keep the error to that of one block and the
+/// logarithm of their number.
+fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     let terms = a.dim(D::Minus1)?;
     let part = |from: usize, len: usize| -> Result<(Tensor, Tensor)> {
         Ok((a.narrow(D::Minus1, from, len)?, b.narrow(D::Minus2, from, len)?))
     };
-    let halves = terms > LONGEST && a.dtype().size_in_bytes() > 2 && {
-        // candle's product reads any strides on a CPU; cuBLAS reads matrices without gaps.
-        let (a, b) = part(0, LONGEST)?;
+    let halves = terms > RUN && {
+        // The kernel of a CPU reads any strides; cuBLAS reads matrices without gaps.
+        let (a, b) = part(0, RUN)?;
         a.device().is_cpu() || [a, b].iter().all(|t| is_gapless(t.dims(), t.stride()))
     };
     if !halves {
-        return Ok(a.matmul(b)?);
+        return one(a, b, dtype);
     }
-    let middle = (terms / LONGEST).div_ceil(2) * LONGEST;
+    let middle = (terms / RUN).div_ceil(2) * RUN;
     let ((a_head, b_head), (a_tail, b_tail)) = (part(0, middle)?, part(middle, terms - middle)?);
-    Ok((in_blocks(&a_head, &b_head)? + in_blocks(&a_tail, &b_tail)?)?)
+    Ok((in_blocks(&a_head, &b_head, dtype)? + in_blocks(&a_tail, &b_tail, dtype)?)?)
 }
 
-/// `t` in f32, by columns if it was.
-fn to_f32(t: &Tensor) -> Result<Tensor> {
-    let turned = t.transpose(D::Minus1, D::Minus2)?;
-    if turned.is_contiguous() {
-        return Ok(turned.to_dtype(DType::F32)?.transpose(D::Minus1, D::Minus2)?);
-    }
-    Ok(t.to_dtype(DType::F32)?)
+/// The product in `dtype`, by the kernel or candle's.
+fn one(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
+    let product = product_of(a, b, dtype)?.ran();
+    product.map_or_else(|| Ok(a.matmul(b)?.to_dtype(dtype)?), Ok)
 }

@@ -12,6 +12,7 @@ pub mod loss_scale;
 pub mod max_pool;
 pub mod norm;
 pub mod pointwise;
+pub mod product;
 pub mod resample;
 pub mod row_sums;
 pub mod sgd;

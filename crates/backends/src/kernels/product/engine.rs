@@ -1,0 +1,56 @@
+//! What multiplies 16-bit numbers on this machine.
+
+use std::sync::LazyLock;
+
+/// How products of bf16 are computed. Those of f16 are [`Widened`](Self::Widened) everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Engine {
+    /// In f32, after widening: exact, and at the speed of f32.
+    Widened,
+    /// By `vdpbf16ps` (AVX-512 BF16), which multiplies pairs.
+    Pairs,
+    /// By the tile unit (AMX), which multiplies blocks of 16 × 32 and 32 × 16.
+    Tiles,
+}
+
+impl Engine {
+    /// The fastest that this machine has: `vdpbf16ps` at twice the rate of f32 on AMD, at half of it on Intel, which has tiles
+    /// instead.
+    pub fn best() -> Self {
+        static BEST: LazyLock<Engine> = LazyLock::new(|| {
+            match Engine::available() {
+                all if all.contains(&Engine::Tiles) => Engine::Tiles,
+                all if all.contains(&Engine::Pairs) && is_amd() => Engine::Pairs,
+                _ => Engine::Widened,
+            }
+        });
+        *BEST
+    }
+
+    /// All that run on this machine.
+    pub fn available() -> Vec<Self> {
+        let mut all = vec![Self::Widened];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
+            all.push(Self::Pairs);
+        }
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if super::amx::Amx::detect().is_some() {
+            all.push(Self::Tiles);
+        }
+        all
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_amd() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    let name = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat();
+    name == b"AuthenticAMD" || name == b"HygonGenuine"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_amd() -> bool {
+    false
+}

@@ -1,0 +1,29 @@
+//! The same for candle's tensors. What is returned is part of no graph.
+
+use candle_core::{DType, Shape, Tensor};
+
+use super::{OP, product};
+use crate::Result;
+use crate::bridge::{Call, candle, run_one};
+
+/// `a · b` in `dtype`, for matrices or stacks of them, read where they lie unless that is mostly gaps.
+///
+/// # Errors
+///
+/// As [`product`].
+pub fn product_of(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Call<Tensor>> {
+    let mut dims = a.dims().to_vec();
+    if let (Some(last), Some(columns)) = (dims.last_mut(), b.dims().last()) {
+        *last = *columns;
+    }
+    let (a, b) = (dense(a)?, dense(b)?);
+    run_one(OP, &[&a, &b], (Shape::from(dims), dtype), |ins, out| product(&ins[0], &ins[1], out))
+}
+
+/// The tensor, or a copy where more than half of the memory between its first and its last element is not its own.
+fn dense(x: &Tensor) -> Result<Tensor> {
+    let steps = x.dims().iter().zip(x.stride()).map(|(&d, &s)| d.saturating_sub(1).saturating_mul(s));
+    let span = steps.fold(0, usize::saturating_add);
+    let mostly_gaps = span / 2 > x.elem_count() && x.device().is_cpu();
+    if mostly_gaps { x.contiguous().map_err(candle(OP)) } else { Ok(x.clone()) }
+}
