@@ -145,21 +145,21 @@ const FLOATS: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
 pub(crate) fn float_inputs<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
     let inputs = cast_inputs(op, inputs)?;
     for input in &inputs {
-        check_float(op, input)?;
+        check_float(op, "input", input)?;
     }
     Ok(inputs)
 }
 
 /// An error unless `x` is of a dtype that has arithmetic on real numbers.
-pub(crate) fn check_float(op: &str, x: &Tensor) -> Result<()> {
-    check_float_dtype(op, x.dtype())
+pub(crate) fn check_float(op: &str, argument: &str, x: &Tensor) -> Result<()> {
+    check_float_dtype(op, argument, x.dtype())
 }
 
 /// An error unless `dtype` has arithmetic on real numbers.
-pub(crate) fn check_float_dtype(op: &str, dtype: DType) -> Result<()> {
+pub(crate) fn check_float_dtype(op: &str, argument: &str, dtype: DType) -> Result<()> {
     match FLOATS.contains(&dtype) {
         true => Ok(()),
-        false => Err(Error::dtype(op, dtype, &FLOATS)),
+        false => Err(Error::dtype(op, argument, dtype, &FLOATS)),
     }
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn promoted_slice(op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>
     let inputs = cast_slice(op, inputs)?;
     let dtypes = inputs.iter().map(Tensor::dtype).collect::<Vec<_>>();
     let Some((&first, rest)) = dtypes.split_first() else { return Ok(inputs) };
-    let dtype = rest.iter().try_fold(first, |a, &b| promote_types(a, b))?;
+    let dtype = rest.iter().try_fold(first, |a, &b| promote_types(op, a, b))?;
     Ok(inputs.iter().map(|t| retyped(t, dtype)).collect::<candle_core::Result<_>>()?)
 }
 
@@ -185,12 +185,12 @@ pub(crate) fn promoted_slice(op: &str, inputs: &[&Tensor]) -> Result<Vec<Tensor>
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedDType`] for the pairs that PyTorch refuses too: 8-bit floats or u32 with anything of their kind.
+/// [`Error::InvalidArgument`] for the pairs that PyTorch refuses too: 8-bit floats or u32 with anything of their kind.
 ///
 /// # Source
 ///
 /// `c10::promoteTypes`.
-pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
+pub(crate) fn promote_types(op: &str, a: DType, b: DType) -> Result<DType> {
     use DType::{BF16, F16, F32, F64, I16, I32, I64, U8, U32};
     let pair = |x, y| (a, b) == (x, y) || (b, a) == (x, y);
     let has = |x| a == x || b == x;
@@ -200,7 +200,7 @@ pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
         return Ok(a);
     }
     if let Some(odd) = [a, b].into_iter().find(|&d| !ordinary(d)) {
-        return Err(Error::dtype("promotion", odd, &FLOATS));
+        return Err(Error::dtype(op, "an input", odd, &FLOATS));
     }
     if pair(F16, BF16) {
         return Ok(F32);
@@ -209,24 +209,27 @@ pub(crate) fn promote_types(a: DType, b: DType) -> Result<DType> {
         return Ok(float);
     }
     if has(U32) {
-        return Err(Error::dtype("promotion", U32, &[U8, I16, I32, I64, F16, BF16, F32, F64]));
+        return Err(Error::dtype(op, "an input", U32, &[U8, I16, I32, I64, F16, BF16, F32, F64]));
     }
     let widest = [I64, I32, I16].into_iter().find(|&d| has(d));
     Ok(widest.expect("two different integers other than u32 include a signed one"))
 }
 
-/// The one dtype of all `inputs`.
+/// The one dtype of all `inputs`, which come with their names.
 ///
 /// # Errors
 ///
-/// [`Error::DTypeMismatch`] where one differs from the first, [`Error::InvalidArgument`] where there is none.
-pub(crate) fn same_dtype(op: &str, inputs: &[&Tensor]) -> Result<DType> {
-    let Some(first) = inputs.first() else {
+/// [`Error::InvalidArgument`] where one differs from the first, or there is none.
+pub(crate) fn same_dtype<'a>(
+    op: &str,
+    inputs: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<DType> {
+    let mut inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.dtype()));
+    let Some(first) = inputs.next() else {
         return Err(Error::argument(op, "inputs", "empty", "at least one tensor"));
     };
-    let expected = first.dtype();
-    match inputs.iter().find(|t| t.dtype() != expected) {
-        Some(other) => Err(Error::DTypeMismatch { op: op.into(), expected, got: other.dtype() }),
-        None => Ok(expected),
+    match inputs.find(|(_, dtype)| *dtype != first.1) {
+        Some(other) => Err(Error::dtypes_differ(op, other, first)),
+        None => Ok(first.1),
     }
 }

@@ -55,8 +55,8 @@ impl Autocast {
     ///
     /// # Errors
     ///
-    /// [`Error::UnsupportedDType`] unless `fast_dtype` is f16 or bf16, [`Error::UnsupportedPrecision`] if the accelerator
-    /// does not run it, [`Error::InvalidArgument`] for one that candle has no device for.
+    /// [`Error::InvalidArgument`] unless `fast_dtype` is f16 or bf16, or for an accelerator that candle has no device for;
+    /// [`Error::UnsupportedPrecision`] if the accelerator does not run it.
     pub fn new(accelerator: Accelerator, fast_dtype: impl Into<DType>) -> Result<Self> {
         let fast_dtype = fast_dtype.into();
         check_fast_dtype(fast_dtype)?;

@@ -224,7 +224,8 @@ fn layers_of_huge_sizes_are_refused() {
             nn::conv_transpose2d(2, 2, huge, Default::default(), vb()).err(),
         ];
         for (at, error) in errors.into_iter().enumerate() {
-            assert!(matches!(error, Some(autocast::Error::InvalidArgument { .. })), "{at}: {error:?}");
+            let said = error.unwrap().to_string();
+            assert!(said.contains("; expected "), "{at}: {said}");
         }
     }
 }

@@ -183,8 +183,8 @@ impl Gradients {
 
     fn give_node(&mut self, node: Arc<Node>, grad: Held) -> Result<()> {
         if grad.tensor().shape() != node.shape() {
-            let expected = format!("a gradient of shape {:?}", node.shape().dims());
-            return Err(Error::shape(node.name(), expected, grad.tensor().dims()));
+            let expected = format!("{:?} like the value", node.shape().dims());
+            return Err(Error::shape(node.name(), "its gradient", grad.tensor().dims(), expected));
         }
         let sum = match self.take_of_node(&node) {
             Some(before) => before.plus(grad.tensor())?,

@@ -194,6 +194,6 @@ pub fn swiglu(x: &Tensor) -> Result<Tensor> {
             let (last, half) = (x.rank() - 1, last / 2);
             mul(&silu(&x.narrow(last, 0, half)?)?, &x.narrow(last, half, half)?)
         }
-        dims => Err(Error::shape("swiglu", "a last dimension of even length", dims)),
+        dims => Err(Error::shape("swiglu", "x", dims, "a last dimension of even length")),
     }
 }

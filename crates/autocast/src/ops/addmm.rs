@@ -67,8 +67,8 @@ pub fn baddbmm(input: &Tensor, lhs: &Tensor, rhs: &Tensor, beta: f64, alpha: f64
 /// `beta · input + alpha · product`, in the accumulation dtype.
 fn blend(op: &'static str, input: &Tensor, product: &Tensor, beta: f64, alpha: f64) -> Result<Tensor> {
     if broadcast_dims(op, input.dims(), product.dims()).ok().as_deref() != Some(product.dims()) {
-        let expected = format!("an input that broadcasts to {:?}", product.dims());
-        return Err(Error::shape(op, expected, input.dims()));
+        let expected = format!("one that broadcasts to {:?}", product.dims());
+        return Err(Error::shape(op, "input", input.dims(), expected));
     }
     if let Some(empty) = of_no_elements(op, &[input, product], product.dims(), product.dtype())? {
         return Ok(empty);

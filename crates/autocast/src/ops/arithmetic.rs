@@ -24,7 +24,7 @@ use crate::prepare::{cast_inputs, cast_to, promote_types};
 /// `torch.add`, and its tutorial on type promotion: a tensor with dimensions decides before one without.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("add", [a, b])?;
-    if result_type(&a, &b)?.is_int() {
+    if result_type("add", &a, &b)?.is_int() {
         return wrapping("add", Whole::Add, &a, &b);
     }
     if let Some(sum) = sum_of_alike(&a, &b, Sign::Plus)? {
@@ -46,7 +46,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// As [`add`].
 pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("sub", [a, b])?;
-    if result_type(&a, &b)?.is_int() {
+    if result_type("sub", &a, &b)?.is_int() {
         return wrapping("sub", Whole::Sub, &a, &b);
     }
     if let Some(sum) = sum_of_alike(&a, &b, Sign::Minus)? {
@@ -68,7 +68,7 @@ pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// As [`add`].
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("mul", [a, b])?;
-    if result_type(&a, &b)?.is_int() {
+    if result_type("mul", &a, &b)?.is_int() {
         return wrapping("mul", Whole::Mul, &a, &b);
     }
     if let Some(empty) = of_nothing("mul", &a, &b)? {
@@ -90,7 +90,7 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// As [`add`].
 pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let [a, b] = cast_inputs("div", [a, b])?;
-    let dtype = match result_type(&a, &b)? {
+    let dtype = match result_type("div", &a, &b)? {
         float if float.is_float() => float,
         _ => DType::F32,
     };
@@ -145,8 +145,8 @@ fn sum_of_alike(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
     if a.dims() != b.dims() || a.elem_count() == 0 {
         return Ok(None);
     }
-    let value = sum_of(&a.detach(), &b.detach(), sign, result_type(a, b)?)?;
     let op = Sum { sign, dtypes: [a.dtype(), b.dtype()] };
+    let value = sum_of(&a.detach(), &b.detach(), sign, result_type(op.name(), a, b)?)?;
     value.ran().map(|value| record(op, &[a, b], Value::fresh(value))).transpose()
 }
 
@@ -178,7 +178,7 @@ impl Op for Sum {
 
 /// The result of two operands that broadcast to no elements.
 fn of_nothing(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
-    of_no_elements(op, &[a, b], &broadcast_dims(op, a.dims(), b.dims())?, result_type(a, b)?)
+    of_no_elements(op, &[a, b], &broadcast_dims(op, a.dims(), b.dims())?, result_type(op, a, b)?)
 }
 
 fn off_graph(
@@ -187,7 +187,7 @@ fn off_graph(
     b: &Tensor,
     compute: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
-    let dtype = result_type(a, b)?;
+    let dtype = result_type(op, a, b)?;
     broadcast_dims(op, a.dims(), b.dims())?;
     Ok(compute(&a.detach().to_dtype(dtype)?, &b.detach().to_dtype(dtype)?)?)
 }
@@ -209,12 +209,12 @@ fn in_floats(x: Tensor) -> Result<Tensor> {
 /// # Source
 ///
 /// `torch.result_type`.
-pub(super) fn result_type(a: &Tensor, b: &Tensor) -> Result<DType> {
+pub(super) fn result_type(op: &str, a: &Tensor, b: &Tensor) -> Result<DType> {
     let (with, without) = match (a.rank(), b.rank()) {
-        (0, 0) => return promote_types(a.dtype(), b.dtype()),
+        (0, 0) => return promote_types(op, a.dtype(), b.dtype()),
         (0, _) => (b, a),
         (_, 0) => (a, b),
-        _ => return promote_types(a.dtype(), b.dtype()),
+        _ => return promote_types(op, a.dtype(), b.dtype()),
     };
     match with.dtype().is_int() && without.dtype().is_float() {
         true => Ok(without.dtype()),

@@ -58,7 +58,7 @@ pub(crate) fn train(
     let count = x.elem_count() / channels.max(1);
     if count < 2 {
         let expected = "more than one value per channel, to have a variance";
-        return Err(Error::shape(OP, expected, x.dims()));
+        return Err(Error::shape(OP, "x", x.dims(), expected));
     }
     let by_channel = x.transpose(0, 1)?.contiguous()?;
     let view = View {
@@ -110,10 +110,10 @@ pub fn batch_norm_eval(
     let weight = weight.map_or_else(|| like(1f64), |w| Ok(w.clone()))?;
     let bias = bias.map_or_else(|| like(0f64), |b| Ok(b.clone()))?;
     let [x, weight, bias] = float_inputs(OP, [x, &weight, &bias])?;
-    for parameter in [mean, var, &weight, &bias] {
-        if parameter.dims() != [channels] {
-            let expected = format!("statistics and parameters of shape [{channels}]");
-            return Err(Error::shape(OP, expected, parameter.dims()));
+    for (name, of_channels) in [("mean", mean), ("var", var), ("weight", &weight), ("bias", &bias)] {
+        if of_channels.dims() != [channels] {
+            let expected = format!("[{channels}], one per channel");
+            return Err(Error::shape(OP, name, of_channels.dims(), expected));
         }
     }
     if let Some(empty) = of_no_elements(OP, &[&x, &weight, &bias], x.dims(), x.dtype())? {
@@ -146,6 +146,6 @@ const OP: &str = "batch_norm";
 fn channels(x: &Tensor) -> Result<usize> {
     match x.dims() {
         [_, channels, ..] => Ok(*channels),
-        dims => Err(Error::shape(OP, "at least two dimensions (N, C, …)", dims)),
+        dims => Err(Error::shape(OP, "x", dims, "at least two dimensions, (N, C, …)")),
     }
 }

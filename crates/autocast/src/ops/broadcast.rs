@@ -15,7 +15,7 @@ pub(super) fn broadcast_dims(op: &str, a: &[usize], b: &[usize]) -> Result<Vec<u
             check_size(op, shape.dims(), DType::F32)?;
             Ok(shape.into_dims())
         }
-        Err(_) => Err(Error::shape(op, format!("a shape that broadcasts with {a:?}"), b)),
+        Err(_) => Err(Error::shape(op, "the second input", b, format!("a shape that broadcasts with {a:?}"))),
     }
 }
 

@@ -38,9 +38,9 @@ impl Default for ConvOptions {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit, also if the kernel is longer than the padded input;
-/// [`Error::InvalidArgument`] for options of 0, groups that do not divide the channels, or a padding that does not fit
-/// into memory; [`Error::DTypeMismatch`] where the dtypes differ after the region's rule was applied.
+/// [`Error::InvalidArgument`] where these do not fit, also if the kernel is longer than the padded input, for options of
+/// 0, groups that do not divide the channels, or a padding that does not fit into memory, and where the dtypes differ
+/// after the region's rule was applied.
 ///
 /// # Source
 ///
@@ -92,8 +92,8 @@ fn convolution(
     let channels = input.dim(1)?;
     check_groups(op, "the output channels", out, steps.groups)?;
     if group_channels.checked_mul(steps.groups) != Some(channels) {
-        let expected = format!("an input of {} · {group_channels} channels", steps.groups);
-        return Err(Error::shape(op, expected, format!("{channels} channels")));
+        let expected = format!("{} · {group_channels} channels, as groups and weight say", steps.groups);
+        return Err(Error::shape(op, "input", input.dims(), expected));
     }
     check_bias(op, bias.as_ref(), out)?;
     let padding = Padding::new(spatial, options.padding);
@@ -130,11 +130,11 @@ pub(super) fn prepared(
 ) -> Result<(Tensor, Tensor, Option<Tensor>)> {
     let Some(bias) = bias else {
         let [input, weight] = cast_inputs(op, [input, weight])?;
-        same_dtype(op, &[&input, &weight])?;
+        same_dtype(op, [("input", &input), ("weight", &weight)])?;
         return Ok((input, weight, None));
     };
     let [input, weight, bias] = cast_inputs(op, [input, weight, bias])?;
-    same_dtype(op, &[&input, &weight, &bias])?;
+    same_dtype(op, [("input", &input), ("weight", &weight), ("bias", &bias)])?;
     Ok((input, weight, Some(bias)))
 }
 
@@ -147,10 +147,10 @@ pub(super) fn as_images(
 ) -> Result<(Tensor, Tensor)> {
     let rank = spatial + 2;
     if input.rank() != rank {
-        return Err(Error::shape(op, format!("an input of {rank} dimensions"), input.dims()));
+        return Err(Error::shape(op, "input", input.dims(), format!("{rank} dimensions")));
     }
     if weight.rank() != rank || weight.dims()[2..].contains(&0) {
-        return Err(Error::shape(op, format!("a weight of {rank} dimensions with taps"), weight.dims()));
+        return Err(Error::shape(op, "weight", weight.dims(), format!("{rank} dimensions with taps")));
     }
     match spatial {
         1 => Ok((input.unsqueeze(2)?, weight.unsqueeze(2)?)),
@@ -160,9 +160,7 @@ pub(super) fn as_images(
 
 pub(super) fn check_bias(op: &str, bias: Option<&Tensor>, out: usize) -> Result<()> {
     match bias {
-        Some(bias) if bias.dims() != [out] => {
-            Err(Error::shape(op, format!("a bias of shape ({out})"), bias.dims()))
-        }
+        Some(bias) if bias.dims() != [out] => Err(Error::shape(op, "bias", bias.dims(), format!("[{out}]"))),
         _ => Ok(()),
     }
 }
@@ -176,8 +174,8 @@ pub(super) fn check_groups(op: &str, what: &str, channels: usize, groups: usize)
 
 fn check_fits(op: &str, (height, width): (usize, usize), kernel: (usize, usize), steps: Steps) -> Result<()> {
     if steps.positions(height, kernel.0) == 0 || steps.positions(width, kernel.1) == 0 {
-        let expected = format!("an input, with its padding, no smaller than the dilated kernel {kernel:?}");
-        return Err(Error::shape(op, expected, (height, width)));
+        let expected = format!("one that with its padding is no smaller than the dilated kernel {kernel:?}");
+        return Err(Error::shape(op, "input", &[height, width], expected));
     }
     Ok(())
 }

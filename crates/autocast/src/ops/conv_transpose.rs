@@ -39,9 +39,8 @@ impl Default for ConvTransposeOptions {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit or nothing would remain; [`Error::InvalidArgument`] for options of 0,
-/// groups that do not divide the channels, or an output padding that is too large; [`Error::DTypeMismatch`] where the
-/// dtypes differ after the region's rule was applied.
+/// [`Error::InvalidArgument`] where these do not fit or nothing would remain, for options of 0, groups that do not divide
+/// the channels, or an output padding that is too large, and where the dtypes differ after the region's rule was applied.
 ///
 /// # Source
 ///
@@ -96,8 +95,8 @@ fn transposed(
     let (_, input_channels, rows, columns) = input.dims4()?;
     check_groups(op, "the input channels", channels, steps.groups)?;
     if input_channels != channels {
-        let expected = format!("an input of {channels} channels");
-        return Err(Error::shape(op, expected, format!("{input_channels} channels")));
+        let expected = format!("{channels} channels, as the weight has");
+        return Err(Error::shape(op, "input", input.dims(), expected));
     }
     let too_large = || {
         let expected = "options whose result fits into memory";
@@ -116,8 +115,8 @@ fn transposed(
     let padding = Padding::new(spatial, options.padding);
     let cut = options.padding.saturating_mul(2);
     if size.1 <= cut || (spatial == 2 && size.0 <= cut) {
-        let expected = format!("an input whose result is larger than twice the padding {}", options.padding);
-        return Err(Error::shape(op, expected, input.dims()));
+        let expected = format!("one whose result is larger than twice the padding {}", options.padding);
+        return Err(Error::shape(op, "input", input.dims(), expected));
     }
     check_size(op, &[input.dim(0)?.max(1), out.max(1), size.0, size.1], DType::F32)?;
     let value = padding.cropped(&spread(&input, &weight, size, steps)?)?;

@@ -18,8 +18,8 @@ const OP: &str = "einsum";
 /// # Errors
 ///
 /// [`Error::InvalidArgument`] for an equation that is malformed, that repeats a letter within one operand or in the
-/// result, or that uses `...`; [`Error::ShapeMismatch`] where the operands do not fit it; [`Error::DTypeMismatch`] where
-/// their dtypes differ after the region's rule was applied.
+/// result, or that uses `...`, and where the operands do not fit it or their dtypes differ after the region's rule was
+/// applied.
 ///
 /// # Source
 ///
@@ -31,12 +31,12 @@ pub fn einsum(equation: &str, operands: &[&Tensor]) -> Result<Tensor> {
         return Err(Error::argument(OP, "operands", operands.len(), expected));
     }
     let operands = cast_slice(OP, operands)?;
-    same_dtype(OP, &operands.iter().collect::<Vec<_>>())?;
+    same_dtype(OP, operands.iter().map(|operand| ("an operand", operand)))?;
     let mut terms = Vec::with_capacity(operands.len());
     for (tensor, letters) in operands.into_iter().zip(&equation.inputs) {
         if tensor.rank() != letters.len() {
             let expected = format!("{} dimensions for '{}'", letters.len(), text(letters));
-            return Err(Error::shape(OP, expected, tensor.dims()));
+            return Err(Error::shape(OP, "an operand", tensor.dims(), expected));
         }
         terms.push(Term { tensor, letters: letters.clone() });
     }
@@ -135,8 +135,8 @@ impl Term {
             match other.size(letter) {
                 Some(size) if *dim == 1 => *dim = size,
                 Some(size) if size != *dim && size != 1 => {
-                    let expected = format!("one size for '{letter}'");
-                    return Err(Error::shape(OP, expected, (self.tensor.dims(), other.tensor.dims())));
+                    let expected = format!("'{letter}' as long as in {:?}", self.tensor.dims());
+                    return Err(Error::shape(OP, "an operand", other.tensor.dims(), expected));
                 }
                 _ => {}
             }

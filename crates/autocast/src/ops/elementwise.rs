@@ -16,7 +16,7 @@ pub(super) fn unary(op: &'static str, function: Function, x: &Tensor) -> Result<
 
 /// [`unary`] of floats that are as the region wants them.
 pub(super) fn unary_of(op: &'static str, function: Function, x: &Tensor) -> Result<Tensor> {
-    check_float(op, x)?;
+    check_float(op, "x", x)?;
     if let Some(empty) = of_no_elements(op, &[x], x.dims(), x.dtype())? {
         return Ok(empty);
     }

@@ -21,8 +21,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] if `weight` is no matrix, [`Error::UnsupportedDType`] for other ids, on a CPU
-/// [`Error::InvalidArgument`] for an id that is no row. On a GPU, where looking would make the host wait, the result of
+/// [`Error::InvalidArgument`] if `weight` is no matrix, for other ids, and on a CPU for an id that is no row. On a GPU, where looking would make the host wait, the result of
 /// such an id is NaN and gives the table no gradient: the step is reported as non-finite, or skipped by a scaler.
 ///
 /// # Source
@@ -47,16 +46,16 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     const IDS: [DType; 3] = [DType::U8, DType::U32, DType::I64];
     let [weight] = cast_inputs(OP, [weight])?;
     let &[rows, width] = weight.dims() else {
-        return Err(Error::shape(OP, "a weight of shape (rows, width)", weight.dims()));
+        return Err(Error::shape(OP, "weight", weight.dims(), "(rows, width)"));
     };
     if !IDS.contains(&ids.dtype()) {
-        return Err(Error::dtype(OP, ids.dtype(), &IDS));
+        return Err(Error::dtype(OP, "ids", ids.dtype(), &IDS));
     }
     if let Some(row) = padding.filter(|&row| row >= rows) {
         return Err(Error::argument(OP, "padding", row, format!("a row below {rows}")));
     }
     if rows == 0 && ids.elem_count() > 0 {
-        return Err(Error::shape(OP, "a weight with at least one row", weight.dims()));
+        return Err(Error::shape(OP, "weight", weight.dims(), "at least one row"));
     }
     let dims = [ids.dims(), &[width]].concat();
     check_size(OP, &dims, DType::F64)?;

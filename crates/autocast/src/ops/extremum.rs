@@ -80,7 +80,7 @@ impl Side {
 
 fn check_dim(op: &str, x: &Tensor, dim: usize) -> Result<()> {
     match x.dims()[dim] {
-        0 => Err(Error::shape(op, format!("elements along dimension {dim}"), x.dims())),
+        0 => Err(Error::shape(op, "x", x.dims(), format!("elements along dimension {dim}"))),
         _ => Ok(()),
     }
 }

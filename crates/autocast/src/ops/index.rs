@@ -34,7 +34,7 @@ impl Range<'_> {
     pub(super) fn check(&self, indices: &Tensor) -> Result<Indices> {
         const INTEGERS: [DType; 5] = [DType::U8, DType::U32, DType::I16, DType::I32, DType::I64];
         if !INTEGERS.contains(&indices.dtype()) {
-            return Err(Error::dtype(self.op, indices.dtype(), &INTEGERS));
+            return Err(Error::dtype(self.op, self.argument, indices.dtype(), &INTEGERS));
         }
         let flat = indices.detach().flatten_all()?;
         if flat.elem_count() == 0 {

@@ -28,8 +28,8 @@ pub enum InterpolateMode {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit or the input has no pixels, [`Error::InvalidArgument`] for a size of 0
-/// or one that does not fit into memory, [`Error::UnsupportedDType`] for integers.
+/// [`Error::InvalidArgument`] where these do not fit or the input has no pixels, for a size of 0 or one that does not fit
+/// into memory, and for integers.
 ///
 /// # Source
 ///
@@ -42,16 +42,16 @@ pub fn interpolate(input: &Tensor, size: &[usize], mode: InterpolateMode) -> Res
         (InterpolateMode::Linear { .. }, _) => "upsample_bilinear2d",
     };
     let [input] = cast_inputs(op, [input])?;
-    check_float(op, &input)?;
+    check_float(op, "input", &input)?;
     if !(1..=2).contains(&size.len()) || input.rank() != size.len() + 2 {
-        let expected = format!("an input of {} dimensions for the sizes {size:?}", size.len() + 2);
-        return Err(Error::shape(op, expected, input.dims()));
+        let expected = format!("{} dimensions for the sizes {size:?}", size.len() + 2);
+        return Err(Error::shape(op, "input", input.dims(), expected));
     }
     if size.contains(&0) {
         return Err(Error::argument(op, "size", format!("{size:?}"), "at least 1 in each dimension"));
     }
     if input.dims()[2..].contains(&0) {
-        return Err(Error::shape(op, "an input with pixels", input.dims()));
+        return Err(Error::shape(op, "input", input.dims(), "at least one pixel"));
     }
     // The taps' tables, two entries for each place in one dimension, before the result is looked at.
     for &to in size {

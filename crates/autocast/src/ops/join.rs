@@ -23,8 +23,8 @@ pub fn cat(tensors: &[&Tensor], dim: impl Dim) -> Result<Tensor> {
     let others = |t: &Tensor| [&t.dims()[..dim], &t.dims()[dim + 1..]].concat();
     for tensor in &tensors {
         if tensor.rank() != first.rank() || others(tensor) != others(first) {
-            let expected = format!("{:?} except in dimension {dim}", first.dims());
-            return Err(Error::shape("cat", expected, tensor.dims()));
+            let expected = format!("{:?} as the first has, except in dimension {dim}", first.dims());
+            return Err(Error::shape("cat", "a tensor", tensor.dims(), expected));
         }
     }
     let mut dims = first.dims().to_vec();
@@ -42,7 +42,12 @@ pub fn stack(tensors: &[&Tensor], dim: impl Dim) -> Result<Tensor> {
     let tensors = alike("stack", tensors)?;
     let first = &tensors[0];
     if let Some(odd) = tensors.iter().find(|t| t.dims() != first.dims()) {
-        return Err(Error::shape("stack", format!("{:?}", first.dims()), odd.dims()));
+        return Err(Error::shape(
+            "stack",
+            "a tensor",
+            odd.dims(),
+            format!("{:?} as the first has", first.dims()),
+        ));
     }
     let dim = dim.to_index_plus_one(first.shape(), "stack")?;
     check_size("stack", &[&[tensors.len()], first.dims()].concat(), first.dtype())?;
@@ -69,10 +74,10 @@ fn alike(op: &str, tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
 pub fn where_cond(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     const OP: &str = "where";
     if ![DType::U8, DType::U32, DType::I64].contains(&condition.dtype()) {
-        return Err(Error::dtype(OP, condition.dtype(), &[DType::U8, DType::U32, DType::I64]));
+        return Err(Error::dtype(OP, "condition", condition.dtype(), &[DType::U8, DType::U32, DType::I64]));
     }
     let [a, b] = crate::prepare::cast_inputs(OP, [a, b])?;
-    let dtype = result_type(&a, &b)?;
+    let dtype = result_type(OP, &a, &b)?;
     let dims = broadcast_dims(OP, condition.dims(), &broadcast_dims(OP, a.dims(), b.dims())?)?;
     if dims.contains(&0) {
         return without_gradient(OP, &[&a, &b], Tensor::zeros(dims, dtype, a.device())?);

@@ -20,8 +20,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit, [`Error::DTypeMismatch`] where the dtypes differ after the region's
-/// rule was applied.
+/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied.
 ///
 /// # Source
 ///
@@ -31,12 +30,12 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<
     let (input, weight, bias) = match bias {
         None => {
             let [input, weight] = cast_inputs(OP, [input, weight])?;
-            same_dtype(OP, &[&input, &weight])?;
+            same_dtype(OP, [("input", &input), ("weight", &weight)])?;
             (input, weight, None)
         }
         Some(bias) => {
             let [input, weight, bias] = cast_inputs(OP, [input, weight, bias])?;
-            same_dtype(OP, &[&input, &weight, &bias])?;
+            same_dtype(OP, [("input", &input), ("weight", &weight), ("bias", &bias)])?;
             (input, weight, Some(bias))
         }
     };
@@ -46,18 +45,18 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<
 /// [`linear`] for `op`, whose inputs have one dtype already.
 pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let &[out_features, in_features] = weight.dims() else {
-        return Err(Error::shape(op, "a weight of shape (out, in)", weight.dims()));
+        return Err(Error::shape(op, "weight", weight.dims(), "(out, in)"));
     };
     let Some((&last, leading)) = input.dims().split_last() else {
-        return Err(Error::shape(op, format!("an input of shape (.., {in_features})"), input.dims()));
+        return Err(Error::shape(op, "input", input.dims(), format!("(.., {in_features})")));
     };
     if last != in_features {
-        return Err(Error::shape(op, format!("an input of shape (.., {in_features})"), input.dims()));
+        return Err(Error::shape(op, "input", input.dims(), format!("(.., {in_features})")));
     }
     if let Some(bias) = bias
         && bias.dims() != [out_features]
     {
-        return Err(Error::shape(op, format!("a bias of shape ({out_features})"), bias.dims()));
+        return Err(Error::shape(op, "bias", bias.dims(), format!("[{out_features}]")));
     }
 
     let mut dims = leading.to_vec();

@@ -17,8 +17,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit, [`Error::DTypeMismatch`] where the dtypes differ after the region's
-/// rule was applied. The same holds for every function of this file.
+/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied. The same holds for every function of this file.
 ///
 /// # Source
 ///
@@ -115,19 +114,19 @@ pub fn linalg_vecdot(lhs: &Tensor, rhs: &Tensor, dim: usize) -> Result<Tensor> {
 pub fn chain_matmul(matrices: &[&Tensor]) -> Result<Tensor> {
     const OP: &str = "chain_matmul";
     let matrices = cast_slice(OP, matrices)?;
-    same_dtype(OP, &matrices.iter().collect::<Vec<_>>())?;
+    same_dtype(OP, matrices.iter().map(|matrix| ("a matrix", matrix)))?;
     let Some((first, rest)) = matrices.split_first() else {
         return Err(Error::argument(OP, "matrices", "empty", "at least one matrix"));
     };
     if first.rank() != 2 {
-        return Err(Error::shape(OP, "matrices", first.dims()));
+        return Err(Error::shape(OP, "the first matrix", first.dims(), "two dimensions"));
     }
     rest.iter().try_fold(first.clone(), |chain, next| ranked_product(OP, [chain, next.clone()], 2, 2))
 }
 
 pub(super) fn prepared<const N: usize>(op: &str, inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
     let inputs = cast_inputs(op, inputs)?;
-    same_dtype(op, &inputs.each_ref())?;
+    same_dtype(op, inputs.iter().map(|input| ("an operand", input)))?;
     Ok(inputs)
 }
 
@@ -144,10 +143,10 @@ pub(super) fn ranked_product(
     lhs_rank: usize,
     rhs_rank: usize,
 ) -> Result<Tensor> {
-    for (operand, rank) in [(&lhs, lhs_rank), (&rhs, rhs_rank)] {
+    for (name, operand, rank) in [("lhs", &lhs, lhs_rank), ("rhs", &rhs, rhs_rank)] {
         if operand.rank() != rank {
             let kind = if rank == 1 { "a vector" } else { "a matrix" };
-            return Err(Error::shape(op, kind, operand.dims()));
+            return Err(Error::shape(op, name, operand.dims(), kind));
         }
     }
     broadcast_product(op, &lhs, &rhs)
@@ -156,7 +155,9 @@ pub(super) fn ranked_product(
 pub(super) fn stack_sizes(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<(usize, usize, usize, usize)> {
     match (lhs.dims(), rhs.dims()) {
         (&[b, m, k], &[rhs_b, rhs_k, n]) if (b, k) == (rhs_b, rhs_k) => Ok((b, m, k, n)),
-        (lhs, rhs) => Err(Error::shape(op, "(b, m, k) and (b, k, n)", (lhs, rhs))),
+        (lhs, rhs) => {
+            Err(Error::shape(op, "rhs", rhs, format!("(b, k, n) to follow lhs (b, m, k), which is {lhs:?}")))
+        }
     }
 }
 
@@ -168,12 +169,16 @@ pub(super) fn stacked_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tenso
 pub(super) fn outer_product(op: &str, [lhs, rhs]: [Tensor; 2]) -> Result<Tensor> {
     match (lhs.dims(), rhs.dims()) {
         ([_], [_]) => Ok(product(&lhs.unsqueeze(1)?, &rhs.unsqueeze(0)?)?),
-        (lhs, rhs) => Err(Error::shape(op, "two vectors", (lhs, rhs))),
+        ([_], rhs) => Err(Error::shape(op, "rhs", rhs, "a vector")),
+        (lhs, _) => Err(Error::shape(op, "lhs", lhs, "a vector")),
     }
 }
 
 fn broadcast_product(op: &str, lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
-    let mismatch = || Error::shape(op, "(.., m, k) and (.., k, n)", (lhs.dims(), rhs.dims()));
+    let mismatch = || {
+        let expected = format!("(.., k, n) to follow lhs (.., m, k), which is {:?}", lhs.dims());
+        Error::shape(op, "rhs", rhs.dims(), expected)
+    };
     if lhs.rank() == 0 || rhs.rank() == 0 {
         return Err(mismatch());
     }

@@ -76,7 +76,7 @@ pub fn group_norm(
     eps: f64,
 ) -> Result<Tensor> {
     let &[samples, channels, ref rest @ ..] = x.dims() else {
-        return Err(Error::shape("group_norm", "at least two dimensions (N, C, …)", x.dims()));
+        return Err(Error::shape("group_norm", "x", x.dims(), "at least two dimensions, (N, C, …)"));
     };
     if groups == 0 || groups > channels.max(1) || !channels.is_multiple_of(groups) {
         let expected = format!("a divisor of the {channels} channels");
@@ -115,7 +115,7 @@ impl View {
     /// Rows are the trailing dimensions `dims`.
     pub(crate) fn trailing(op: &str, x: &Tensor, dims: &[usize]) -> Result<Self> {
         if dims.is_empty() || !x.dims().ends_with(dims) {
-            return Err(Error::shape(op, format!("an input that ends in {dims:?}"), x.dims()));
+            return Err(Error::shape(op, "x", x.dims(), format!("one that ends in {dims:?}")));
         }
         let length: usize = dims.iter().product();
         let rows = x.dims()[..x.rank() - dims.len()].iter().product();
@@ -123,14 +123,13 @@ impl View {
         Ok(Self { rows: [rows, length], affine, weight, weight_dims: dims.to_vec() })
     }
 
-    fn check(&self, op: &str, x: DType, parameter: &Tensor, dtype: DType) -> Result<()> {
+    fn check(&self, op: &str, name: &str, x: DType, parameter: &Tensor, dtype: DType) -> Result<()> {
         if parameter.dims() != self.weight_dims {
-            let expected = format!("weight and bias of shape {:?}", self.weight_dims);
-            return Err(Error::shape(op, expected, parameter.dims()));
+            return Err(Error::shape(op, name, parameter.dims(), format!("{:?}", self.weight_dims)));
         }
         let widened = dtype == DType::F32 && x.size_in_bytes() == 2;
         if dtype != x && !widened {
-            return Err(Error::DTypeMismatch { op: op.into(), expected: x, got: dtype });
+            return Err(Error::dtypes_differ(op, (name, dtype), ("x", x)));
         }
         Ok(())
     }
@@ -152,14 +151,15 @@ pub(crate) fn normalize(
     eps: f64,
 ) -> Result<Tensor> {
     let given: Vec<&Tensor> = std::iter::once(x).chain(weight).chain(bias).collect();
+    let names = ["x"].into_iter().chain(weight.map(|_| "weight")).chain(bias.map(|_| "bias"));
     let inputs = uncast(op, &given)?;
     let dtype = inputs[0].1;
-    for (input, dtype) in &inputs {
-        check_float_dtype(op, *dtype)?;
-        check_float(op, input)?;
+    for (name, (input, its)) in names.clone().zip(&inputs) {
+        check_float_dtype(op, name, *its)?;
+        check_float(op, name, input)?;
     }
-    for (parameter, its) in &inputs[1..] {
-        view.check(op, dtype, parameter, *its)?;
+    for (name, (parameter, its)) in names.zip(&inputs).skip(1) {
+        view.check(op, name, dtype, parameter, *its)?;
     }
     let as_they_are: Vec<&Tensor> = inputs.iter().map(|(input, _)| input).collect();
     if let Some(empty) = of_no_elements(op, &as_they_are, x.dims(), dtype)? {

@@ -97,7 +97,7 @@ pub fn powf(x: &Tensor, exponent: f64) -> Result<Tensor> {
 pub fn pow(base: &Tensor, exponent: &Tensor) -> Result<Tensor> {
     let [base, exponent] = float_inputs("pow", [base, exponent])?;
     let (dtype, dims) =
-        (result_type(&base, &exponent)?, broadcast_dims("pow", base.dims(), exponent.dims())?);
+        (result_type("pow", &base, &exponent)?, broadcast_dims("pow", base.dims(), exponent.dims())?);
     if let Some(empty) = of_no_elements("pow", &[&base, &exponent], &dims, dtype)? {
         return Ok(empty);
     }
@@ -149,7 +149,7 @@ type Wins = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
 fn extremum(op: &'static str, a: &Tensor, b: &Tensor, wins: Wins) -> Result<Tensor> {
     let [a, b] = float_inputs(op, [a, b])?;
-    let (dtype, dims) = (result_type(&a, &b)?, broadcast_dims(op, a.dims(), b.dims())?);
+    let (dtype, dims) = (result_type(op, &a, &b)?, broadcast_dims(op, a.dims(), b.dims())?);
     if let Some(empty) = of_no_elements(op, &[&a, &b], &dims, dtype)? {
         return Ok(empty);
     }

@@ -37,9 +37,8 @@ impl<const N: usize> PoolOptions<N> {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] for another rank or an input smaller than the window, [`Error::InvalidArgument`] for a kernel
-/// or stride of 0, a padding of more than half the kernel, or windows that do not fit into memory,
-/// [`Error::UnsupportedDType`] for integers.
+/// [`Error::InvalidArgument`] for another rank or an input smaller than the window, a kernel or stride of 0, a padding of
+/// more than half the kernel, windows that do not fit into memory, and integers.
 ///
 /// # Source
 ///
@@ -152,7 +151,7 @@ fn maximum<const N: usize>(op: &'static str, input: &Tensor, options: &PoolOptio
     let dims = input.dims();
     let (planes, pixels) = (dims[0] * dims[1], dims[2..].iter().product::<usize>());
     if u32::try_from(pixels).is_err() {
-        return Err(Error::shape(op, "an input of fewer than 2^32 pixels", dims));
+        return Err(Error::shape(op, "input", dims, "fewer than 2^32 pixels"));
     }
     let mut out_dims = dims[..2].to_vec();
     out_dims.extend(windows);
@@ -197,10 +196,10 @@ fn chosen_pixels(
 
 fn checked_input<const N: usize>(op: &str, input: &Tensor) -> Result<Tensor> {
     let [input] = cast_inputs(op, [input])?;
-    check_float(op, &input)?;
+    check_float(op, "input", &input)?;
     if input.rank() != N + 2 || input.dims()[2..].contains(&0) {
-        let expected = format!("an input (batch, channels, ..) with {N} more dimensions, none of them empty");
-        return Err(Error::shape(op, expected, input.dims()));
+        let expected = format!("(batch, channels, ..) with {N} more dimensions, none of them empty");
+        return Err(Error::shape(op, "input", input.dims(), expected));
     }
     Ok(input)
 }
@@ -228,8 +227,8 @@ impl<const N: usize> PoolOptions<N> {
             let padded = padding.checked_mul(2).and_then(|both| input.dims()[i + 2].checked_add(both));
             let Some(padded) = padded.filter(|&padded| padded >= kernel) else {
                 let expected =
-                    format!("an input, with its padding, no smaller than the kernel {:?}", self.kernel);
-                return Err(Error::shape(op, expected, input.dims()));
+                    format!("one that with its padding is no smaller than the kernel {:?}", self.kernel);
+                return Err(Error::shape(op, "input", input.dims(), expected));
             };
             *windows = (padded - kernel) / stride + 1;
         }

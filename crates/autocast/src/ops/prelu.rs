@@ -16,8 +16,8 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] for any other weight, [`Error::DTypeMismatch`] where the dtypes differ after the region's
-/// rule was applied, [`Error::UnsupportedDType`] for integers.
+/// [`Error::InvalidArgument`] for any other weight, where the dtypes differ after the region's rule was applied, and for
+/// integers.
 ///
 /// # Source
 ///
@@ -25,13 +25,16 @@ use crate::{Error, Result};
 pub fn prelu(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
     const OP: &str = "prelu";
     let [input, weight] = cast_inputs(OP, [input, weight])?;
-    let dtype = same_dtype(OP, &[&input, &weight])?;
-    check_float(OP, &input)?;
+    let dtype = same_dtype(OP, [("input", &input), ("weight", &weight)])?;
+    check_float(OP, "input", &input)?;
     let slopes = weight.elem_count();
     let channels = input.dims().get(1).copied();
     if weight.rank() > 1 || (slopes != 1 && channels != Some(slopes)) {
-        let expected = format!("a weight of one element or of one per channel ({channels:?})");
-        return Err(Error::shape(OP, expected, weight.dims()));
+        let expected = match channels {
+            Some(channels) => format!("one element, or {channels}: one per channel"),
+            None => "one element".into(),
+        };
+        return Err(Error::shape(OP, "weight", weight.dims(), expected));
     }
     if let Some(empty) = of_no_elements(OP, &[&input, &weight], input.dims(), dtype)? {
         return Ok(empty);

@@ -58,7 +58,7 @@ fn of_form(op: &'static str, form: Form, x: &Tensor, dim: impl Dim) -> Result<Te
 fn by_kernel(op: &'static str, form: Form, x: &Tensor, dim: usize) -> Result<Option<Tensor>> {
     let inputs = uncast(op, &[x])?;
     let (x, dtype) = (&inputs[0].0, inputs[0].1);
-    check_float(op, x)?;
+    check_float(op, "x", x)?;
     if dim + 1 != x.rank() || x.elem_count() == 0 {
         return Ok(None);
     }

@@ -17,7 +17,7 @@ pub(super) enum Whole {
 
 /// `operation` of integers that broadcast, in the dtype that they promote to.
 pub(super) fn wrapping(op: &str, operation: Whole, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let dtype = result_type(a, b)?;
+    let dtype = result_type(op, a, b)?;
     let dims = broadcast_dims(op, a.dims(), b.dims())?;
     if dims.contains(&0) {
         return Ok(Tensor::zeros(dims, dtype, a.device())?);

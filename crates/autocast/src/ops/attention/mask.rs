@@ -71,14 +71,14 @@ impl AttentionMask {
         let mask = match self {
             Self::None | Self::Causal => return Ok(()),
             Self::Boolean(mask) if mask.dtype() != DType::U8 => {
-                return Err(Error::dtype(OP, mask.dtype(), &[DType::U8]));
+                return Err(Error::dtype(OP, "mask", mask.dtype(), &[DType::U8]));
             }
             Self::Boolean(mask) => {
                 check_constant(OP, "mask", mask)?;
                 mask
             }
             Self::Additive(mask) => {
-                check_float(OP, mask)?;
+                check_float(OP, "mask", mask)?;
                 mask
             }
         };
@@ -121,7 +121,11 @@ fn check_broadcast(mask: &Tensor, scores: &[usize]) -> Result<()> {
     let fits = dims.len() <= scores.len()
         && dims.iter().rev().zip(scores.iter().rev()).all(|(&m, &s)| m == s || m == 1)
         && !dims.is_empty();
-    if fits { Ok(()) } else { Err(Error::shape(OP, format!("a mask that broadcasts to {scores:?}"), dims)) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::shape(OP, "mask", dims, format!("one that broadcasts to {scores:?}")))
+    }
 }
 
 impl AttentionDropout {

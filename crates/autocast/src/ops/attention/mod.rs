@@ -48,8 +48,7 @@ impl AttentionOptions {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit, [`Error::DTypeMismatch`] where the dtypes differ after the region's
-/// rule was applied, [`Error::InvalidArgument`] for a scale that is not finite or a dropout probability outside `[0, 1)`.
+/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied, for a scale that is not finite or a dropout probability outside `[0, 1)`.
 ///
 /// # Source
 ///
@@ -61,8 +60,8 @@ pub fn scaled_dot_product_attention(
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let [query, key, value] = cast_inputs(OP, [query, key, value])?;
-    let dtype = same_dtype(OP, &[&query, &key, &value])?;
-    check_float(OP, &query)?;
+    let dtype = same_dtype(OP, [("query", &query), ("key", &key), ("value", &value)])?;
+    check_float(OP, "query", &query)?;
     let sizes = Sizes::of(&query, &key, &value)?;
     let scale = options.scale.unwrap_or(1.0 / (sizes.width.max(1) as f64).sqrt());
     if !scale.is_finite() {
@@ -123,21 +122,21 @@ struct Sizes {
 impl Sizes {
     fn of(query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Self> {
         let [leading @ .., queries, width] = query.dims() else {
-            return Err(Error::shape(OP, "a query of shape (.., T, width)", query.dims()));
+            return Err(Error::shape(OP, "query", query.dims(), "(.., T, width)"));
         };
         let [key_leading @ .., keys, key_width] = key.dims() else {
-            return Err(Error::shape(OP, "a key of shape (.., S, width)", key.dims()));
+            return Err(Error::shape(OP, "key", key.dims(), "(.., S, width)"));
         };
         if key_leading != leading || key_width != width {
-            let expected = format!("a key of shape {leading:?} + [S, {width}]");
-            return Err(Error::shape(OP, expected, key.dims()));
+            let expected = format!("{leading:?} + [S, {width}]");
+            return Err(Error::shape(OP, "key", key.dims(), expected));
         }
         let [value_leading @ .., value_keys, out] = value.dims() else {
-            return Err(Error::shape(OP, "a value of shape (.., S, out)", value.dims()));
+            return Err(Error::shape(OP, "value", value.dims(), "(.., S, out)"));
         };
         if value_leading != leading || value_keys != keys {
-            let expected = format!("a value of shape {leading:?} + [{keys}, out]");
-            return Err(Error::shape(OP, expected, value.dims()));
+            let expected = format!("{leading:?} + [{keys}, out]");
+            return Err(Error::shape(OP, "value", value.dims(), expected));
         }
         Ok(Self {
             leading: leading.to_vec(),

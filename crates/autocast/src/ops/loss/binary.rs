@@ -81,7 +81,7 @@ pub fn binary_cross_entropy(
 ) -> Result<Tensor> {
     const OP: &str = "binary_cross_entropy";
     let [probabilities, targets] = &float_inputs(OP, [probabilities, targets])?;
-    same_dtype(OP, &[probabilities, targets])?;
+    same_dtype(OP, [("probabilities", probabilities), ("targets", targets)])?;
     let weight = constant(OP, "weight", weight, probabilities)?;
     if let Device::Cpu = probabilities.device() {
         let outside = |&p: &f64| !(0. ..=1.).contains(&p) && !p.is_nan();
@@ -139,8 +139,8 @@ fn constant(
     let Some(weight) = weight else { return Ok(None) };
     check_constant(op, argument, weight)?;
     if weight.broadcast_as(input.shape()).is_err() {
-        let expected = format!("a {argument} that broadcasts to {:?}", input.dims());
-        return Err(Error::shape(op, expected, weight.dims()));
+        let expected = format!("one that broadcasts to {:?}", input.dims());
+        return Err(Error::shape(op, argument, weight.dims(), expected));
     }
     Ok(Some(weight.clone()))
 }

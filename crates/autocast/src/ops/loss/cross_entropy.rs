@@ -65,15 +65,15 @@ pub(super) const OP: &str = "cross_entropy_loss";
 fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     let as_it_is = uncast(OP, &[logits])?;
     let (logits, dtype) = (&as_it_is[0].0, as_it_is[0].1);
-    check_float(OP, logits)?;
+    check_float(OP, "logits", logits)?;
     let (x, target_dims) = rows(OP, logits)?;
     if targets.dims() != target_dims {
-        return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
+        return Err(Error::shape(OP, "targets", targets.dims(), format!("{target_dims:?}")));
     }
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, options.weight.as_ref(), classes)?;
     if classes == 0 {
-        return Err(Error::shape(OP, "at least one class", logits.dims()));
+        return Err(Error::shape(OP, "logits", logits.dims(), "at least one class"));
     }
     if count == 0 {
         return over_nothing(OP, &[&x], dtype, options.reduction, &target_dims);
@@ -168,14 +168,19 @@ impl Shifted {
 fn with_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     let [logits, targets] = float_inputs(OP, [logits, targets])?;
     if targets.dims() != logits.dims() {
-        return Err(Error::shape(OP, format!("probabilities of shape {:?}", logits.dims()), targets.dims()));
+        return Err(Error::shape(
+            OP,
+            "targets",
+            targets.dims(),
+            format!("probabilities, {:?}", logits.dims()),
+        ));
     }
     let (x, target_dims) = rows(OP, &logits)?;
     let (q, _) = rows(OP, &targets)?;
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, options.weight.as_ref(), classes)?;
     if classes == 0 {
-        return Err(Error::shape(OP, "at least one class", logits.dims()));
+        return Err(Error::shape(OP, "logits", logits.dims(), "at least one class"));
     }
     if count == 0 {
         return over_nothing(OP, &[&x, &q], x.dtype(), options.reduction, &target_dims);

@@ -120,9 +120,9 @@ pub(super) fn of_pair(
 ) -> Result<Tensor> {
     let [input, target] = float_inputs(op, inputs)?;
     if input.dims() != target.dims() {
-        return Err(Error::shape(op, format!("a target of shape {:?}", input.dims()), target.dims()));
+        return Err(Error::shape(op, "target", target.dims(), format!("{:?}", input.dims())));
     }
-    let dtype = promote_types(input.dtype(), target.dtype())?;
+    let dtype = promote_types(op, input.dtype(), target.dtype())?;
     if input.elem_count() == 0 {
         return over_nothing(op, &[&input, &target], dtype, reduction, input.dims());
     }

@@ -34,7 +34,7 @@ pub fn nll_loss(
     let [input] = float_inputs(OP, [log_probabilities])?;
     let (x, target_dims) = rows(OP, &input)?;
     if targets.dims() != target_dims {
-        return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
+        return Err(Error::shape(OP, "targets", targets.dims(), format!("{target_dims:?}")));
     }
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, weight, classes)?;
@@ -42,7 +42,7 @@ pub fn nll_loss(
         return over_nothing(OP, &[&x], x.dtype(), reduction, &target_dims);
     }
     if classes == 0 {
-        return Err(Error::shape(OP, "at least one class", input.dims()));
+        return Err(Error::shape(OP, "input", input.dims(), "at least one class"));
     }
     let [w] = wide([&x])?;
     let targets = Targets::new(OP, targets, classes, ignore_index, weight, w.dtype())?;
