@@ -263,7 +263,10 @@ fn multi_head_attention_starts_as_pytorchs() {
     assert_eq!((largest("in_proj_bias"), largest("out_proj.bias")), (0., 0.));
     let error = nn::multi_head_attention(32, 5, MultiHeadAttentionConfig::default(), vb);
     let said = error.unwrap_err().to_string();
-    assert_eq!(said, "multi_head_attention: heads is 5; expected a divisor of the embedding, 32");
+    assert!(
+        said.starts_with("multi_head_attention: heads is 5; expected a divisor of the embedding, 32"),
+        "{said}"
+    );
 }
 
 #[test]

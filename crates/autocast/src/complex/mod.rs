@@ -8,12 +8,10 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder};
 use precision_types::ComplexDType;
 
-use crate::ops::reduce::summed;
-use crate::{
-    Error, Result,
-    prepare::{promote_types, recorded, same_dtype},
-    region,
-};
+use crate::dtypes::{promote_types, same_dtype};
+use crate::ops::reduce::sums::summed;
+use crate::region::{grad_mode, recorded};
+use crate::{Error, Result};
 
 /// A complex64 (two f32) or complex128 (two f64) tensor.
 ///
@@ -176,7 +174,7 @@ impl ComplexTensor {
 
     /// The tensor as an op may use it: without its history inside [`no_grad`](crate::no_grad).
     fn recorded(&self) -> Self {
-        let (_, grad_mode) = region::current();
+        let grad_mode = grad_mode();
         Self { re: recorded(&self.re, grad_mode), im: recorded(&self.im, grad_mode) }
     }
 

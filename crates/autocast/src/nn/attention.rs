@@ -5,7 +5,7 @@
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::size::check_size;
+use crate::ops::shape::size::check_size;
 use crate::ops::{self, AttentionDropout, AttentionOptions};
 use crate::{Error, Mode, mode};
 

@@ -4,9 +4,9 @@
 use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::batch_norm::train;
-use crate::ops::norm::Centre;
-use crate::prepare::accumulation_dtype as wide;
+use crate::dtypes::accumulation_dtype as wide;
+use crate::ops::norm::batch_norm::train;
+use crate::ops::norm::view::Centre;
 use crate::{Error, Mode, buffers, mode, ops};
 
 const OP: &str = "batch_norm";
@@ -103,13 +103,12 @@ impl BatchNorm {
         weight_and_bias: Option<(Tensor, Tensor)>,
         config: BatchNormConfig,
     ) -> Result<Self> {
-        let [mean, var] = &statistics;
         let parameters =
             weight_and_bias.iter().flat_map(|(weight, bias)| [("weight", weight), ("bias", bias)]);
-        let of_features = [("running_mean", mean), ("running_var", var)].into_iter().chain(parameters);
-        for (name, tensor) in of_features.filter(|(_, tensor)| tensor.dims() != [num_features]) {
+        let running = ["running_mean", "running_var"].into_iter().zip(&statistics);
+        if let Some((name, odd)) = running.chain(parameters).find(|(_, t)| t.dims() != [num_features]) {
             let expected = format!("[{num_features}], one per feature");
-            return Err(Error::shape(OP, name, tensor.dims(), expected).into());
+            return Err(Error::shape(OP, name, odd.dims(), expected).into());
         }
         if config.eps.is_nan() || config.eps < 0. {
             return Err(Error::argument(OP, "eps", config.eps, "0 or more").into());

@@ -5,7 +5,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, Init, VarBuilder};
 
 use crate::Error;
-use crate::ops::size::check_size;
+use crate::ops::shape::size::check_size;
 use crate::ops::{self, ConvOptions, ConvTransposeOptions};
 
 /// A convolution layer: its parameters, their accessors, and its forward.

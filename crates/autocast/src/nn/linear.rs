@@ -4,7 +4,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::ops;
-use crate::ops::size::check_size;
+use crate::ops::shape::size::check_size;
 
 /// A product with a weight matrix and an optional bias.
 #[derive(Debug, Clone)]

@@ -3,7 +3,8 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::norm::{Centre, View, normalize};
+use crate::ops::norm::normalize::normalize;
+use crate::ops::norm::view::{Centre, View};
 use crate::{Error, ops};
 
 /// The options of [`layer_norm()`]; an `eps` alone converts into it.

@@ -4,11 +4,12 @@ use backends::bridge::{self, Call};
 use backends::kernels::row_sums::{RowSums, row_sums as kernel, row_sums_of};
 use candle_core::{DType, Device, Tensor};
 
-use super::empty::without_gradient;
-use super::index::Range;
-use super::size::check_size;
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Keep, Op, Value, composed, record};
-use crate::prepare::{accumulation_dtype, cast_inputs, cast_to};
+use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::index::Range;
+use crate::ops::shape::size::check_size;
+use crate::region::{cast_inputs, cast_to};
 use crate::{Error, Result};
 
 /// The rows of `weight` that `ids` name.
@@ -21,8 +22,9 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::InvalidArgument`] if `weight` is no matrix, for other ids, and on a CPU for an id that is no row. On a GPU, where looking would make the host wait, the result of
-/// such an id is NaN and gives the table no gradient: the step is reported as non-finite, or skipped by a scaler.
+/// [`Error::InvalidArgument`] if `weight` is no matrix, for other ids, and on a CPU for an id that is no row. On a GPU,
+/// where looking would make the host wait, the result of such an id is NaN and gives the table no gradient: the step is
+/// reported as non-finite, or skipped by a scaler.
 ///
 /// # Source
 ///

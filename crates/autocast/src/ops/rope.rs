@@ -2,9 +2,10 @@
 
 use candle_core::{D, Tensor};
 
-use super::empty::of_no_elements;
+use crate::dtypes::{accumulation_dtype, check_constant, check_float};
 use crate::graph::{Keep, composed, wide};
-use crate::prepare::{accumulation_dtype, cast_inputs, check_constant, check_float, retyped};
+use crate::ops::shape::empty::of_no_elements;
+use crate::region::{cast_inputs, retyped};
 use crate::{Error, Result};
 
 /// Which two entries of the last dimension are rotated together.

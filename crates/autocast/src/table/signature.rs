@@ -2,7 +2,8 @@
 
 use candle_core::DType;
 
-use crate::{Error, Result, prepare::promote_types};
+use crate::dtypes::promote_types;
+use crate::{Error, Result};
 
 /// The dtype behaviour of an op outside autocast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

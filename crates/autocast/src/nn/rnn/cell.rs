@@ -4,10 +4,11 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::Error;
-use crate::ops::empty::without_gradient;
-use crate::ops::linear::affine_map;
-use crate::ops::size::check_size;
-use crate::prepare::{cast_slice, same_dtype, widen};
+use crate::dtypes::same_dtype;
+use crate::ops::products::linear::affine_map;
+use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::size::check_size;
+use crate::region::{cast_slice, widen};
 
 /// The parameters of one layer with `GATES` gates.
 #[derive(Debug, Clone)]
@@ -66,12 +67,13 @@ impl<const GATES: usize> Cell<GATES> {
         input: &Tensor,
         states: [&Tensor; N],
     ) -> Result<(Self, Tensor, [Tensor; N])> {
-        let mut tensors = vec![input, &self.w_ih, &self.w_hh];
-        tensors.extend(states);
-        tensors.extend(&self.b_ih);
-        tensors.extend(&self.b_hh);
+        let mut named = vec![("input", input), ("weight_ih", &self.w_ih), ("weight_hh", &self.w_hh)];
+        named.extend(states.map(|state| ("state", state)));
+        named.extend(self.b_ih.iter().map(|bias| ("bias_ih", bias)));
+        named.extend(self.b_hh.iter().map(|bias| ("bias_hh", bias)));
+        let (names, tensors): (Vec<_>, Vec<_>) = named.into_iter().unzip();
         let cast = cast_slice(op, &tensors)?;
-        same_dtype(op, cast.iter().map(|tensor| ("a state or parameter", tensor)))?;
+        same_dtype(op, names.into_iter().zip(&cast))?;
         let mut cast = cast.into_iter();
         let mut next = || cast.next().expect("as many tensors come out as went in");
         let (input, w_ih, w_hh) = (next(), next(), next());

@@ -5,7 +5,7 @@ use candle_nn::rnn::GRUState;
 use candle_nn::{GRUConfig, RNN, VarBuilder};
 
 use super::cell::{Cell, Inits, joined, sigmoid, steps};
-use crate::prepare::widen;
+use crate::region::widen;
 
 /// A gated recurrent layer.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use candle_nn::rnn::{Direction, LSTMState};
 use candle_nn::{LSTMConfig, RNN, VarBuilder};
 
 use super::cell::{Cell, Inits, joined, sigmoid, steps};
-use crate::prepare::widen;
+use crate::region::widen;
 
 /// A long short-term memory layer.
 #[derive(Debug, Clone)]

@@ -5,37 +5,18 @@ mod mask;
 mod node;
 
 use candle_core::{D, Tensor};
-use mask::Mask;
-pub use mask::{AttentionDropout, AttentionMask};
+pub use mask::{AttentionDropout, AttentionMask, AttentionOptions};
+use mask::{Mask, OP};
 use node::{Attention, Node};
 
-use super::empty::without_gradient;
-use super::product::product_transposed;
-use super::size::check_size;
-use super::softmax::softmax_wide;
+use crate::dtypes::{accumulation_dtype, check_float, same_dtype};
 use crate::graph::{Value, record};
-use crate::prepare::{accumulation_dtype, cast_inputs, check_float, retyped, same_dtype, widen};
+use crate::ops::products::product::product_transposed;
+use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::size::check_size;
+use crate::ops::softmax::softmax_wide;
+use crate::region::{cast_inputs, retyped, widen};
 use crate::{Error, Result};
-
-const OP: &str = "scaled_dot_product_attention";
-
-/// What [`scaled_dot_product_attention`] takes besides its three tensors; the default is none of it.
-#[derive(Debug, Clone, Default)]
-pub struct AttentionOptions {
-    /// Which keys a query may see.
-    pub mask: AttentionMask,
-    /// What the scores are multiplied by; `1 / sqrt(width)` if absent.
-    pub scale: Option<f64>,
-    /// Dropout on the probabilities.
-    pub dropout: Option<AttentionDropout>,
-}
-
-impl AttentionOptions {
-    /// Each query sees the keys up to its own position.
-    pub fn causal() -> Self {
-        Self { mask: AttentionMask::Causal, ..Self::default() }
-    }
-}
 
 /// `softmax(scale · query · keyᵀ + mask) · value`.
 ///
@@ -48,7 +29,8 @@ impl AttentionOptions {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied, for a scale that is not finite or a dropout probability outside `[0, 1)`.
+/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied, for a
+/// scale that is not finite or a dropout probability outside `[0, 1)`.
 ///
 /// # Source
 ///

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::ops::index::Range;
-use crate::prepare::check_constant;
+use crate::dtypes::check_constant;
+use crate::ops::shape::index::Range;
 use crate::{Error, Result};
 
 /// Class indices of a batch of rows, ready to gather with.
