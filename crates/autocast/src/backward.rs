@@ -1,6 +1,4 @@
-//! From a loss to gradients, and a stack for what candle does to deep graphs: its walk over its own ops and their release
-//! recurse once per op, so that some ten thousand of them (a recurrence over a long sequence, a solver's steps) overflow a
-//! thread's stack.
+//! From a loss to gradients.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
@@ -8,16 +6,11 @@ use candle_core::{Tensor, TensorId, Var};
 use crate::graph::{self, Backward, OnFinal, Op, record};
 use crate::{Error, Result};
 
-/// Address space for the recursion, the most that is asked for. Pages are committed only as it reaches them.
-const STACK_BYTES: usize = 1 << 30;
-
-/// Where less than this is to be had, the thread's own stack is as good.
-const LEAST_STACK_BYTES: usize = 4 << 20;
-
 /// The gradients of `loss`, for graphs of any practical depth.
 ///
 /// The loss is taken by value, so that its graph is released while the walk goes on, as far as nobody else holds it. Where
-/// something does (logits kept for a metric), and candle's own ops are chained in it, release that in [`deep_stack`].
+/// something does (logits kept for a metric), and candle's own ops are chained in it, release that in
+/// [`deep_stack`](crate::deep_stack).
 ///
 /// A gradient that this returns has no gradient itself: a loss that is made of gradients (a gradient penalty, a Hessian) is an
 /// error here, which names the way out. For that each gradient is copied into a graph; [`constant_gradients`] does not.
@@ -78,28 +71,4 @@ impl Op for Gradient {
             "a loss of values alone: detach the gradient, or take constant_gradients, to have it as a constant",
         ))
     }
-}
-
-/// Runs `f` on this thread with a stack for deep graphs: to release one, or to call what recurses over one.
-///
-/// The stack is the largest that is to be had of 1 GiB, half of it and so on; where there is none, `f` runs on the
-/// thread's own.
-///
-/// ```
-/// # let graph = candle_core::Tensor::new(1f32, &candle_core::Device::Cpu)?;
-/// autocast::deep_stack(move || drop(graph));
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-pub fn deep_stack<R>(f: impl FnOnce() -> R) -> R {
-    let halves = std::iter::successors(Some(STACK_BYTES), |bytes| Some(bytes / 2));
-    match halves.take_while(|&bytes| bytes >= LEAST_STACK_BYTES).find(|&bytes| is_to_be_had(bytes)) {
-        Some(bytes) => stacker::grow(bytes, f),
-        None => f(),
-    }
-}
-
-/// Whether a mapping of `bytes`, and of what the stack's guard pages and bookkeeping may take, succeeds: `stacker` panics
-/// where its own does not. The pages are never touched, so they cost no memory.
-fn is_to_be_had(bytes: usize) -> bool {
-    memmap2::MmapMut::map_anon(bytes + LEAST_STACK_BYTES).is_ok()
 }

@@ -22,47 +22,17 @@ pub enum Error {
         /// What to use instead.
         instead: String,
     },
-    /// Inputs whose dtypes an op cannot combine.
-    #[error("{op}: expected {} like its other input, got {}; cast one of them", .expected.as_str(), .got.as_str())]
-    DTypeMismatch {
-        /// The op.
-        op: String,
-        /// The dtype of the first input.
-        expected: DType,
-        /// The dtype that differs from it.
-        got: DType,
-    },
-    /// A dtype that an op does not work in.
-    #[error("{op}: dtype {} is not supported; accepted: {}", .dtype.as_str(), list(.accepted))]
-    UnsupportedDType {
-        /// The op.
-        op: String,
-        /// The dtype that came.
-        dtype: DType,
-        /// The dtypes that would have been accepted.
-        accepted: Vec<DType>,
-    },
-    /// Inputs whose shapes do not fit the op or each other.
-    #[error("{op}: expected {expected}, got {got}")]
-    ShapeMismatch {
-        /// The op.
-        op: String,
-        /// The shape that fits, in words or numbers.
-        expected: String,
-        /// The shape that came.
-        got: String,
-    },
-    /// An argument that is not a tensor and is out of its range.
+    /// An argument that the op cannot take: a tensor of the wrong dtype or shape, an option out of its range.
     #[error("{op}: {argument} is {got}; expected {expected}")]
     InvalidArgument {
         /// The op or layer.
         op: String,
         /// The argument's name.
         argument: String,
-        /// The value that came.
-        got: String,
-        /// What would have been accepted.
+        /// What would have been accepted, and what to do where that is not plain.
         expected: String,
+        /// What came: a value, or `of shape [2, 3]`, or a dtype's name.
+        got: String,
     },
     /// A precision that the accelerator does not run.
     #[error(transparent)]
@@ -79,12 +49,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A shape that does not fit `op`.
-    pub(crate) fn shape(op: &str, expected: impl Into<String>, got: impl std::fmt::Debug) -> Self {
-        Self::ShapeMismatch { op: op.into(), expected: expected.into(), got: format!("{got:?}") }
-    }
-
-    /// An argument out of range.
+    /// An `argument` of `op` that it cannot take.
     pub(crate) fn argument(
         op: &str,
         argument: &str,
@@ -94,19 +59,35 @@ impl Error {
         Self::InvalidArgument {
             op: op.into(),
             argument: argument.into(),
-            got: got.to_string(),
             expected: expected.into(),
+            got: got.to_string(),
         }
+    }
+
+    /// A tensor whose shape does not fit.
+    pub(crate) fn shape(op: &str, argument: &str, got: &[usize], expected: impl Into<String>) -> Self {
+        Self::argument(op, argument, format!("of shape {got:?}"), expected)
+    }
+
+    /// A tensor of a dtype that `op` has no arithmetic for.
+    pub(crate) fn dtype(op: &str, argument: &str, got: DType, accepted: &[DType]) -> Self {
+        let names: Vec<_> = accepted.iter().map(DType::as_str).collect();
+        let expected = match names.as_slice() {
+            [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            names => names.join(""),
+        };
+        Self::argument(op, argument, got.as_str(), format!("{expected}; cast it"))
+    }
+
+    /// Two tensors, each with its name, whose dtypes `op` cannot combine.
+    pub(crate) fn dtypes_differ(op: &str, got: (&str, DType), other: (&str, DType)) -> Self {
+        let expected = format!("{}, as {} is; cast one of them", other.1.as_str(), other.0);
+        Self::argument(op, got.0, got.1.as_str(), expected)
     }
 
     /// A kernel that took an op's value and not its gradient.
     pub(crate) fn refused(op: &str) -> Self {
         Self::argument(op, "its gradient", "refused by the kernel", "taken as the value was")
-    }
-
-    /// A dtype that `op` has no arithmetic for.
-    pub(crate) fn dtype(op: &str, dtype: DType, accepted: &[DType]) -> Self {
-        Self::UnsupportedDType { op: op.into(), dtype, accepted: accepted.to_vec() }
     }
 }
 
@@ -118,10 +99,6 @@ impl From<Error> for candle_core::Error {
             other => candle_core::Error::wrap(other),
         }
     }
-}
-
-fn list(dtypes: &[DType]) -> String {
-    dtypes.iter().map(DType::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn did_you_mean(close: &[String]) -> String {

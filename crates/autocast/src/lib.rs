@@ -32,22 +32,24 @@
 
 mod backward;
 mod buffers;
-mod cache;
 mod complex;
+mod dtypes;
 mod error;
 pub mod graph;
 pub mod nn;
 pub mod ops;
-mod prepare;
 pub mod random;
 mod region;
 mod table;
+mod total;
 
-pub use backward::{backward, backward_with, constant_gradients, deep_stack};
+pub use backward::{backward, backward_with, constant_gradients};
 pub use buffers::{BufferUpdate, defer_buffers};
-pub use cache::{CachePolicy, CacheStats, parameters_changed};
 pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
-pub use prepare::{cast_inputs, cast_slice, cast_to};
-pub use region::{Autocast, Mode, RegionGuard, cache_stats, fast_ops, mode, no_grad, with_mode};
+pub use graph::deep_stack;
+pub use region::{
+    Autocast, CachePolicy, CacheStats, Mode, RegionGuard, cache_stats, cast_inputs, cast_slice, cast_to,
+    fast_ops, mode, no_grad, parameters_changed, with_mode,
+};
 pub use table::{CastRule, OpTable};

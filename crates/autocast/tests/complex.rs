@@ -150,18 +150,21 @@ fn empty_tensors_are_fine() {
 fn mismatches_are_errors() {
     let f64s = |n: usize| Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
     let shapes = ComplexTensor::new(f64s(2), f64s(3)).unwrap_err();
-    assert!(matches!(shapes, Error::ShapeMismatch { .. }), "{shapes}");
+    assert_eq!(shapes.to_string(), "complex: im is of shape [3]; expected [2] like re");
     let dtypes = ComplexTensor::new(f64s(2), f64s(2).to_dtype(DType::F32).unwrap()).unwrap_err();
-    assert!(matches!(dtypes, Error::DTypeMismatch { .. }), "{dtypes}");
+    assert_eq!(dtypes.to_string(), "complex: im is f32; expected f64, as re is; cast one of them");
     let half = f64s(2).to_dtype(DType::F16).unwrap();
     let narrow = ComplexTensor::new(half.clone(), half).unwrap_err();
-    assert!(matches!(narrow, Error::UnsupportedDType { dtype: DType::F16, .. }), "{narrow}");
+    assert_eq!(narrow.to_string(), "complex: re is f16; expected f32 or f64; cast it");
 
     let (two, three) = (complex(&[(1.0, 0.0); 2]), complex(&[(1.0, 0.0); 3]));
     for error in [two.add(&three), two.mul(&three), two.div(&three), two.matmul(&three), two.reshape((3, 1))]
     {
         let error = error.unwrap_err();
-        assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+        assert!(
+            matches!(&error, Error::InvalidArgument { got, .. } if got.starts_with("of shape")),
+            "{error}"
+        );
     }
 }
 

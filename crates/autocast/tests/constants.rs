@@ -2,7 +2,7 @@
 //! silently is none.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use autocast::ops::{self, BinaryCrossEntropy, CrossEntropy, Reduction, RopePairs};
+use autocast::ops::{self, BinaryCrossEntropy, CrossEntropy, NllLoss, Reduction, RopePairs};
 use autocast::{Result, nn};
 use candle_core::{DType, Device, Tensor, Var};
 
@@ -32,7 +32,7 @@ fn tracked_constants_are_named() {
                 "weight",
                 ops::cross_entropy(&x, &targets, &CrossEntropy { weight: some(), ..Default::default() }),
             ),
-            ("weight", ops::nll_loss(&x, &targets, Some(&weight), -100, Reduction::Mean)),
+            ("weight", ops::nll_loss(&x, &targets, &NllLoss { weight: some(), ..Default::default() })),
             ("weight", ops::binary_cross_entropy(&x, &x, Some(&weight), Reduction::Mean)),
             ("weight", binary(BinaryCrossEntropy { weight: some(), ..Default::default() })),
             ("pos_weight", binary(BinaryCrossEntropy { pos_weight: some(), ..Default::default() })),

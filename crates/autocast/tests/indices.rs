@@ -1,7 +1,7 @@
 //! Indices that are no row and no class: an error that says which index, of how many, and in which op.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use autocast::ops::{self, CrossEntropy, Reduction};
+use autocast::ops::{self, CrossEntropy, NllLoss, Reduction};
 use autocast::{Autocast, nn};
 use candle_core::{DType, Device, Module, Tensor};
 use precision_types::Accelerator;
@@ -57,7 +57,11 @@ fn a_target_that_is_no_class_is_named() {
         let targets = targets.unwrap();
         for error in [
             said(ops::cross_entropy(&logits, &targets, &CrossEntropy::default())),
-            said(ops::nll_loss(&logits, &targets, None, -100, Reduction::Sum)),
+            said(ops::nll_loss(
+                &logits,
+                &targets,
+                &NllLoss { reduction: Reduction::Sum, ..Default::default() },
+            )),
         ] {
             assert!(error.contains(index) && error.contains("3 classes"), "{error}");
         }

@@ -157,7 +157,10 @@ fn bad_input_is_a_typed_error() {
     let v = |dims: &[usize]| values(dims, 1);
     let shape = |t: [Tensor; 3], options: AttentionOptions| {
         let error = sdpa(&t, &options);
-        assert!(matches!(error, Err(Error::ShapeMismatch { .. })), "{error:?}");
+        assert!(
+            matches!(&error, Err(Error::InvalidArgument { got, .. }) if got.starts_with("of shape")),
+            "{error:?}"
+        );
     };
     let plain = AttentionOptions::default;
     shape([v(&[4]), v(&[5, 4]), v(&[5, 4])], plain());
@@ -169,9 +172,15 @@ fn bad_input_is_a_typed_error() {
     shape([v(&[3, 4]), v(&[5, 4]), v(&[5, 4])], mask(&[2, 3, 5]));
     let floats = with(AttentionMask::Boolean(v(&[3, 5])));
     let dtype = sdpa(&[v(&[3, 4]), v(&[5, 4]), v(&[5, 4])], &floats);
-    assert!(matches!(dtype, Err(Error::UnsupportedDType { .. })), "{dtype:?}");
+    assert!(
+        matches!(&dtype, Err(Error::InvalidArgument { expected, .. }) if expected.ends_with("; cast it")),
+        "{dtype:?}"
+    );
     let mixed = sdpa(&[v(&[3, 4]), v(&[5, 4]).to_dtype(DType::F32).unwrap(), v(&[5, 4])], &plain());
-    assert!(matches!(mixed, Err(Error::DTypeMismatch { .. })), "{mixed:?}");
+    assert!(
+        matches!(&mixed, Err(Error::InvalidArgument { expected, .. }) if expected.ends_with("; cast one of them")),
+        "{mixed:?}"
+    );
     for p in [-0.1, 1.1, f64::NAN] {
         let options = AttentionOptions { dropout: Some(AttentionDropout { p, seed: 0.into() }), ..plain() };
         let error = sdpa(&[v(&[3, 4]), v(&[5, 4]), v(&[5, 4])], &options);

@@ -16,7 +16,7 @@ fn line() -> Closures<nn::Linear> {
 
 /// A loss scale at which nothing overflows that is finite without it.
 fn modest_scale() -> ScalerConfig {
-    ScalerConfig::recommended().with_static_scale(128.).unwrap()
+    ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() }
 }
 
 fn nan() -> Pair {
@@ -66,7 +66,12 @@ fn a_fit_that_is_to_stop_stops_and_keeps_what_was_trained() {
 
 #[test]
 fn overflow_while_the_loss_scale_is_found_does_not_stop() {
-    let scaling = ScalerConfig::new(2f64.powi(30), 2., 0.25, 1_000).unwrap();
+    let scaling = ScalerConfig {
+        init_scale: 2f64.powi(30),
+        backoff_factor: 0.25,
+        growth_interval: 1_000,
+        ..Default::default()
+    };
     let builder = builder("16-true").loss_scaling(scaling).max_steps(12).on_non_finite(OnNonFinite::Stop);
     let fit = builder.build().unwrap().fit(&mut line(), std::iter::repeat(xy())).unwrap();
     assert!(fit.skipped_steps > 2 && fit.skipped_steps < 12, "{}", fit.skipped_steps);
@@ -98,7 +103,7 @@ fn a_skipped_step_leaves_no_trace_in_running_statistics() {
         ["bn.running_mean", "bn.running_var"].map(|name| numbers(fit.parameters.get(name).unwrap()))
     };
     // Every step of this scale overflows.
-    let scaling = ScalerConfig::recommended().with_static_scale(2f64.powi(60)).unwrap();
+    let scaling = ScalerConfig { init_scale: 2f64.powi(60), is_static: true, ..ScalerConfig::recommended() };
     let trainer = builder("16-true").loss_scaling(scaling).max_steps(3).build().unwrap();
     let fit = trainer.fit(&mut normed(), std::iter::repeat(xy())).unwrap();
     assert_eq!(fit.skipped_steps, 3);

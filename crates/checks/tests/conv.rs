@@ -139,7 +139,9 @@ fn a_bias_gradient_counts_to_4096_in_16_bits() {
 #[test]
 fn bad_input_is_a_typed_error() {
     let v = |dims: &[usize]| values(dims, 1);
-    let shape = |r: Result<Tensor>| assert!(matches!(r, Err(Error::ShapeMismatch { .. })), "{r:?}");
+    let shape = |r: Result<Tensor>| {
+        assert!(matches!(&r, Err(Error::InvalidArgument { got, .. }) if got.starts_with("of shape")), "{r:?}")
+    };
     let argument = |r: Result<Tensor>| assert!(matches!(r, Err(Error::InvalidArgument { .. })), "{r:?}");
     let plain = ConvOptions::default();
     shape(conv1d(&v(&[2, 3]), &v(&[2, 3, 1]), None, &plain));
@@ -155,7 +157,9 @@ fn bad_input_is_a_typed_error() {
     argument(conv1d(&v(&[2, 3, 4]), &v(&[2, 3, 1]), None, &ConvOptions { groups: 0, ..plain }));
     argument(conv1d(&v(&[2, 6, 4]), &v(&[2, 2, 1]), None, &ConvOptions { groups: 3, ..plain }));
     let narrow = v(&[2, 3, 1]).to_dtype(DType::F32).unwrap();
-    assert!(matches!(conv1d(&v(&[2, 3, 4]), &narrow, None, &plain), Err(Error::DTypeMismatch { .. })));
+    assert!(
+        matches!(&conv1d(&v(&[2, 3, 4]), &narrow, None, &plain), Err(Error::InvalidArgument { expected, .. }) if expected.ends_with("; cast one of them"))
+    );
 
     let plain = ConvTransposeOptions::default();
     shape(conv_transpose1d(&v(&[2, 3, 4]), &v(&[2, 3, 1]), None, &plain));

@@ -101,10 +101,7 @@ fn layers_say_what_no_steps_and_no_statistics_are() {
     for (op, error) in [
         ("lstm", lstm.states_to_tensor(&lstm_states).unwrap_err()),
         ("gru", gru.states_to_tensor(&gru_states).unwrap_err()),
-        (
-            "batch_norm",
-            nn::batch_norm(4, 1e-5, vb).unwrap().forward_train(&empty(&[0, 4])).unwrap_err().into(),
-        ),
+        ("batch_norm", nn::batch_norm(4, 1e-5, vb).unwrap().forward_train(&empty(&[0, 4])).unwrap_err()),
     ] {
         assert!(error.to_string().starts_with(op), "{error}");
     }
@@ -224,7 +221,8 @@ fn layers_of_huge_sizes_are_refused() {
             nn::conv_transpose2d(2, 2, huge, Default::default(), vb()).err(),
         ];
         for (at, error) in errors.into_iter().enumerate() {
-            assert!(matches!(error, Some(autocast::Error::InvalidArgument { .. })), "{at}: {error:?}");
+            let said = error.unwrap().to_string();
+            assert!(said.contains("; expected "), "{at}: {said}");
         }
     }
 }

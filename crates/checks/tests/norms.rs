@@ -109,10 +109,10 @@ fn bad_input_is_an_error_that_names_the_op() {
         ("group_norm", ops::group_norm(&of(&[3]), 1, None, None, 1e-5).map(drop)),
         ("groups is 0", ops::group_norm(&of(&[2, 3]), 0, None, None, 1e-5).map(drop)),
         ("groups is 2", ops::group_norm(&of(&[2, 3]), 2, None, None, 1e-5).map(drop)),
-        ("num_groups", nn::group_norm(2, 3, 1e-5, vb).map(drop)),
+        ("num_groups", nn::group_norm(2, 3, 1e-5, vb).map(drop).map_err(Into::into)),
         ("batch_norm", ops::batch_norm_train(&of(&[1, 3]), None, None, 1e-5).map(drop)),
-        ("batch_norm", batch_norm.forward_train(&of(&[4, 2])).map(drop)),
-        ("batch_norm", batch_norm.forward_eval(&of(&[4, 2])).map(drop)),
+        ("batch_norm", batch_norm.forward_train(&of(&[4, 2])).map(drop).map_err(Into::into)),
+        ("batch_norm", batch_norm.forward_eval(&of(&[4, 2])).map(drop).map_err(Into::into)),
     ]
     .map(|(part, result)| (part, result.unwrap_err().to_string()))
     {

@@ -137,9 +137,16 @@ fn prelu_keeps_infinities_out_of_the_slope() {
 #[test]
 fn bad_input_is_a_typed_error() {
     let v = |dims: &[usize]| values(dims, 1);
-    let shape = |r: Result<Tensor>| assert!(matches!(r, Err(Error::ShapeMismatch { .. })), "{r:?}");
+    let shape = |r: Result<Tensor>| {
+        assert!(matches!(&r, Err(Error::InvalidArgument { got, .. }) if got.starts_with("of shape")), "{r:?}")
+    };
     let argument = |r: Result<Tensor>| assert!(matches!(r, Err(Error::InvalidArgument { .. })), "{r:?}");
-    let dtype = |r: Result<Tensor>| assert!(matches!(r, Err(Error::UnsupportedDType { .. })), "{r:?}");
+    let dtype = |r: Result<Tensor>| {
+        assert!(
+            matches!(&r, Err(Error::InvalidArgument { expected, .. }) if expected.ends_with("; cast it")),
+            "{r:?}"
+        )
+    };
     let pool =
         |kernel, stride, padding| PoolOptions { kernel: [kernel], stride: [stride], padding: [padding] };
     for run in [ops::avg_pool1d, ops::max_pool1d] {

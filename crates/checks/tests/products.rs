@@ -96,10 +96,7 @@ fn malformed_equations_are_errors() {
     let t = values(&[2, 2], 1);
     for equation in ["ii->i", "ij->ijk", "ij,jk->ik", "i->i", "i1->i", "ij->ii", "...i->i", "", "->"] {
         let error = ops::einsum(equation, &[&t]).unwrap_err();
-        assert!(
-            matches!(error, Error::InvalidArgument { .. } | Error::ShapeMismatch { .. }),
-            "{equation}: {error:?}"
-        );
+        assert!(matches!(error, Error::InvalidArgument { .. }), "{equation}: {error:?}");
     }
 }
 
@@ -157,8 +154,15 @@ fn embedding_looks_up_rows_of_any_integer_ids() {
 fn bad_input_is_a_typed_error() {
     let v = |dims: &[usize]| values(dims, 1);
     let f32s = |dims: &[usize]| v(dims).to_dtype(DType::F32).unwrap();
-    let shape = |r: autocast::Result<Tensor>| assert!(matches!(r, Err(Error::ShapeMismatch { .. })), "{r:?}");
-    let dtype = |r: autocast::Result<Tensor>| assert!(matches!(r, Err(Error::DTypeMismatch { .. })), "{r:?}");
+    let shape = |r: autocast::Result<Tensor>| {
+        assert!(matches!(&r, Err(Error::InvalidArgument { got, .. }) if got.starts_with("of shape")), "{r:?}")
+    };
+    let dtype = |r: autocast::Result<Tensor>| {
+        assert!(
+            matches!(&r, Err(Error::InvalidArgument { expected, .. }) if expected.ends_with("; cast one of them")),
+            "{r:?}"
+        )
+    };
     let argument =
         |r: autocast::Result<Tensor>| assert!(matches!(r, Err(Error::InvalidArgument { .. })), "{r:?}");
     shape(ops::linear(&v(&[2, 3]), &v(&[4, 2]), None));
@@ -183,7 +187,9 @@ fn bad_input_is_a_typed_error() {
     shape(ops::embedding(&ids, &v(&[3])));
     shape(ops::embedding(&ids, &v(&[0, 3])));
     argument(ops::embedding_with_padding(&ids, &v(&[3, 2]), 3));
-    assert!(matches!(ops::embedding(&v(&[2]), &v(&[3, 2])), Err(Error::UnsupportedDType { .. })));
+    assert!(
+        matches!(&ops::embedding(&v(&[2]), &v(&[3, 2])), Err(Error::InvalidArgument { expected, .. }) if expected.ends_with("; cast it"))
+    );
     assert!(ops::embedding(&ids, &v(&[2, 2])).is_err(), "an id beyond the table");
 }
 

@@ -1,7 +1,7 @@
 //! What is left out does not matter: masks, windows, weights of 0 and means over nothing choose instead of multiplying.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use autocast::ops::{self, CrossEntropy, InterpolateMode, PoolOptions, Reduction};
+use autocast::ops::{self, CrossEntropy, InterpolateMode, NllLoss, PoolOptions, Reduction};
 use autocast::{Result, backward};
 use candle_core::{DType, Device, Tensor, Var};
 use checks::catalogue::functions::to_f64;
@@ -113,7 +113,9 @@ fn a_loss_over_no_row_moves_nothing() {
             assert!(value[0].is_nan(), "PyTorch's mean over nothing");
             assert_eq!(grad, [0.; 12], "smoothing {smoothing} in {dtype:?}");
         }
-        let (value, grad) = value_and_gradient(&x, |x| ops::nll_loss(x, &targets, None, 7, Reduction::Mean));
+        let (value, grad) = value_and_gradient(&x, |x| {
+            ops::nll_loss(x, &targets, &NllLoss { ignore_index: 7, ..Default::default() })
+        });
         assert!(value[0].is_nan() && grad == [0.; 12]);
         // Classes that weigh nothing are no targets either.
         let weight = Tensor::new(&[0f32, 1., 0.], &CPU).unwrap();
@@ -121,8 +123,13 @@ fn a_loss_over_no_row_moves_nothing() {
         let options = CrossEntropy { weight: Some(weight.clone()), ..Default::default() };
         let (value, grad) = value_and_gradient(&x, |x| ops::cross_entropy(x, &light, &options));
         assert!(value[0].is_nan() && grad == [0.; 12], "{value:?} {grad:?}");
-        let (_, grad) =
-            value_and_gradient(&x, |x| ops::nll_loss(x, &light, Some(&weight), 7, Reduction::Mean));
+        let (_, grad) = value_and_gradient(&x, |x| {
+            ops::nll_loss(
+                x,
+                &light,
+                &NllLoss { weight: Some(weight.clone()), ignore_index: 7, ..Default::default() },
+            )
+        });
         assert_eq!(grad, [0.; 12]);
     }
 }
@@ -147,7 +154,13 @@ fn an_ignored_row_does_not_matter_whatever_it_holds() {
                 assert_eq!(run(&x), run(&plain), "{odd:?} {options:?}");
             }
             let run = |x: &Var| {
-                value_and_gradient(x, |x| ops::nll_loss(x, &targets, Some(&weight), -100, reduction))
+                value_and_gradient(x, |x| {
+                    ops::nll_loss(
+                        x,
+                        &targets,
+                        &NllLoss { weight: Some(weight.clone()), reduction, ..Default::default() },
+                    )
+                })
             };
             assert_eq!(run(&x), run(&plain), "{odd:?} {reduction:?}");
         }

@@ -1,5 +1,6 @@
 //! What is behind a scaler that is not disabled: the scale, and how far each optimizer has come since the last update.
 
+use crate::config::check_config;
 use crate::diagnostics::Diagnostics;
 use crate::{Error, Result, ScaleState, ScalerConfig, StepOutcome};
 use backends::kernels::copy_if_applied::CopyIfApplied;
@@ -41,10 +42,11 @@ pub(crate) enum Stage {
 
 impl Active {
     pub(crate) fn new(mode: Mode, config: ScalerConfig, device: &Device) -> Result<Self> {
+        check_config(&config)?;
         if !is_supported(device) {
             return Err(unsupported("GradScaler::new", "the scale", device, SUPPORTED_DEVICES));
         }
-        let scale = LossScale::new(*config, ScaleState::new(&config), device)?;
+        let scale = LossScale::new(config, ScaleState::new(&config), device)?;
         Ok(Self {
             mode,
             config,

@@ -9,8 +9,10 @@ use std::fmt;
 /// How much to remember and when to warn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiagnosticsConfig {
-    history: usize,
-    patience: u32,
+    /// How many updates are remembered, at least 1.
+    pub history: u32,
+    /// A warning comes after this many updates in a row that skipped, or that left the scale at its floor; at least 1.
+    pub patience: u32,
 }
 
 impl Default for DiagnosticsConfig {
@@ -18,32 +20,6 @@ impl Default for DiagnosticsConfig {
     fn default() -> Self {
         Self { history: 1000, patience: 10 }
     }
-}
-
-impl DiagnosticsConfig {
-    /// Remembers the last `history` updates.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidSetting`](crate::Error::InvalidSetting) for 0.
-    pub fn with_history(self, history: u32) -> Result<Self> {
-        check_count("history", history)?;
-        Ok(Self { history: history as usize, ..self })
-    }
-
-    /// Warns after `patience` updates in a row that skipped, or that left the scale at its floor.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidSetting`](crate::Error::InvalidSetting) for 0.
-    pub fn with_patience(self, patience: u32) -> Result<Self> {
-        check_count("patience", patience)?;
-        Ok(Self { patience, ..self })
-    }
-}
-
-fn check_count(argument: &'static str, count: u32) -> Result<()> {
-    check_setting("DiagnosticsConfig", argument, "1 or more", f64::from(count), count > 0)
 }
 
 /// What the gradients of the last step lost to f16's range, as fractions of their entries.
@@ -117,8 +93,11 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    pub(crate) fn new(config: DiagnosticsConfig) -> Self {
-        Self { config, ..Self::default() }
+    pub(crate) fn new(config: DiagnosticsConfig) -> Result<Self> {
+        for (argument, count) in [("history", config.history), ("patience", config.patience)] {
+            check_setting("DiagnosticsConfig", argument, "1 or more", f64::from(count), count > 0)?;
+        }
+        Ok(Self { config, ..Self::default() })
     }
 
     /// The parameters whose gradients were infinite or NaN at the last skipped step, in the optimizer's order.
@@ -168,7 +147,7 @@ impl Diagnostics {
         let at_floor = config.min_scale.is_some_and(|floor| entry.scale <= floor as f32);
         self.skipped_in_a_row = if entry.found_inf { self.skipped_in_a_row.saturating_add(1) } else { 0 };
         self.at_floor_in_a_row = if at_floor { self.at_floor_in_a_row.saturating_add(1) } else { 0 };
-        if self.history.len() == self.config.history {
+        if self.history.len() >= self.config.history as usize {
             self.history.pop_front();
         }
         self.history.push_back(entry);

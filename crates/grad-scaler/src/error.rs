@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum Error {
     /// A setting outside its range.
-    #[error("{op}: {argument} is {got}, expected {expected}")]
+    #[error("{op}: {argument} is {got}; expected {expected}")]
     InvalidSetting {
         /// What is being set.
         op: &'static str,

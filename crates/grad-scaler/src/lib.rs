@@ -53,8 +53,7 @@ mod scaled;
 mod scaler;
 mod state_dict;
 
-pub use backends::kernels::loss_scale::{Refill, ScaleSettings, ScaleState};
-pub use config::ScalerConfig;
+pub use backends::kernels::loss_scale::{Refill, ScaleState, ScalerConfig};
 pub use diagnostics::{Diagnostics, DiagnosticsConfig, HistoryEntry, Underflow, Warning};
 pub use error::{Error, Result};
 pub use optim::{LoadReport, ScaledOptimizer, StepCounts, Strictness};

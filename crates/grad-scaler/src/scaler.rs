@@ -25,6 +25,9 @@ impl GradScaler {
     ///
     /// # Errors
     ///
+    /// [`Error::InvalidSetting`] for a field of `config` that is outside its range: `init_scale`, `min_scale` and
+    /// `max_scale` are positive and finite in f32, and in this order `min_scale <= init_scale <= max_scale`;
+    /// `1 < growth_factor < ∞`, `0 < backoff_factor < 1`, `1 <= growth_interval < 2^31`, `1 <= hysteresis`.
     /// [`Error::UnsupportedDevice`] where this build has no kernels for the device.
     pub fn new(config: ScalerConfig, device: &Device) -> Result<Self> {
         Ok(Self { active: Some(Active::new(Mode::Scaling, config, device)?) })
@@ -40,16 +43,19 @@ impl GradScaler {
     ///
     /// [`Error::UnsupportedDevice`] where this build has no kernels for the device.
     pub fn skipping(device: &Device) -> Result<Self> {
-        let config = ScalerConfig::default().with_static_scale(1.0)?;
+        let config = ScalerConfig { init_scale: 1.0, is_static: true, ..Default::default() };
         Ok(Self { active: Some(Active::new(Mode::Skipping, config, device)?) })
     }
 
     /// Remembers what helps when a run goes bad. A disabled scaler looks at nothing, and has nothing to remember. On a CUDA
     /// device every step then waits, and names the parameters that overflowed.
-    #[must_use]
-    pub fn with_diagnostics(self, config: DiagnosticsConfig) -> Self {
-        let diagnostics = Some(Diagnostics::new(config));
-        Self { active: self.active.map(|on| Active { diagnostics, scale: on.scale.counting(), ..on }) }
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] for a `history` or `patience` of 0.
+    pub fn with_diagnostics(self, config: DiagnosticsConfig) -> Result<Self> {
+        let diagnostics = Some(Diagnostics::new(config)?);
+        Ok(Self { active: self.active.map(|on| Active { diagnostics, scale: on.scale.counting(), ..on }) })
     }
 
     /// A scaler that does nothing: the scale is 1, every step is taken, the state is empty. For code that runs at any
@@ -236,7 +242,7 @@ impl GradScaler {
         };
         let present = on.scale.wait_for_state()?;
         let (config, state, report) = state_dict::load(saved, (&on.config, &present), strictness)?;
-        on.scale.reset(*config, state)?;
+        on.scale.reset(config, state)?;
         on.config = config;
         on.stages.clear();
         Ok(report)

@@ -1,5 +1,6 @@
 //! A scaler's settings and state as a flat map, under PyTorch's key names where PyTorch has one.
 
+use crate::config::{check_config, check_scale};
 use crate::{Error, LoadReport, Refill, Result, ScaleState, ScalerConfig, Strictness};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -111,18 +112,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Goes through the constructors, so that a saved setting is checked as a new one is.
+    /// A saved setting is checked as a new one is.
     fn config(&mut self) -> Result<ScalerConfig> {
-        let init_scale = self.float("init_scale")?;
-        let interval = self.count("growth_interval", "a count from 1 to 2147483647")?;
-        let (growth, backoff) = (self.float("growth_factor")?, self.float("backoff_factor")?);
-        let mut config = ScalerConfig::new(init_scale, growth, backoff, interval)?;
-        if let Some(floor) = self.optional_float("min_scale")? {
-            config = config.with_min_scale(floor)?;
-        }
-        if let Some(ceiling) = self.optional_float("max_scale")? {
-            config = config.with_max_scale(ceiling)?;
-        }
         let refill = match self.get("hysteresis_refill")? {
             StateValue::Text(text) if text == ON_GROWTH => Refill::OnGrowth,
             StateValue::Text(text) if text == ON_CLEAN_STEP => Refill::OnCleanStep,
@@ -130,17 +121,28 @@ impl Reader<'_> {
                 return Err(ill_typed("hysteresis_refill", "\"on_growth\" or \"on_clean_step\"", &other));
             }
         };
-        config = config.with_hysteresis(self.count("hysteresis", "a count of 1 or more")?, refill)?;
-        match self.get("static")? {
-            StateValue::Bool(true) => config.with_static_scale(init_scale),
-            StateValue::Bool(false) => Ok(config),
-            other => Err(ill_typed("static", "true or false", &other)),
-        }
+        let is_static = match self.get("static")? {
+            StateValue::Bool(is_static) => is_static,
+            other => return Err(ill_typed("static", "true or false", &other)),
+        };
+        let config = ScalerConfig {
+            init_scale: self.float("init_scale")?,
+            growth_factor: self.float("growth_factor")?,
+            backoff_factor: self.float("backoff_factor")?,
+            growth_interval: self.count("growth_interval", "a count from 1 to 2147483647")?,
+            min_scale: self.optional_float("min_scale")?,
+            max_scale: self.optional_float("max_scale")?,
+            hysteresis: self.count("hysteresis", "a count of 1 or more")?,
+            refill,
+            is_static,
+        };
+        check_config(&config)?;
+        Ok(config)
     }
 
     fn state(&mut self, config: &ScalerConfig) -> Result<ScaleState> {
         let scale = self.float("scale")?;
-        crate::config::check_scale("scale", scale)?;
+        check_scale("scale", scale)?;
         // A static scale is a setting: a state that does not know of settings does not move it.
         let kept = if config.is_static { config.init_scale } else { scale };
         if kept as f32 != scale as f32 {

@@ -41,16 +41,16 @@ impl Run {
 #[test]
 fn the_scale_moves_as_on_the_cpu() -> Outcome {
     let Some(gpu) = gpu() else { return Ok(()) };
-    let base = || ScalerConfig::new(1024.0, 2.0, 0.5, 2);
+    let base = || ScalerConfig { init_scale: 1024.0, growth_interval: 2, ..Default::default() };
     let configs = [
-        base()?,
-        base()?.with_min_scale(512.0)?.with_max_scale(2048.0)?,
-        base()?.with_hysteresis(2, Refill::OnGrowth)?,
-        base()?.with_hysteresis(2, Refill::OnCleanStep)?,
-        base()?.with_static_scale(64.0)?,
+        base(),
+        ScalerConfig { min_scale: Some(512.0), max_scale: Some(2048.0), ..base() },
+        ScalerConfig { hysteresis: 2, refill: Refill::OnGrowth, ..base() },
+        ScalerConfig { hysteresis: 2, refill: Refill::OnCleanStep, ..base() },
+        ScalerConfig { init_scale: 64.0, is_static: true, ..base() },
     ];
     for config in configs {
-        let (mut here, mut there) = (Run::new(&Device::Cpu, config.clone())?, Run::new(&gpu, config)?);
+        let (mut here, mut there) = (Run::new(&Device::Cpu, config)?, Run::new(&gpu, config)?);
         for overflows in [0u32, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0] {
             let grad = if overflows == 1 { f32::INFINITY } else { 0.25 };
             assert_eq!(here.step(grad)?, there.step(grad)?);
@@ -69,7 +69,7 @@ fn the_scale_moves_as_on_the_cpu() -> Outcome {
 fn diagnostics_name_what_overflowed() -> Outcome {
     let Some(gpu) = gpu() else { return Ok(()) };
     let mut run = Run::new(&gpu, ScalerConfig::default())?;
-    run.scaler = run.scaler.with_diagnostics(DiagnosticsConfig::default());
+    run.scaler = run.scaler.with_diagnostics(DiagnosticsConfig::default())?;
     assert_eq!(run.step(0.0)?, StepOutcome::Applied);
     let zero = run.scaler.diagnostics().map(|seen| seen.underflow().zero);
     assert_eq!(zero, Some(1.0));

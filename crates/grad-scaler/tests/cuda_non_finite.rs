@@ -94,7 +94,7 @@ fn the_norm_of_a_skipped_step_is_its_own() -> Outcome {
         let (vars, mut optimizer, grads) = two(&gpu, DType::BF16, f32::INFINITY);
         let mut scaler = GradScaler::skipping(&gpu)?;
         if let Some(config) = diagnostics {
-            scaler = scaler.with_diagnostics(config);
+            scaler = scaler.with_diagnostics(config)?;
         }
         let (_, _, mut good) = two(&gpu, DType::BF16, 4.0);
         for var in &vars {

@@ -138,7 +138,8 @@ fn groups_clipping_and_write_backs_are_the_cpus() -> Outcome {
 fn a_skipped_step_changes_nothing_and_is_heard_of() -> Outcome {
     let Some(gpu) = gpu() else { return Ok(()) };
     let mut optimizer = AdamW::new(parameters(&gpu, DType::F16)?, AdamWConfig::default())?;
-    let mut scaler = GradScaler::new(ScalerConfig::new(1024.0, 2.0, 0.5, 2)?, &gpu)?;
+    let mut scaler =
+        GradScaler::new(ScalerConfig { init_scale: 1024.0, growth_interval: 2, ..Default::default() }, &gpu)?;
     let bits = |all: Vec<(String, Tensor)>| -> Result<HashMap<String, Vec<f64>>, Error> {
         let flat =
             |x: Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
@@ -172,7 +173,7 @@ fn a_scaled_step_is_the_plain_one() -> Outcome {
         Ok(optimizer.with_clip(Clip::norm(1.0)?))
     };
     let (mut plain, mut scaled, mut unscaled) = (clipped(&gpu)?, clipped(&gpu)?, clipped(&gpu)?);
-    let mut scaler = GradScaler::new(ScalerConfig::new(1024.0, 2.0, 0.5, 2000)?, &gpu)?;
+    let mut scaler = GradScaler::new(ScalerConfig { init_scale: 1024.0, ..Default::default() }, &gpu)?;
     for step in 0..STEPS {
         plain.step(&gradients(&plain, step, 1.0, None)?)?;
         let grads = gradients(&scaled, step, 1024.0, None)?;

@@ -167,7 +167,13 @@ fn leaves_nothing<R: Rule>(rule: &R, write_back: WriteBack) -> Outcome {
     let schedule = Schedule::cosine(0.01, 50)?.with_warmup(5);
     let scalers: [fn() -> GradScaler; 2] = [
         || GradScaler::skipping(&Device::Cpu).unwrap(),
-        || GradScaler::new(ScalerConfig::new(4.0, 2.0, 0.5, 100).unwrap(), &Device::Cpu).unwrap(),
+        || {
+            GradScaler::new(
+                ScalerConfig { init_scale: 4.0, growth_interval: 100, ..Default::default() },
+                &Device::Cpu,
+            )
+            .unwrap()
+        },
     ];
     for (which, scaler) in scalers.into_iter().enumerate() {
         let mut scaler = scaler();
@@ -233,7 +239,10 @@ fn a_skipped_step_leaves_not_a_bit_and_tells_of_itself() -> Outcome {
 fn a_step_that_is_skipped_after_unscaling_tells_its_norm() -> Outcome {
     let vars = [var(&[1.0], DType::F32)];
     let mut optimizer = Adam::new(named(&vars), AdamConfig::default())?.with_clip(Clip::norm(1.0)?);
-    let mut scaler = GradScaler::new(ScalerConfig::new(1024.0, 2.0, 0.5, 2)?, &Device::Cpu)?;
+    let mut scaler = GradScaler::new(
+        ScalerConfig { init_scale: 1024.0, growth_interval: 2, ..Default::default() },
+        &Device::Cpu,
+    )?;
     scaler.step(&mut optimizer, &grads(&[(&vars[0], &[3072.0])]))?;
     scaler.update()?;
     assert_eq!(optimizer.grad_norm(), Some(3.0));

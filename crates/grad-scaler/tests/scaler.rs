@@ -14,7 +14,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 const CPU: Device = Device::Cpu;
 
 fn scaler() -> GradScaler {
-    GradScaler::new(ScalerConfig::new(1024.0, 2.0, 0.5, 2).unwrap(), &CPU).unwrap()
+    GradScaler::new(ScalerConfig { init_scale: 1024.0, growth_interval: 2, ..Default::default() }, &CPU)
+        .unwrap()
 }
 
 fn var(values: &[f32], dtype: DType) -> Var {
@@ -186,9 +187,10 @@ fn diagnostics_name_what_overflowed_and_count_what_underflowed() -> Outcome {
     let (left, right) = (var(&[1.0; 4], DType::F16), var(&[1.0; 4], DType::F16));
     let parameters = [("left", left.clone()), ("right", right.clone())];
     let mut optimizer = Scaled::<SGD>::new(parameters, 0.1)?;
-    let config = DiagnosticsConfig::default().with_history(2)?.with_patience(3)?;
-    let config_scaler = ScalerConfig::new(4.0, 2.0, 0.5, 100)?.with_min_scale(1.0)?;
-    let mut scaler = GradScaler::new(config_scaler, &CPU)?.with_diagnostics(config);
+    let config = DiagnosticsConfig { history: 2, patience: 3 };
+    let config_scaler =
+        ScalerConfig { init_scale: 4.0, growth_interval: 100, min_scale: Some(1.0), ..Default::default() };
+    let mut scaler = GradScaler::new(config_scaler, &CPU)?.with_diagnostics(config)?;
 
     // Two zeros, one subnormal (2^-15), one entry that is just normal (2^-14).
     let small = [0.0, -0.0, 2f32.powi(-15), 2f32.powi(-14)];

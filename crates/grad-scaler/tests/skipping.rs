@@ -72,7 +72,7 @@ fn a_step_that_is_not_finite_is_skipped_by_name_in_every_dtype() -> Outcome {
 
 #[test]
 fn it_has_no_state_to_save_and_diagnostics_if_asked() -> Outcome {
-    let mut scaler = GradScaler::skipping(&CPU)?.with_diagnostics(DiagnosticsConfig::default());
+    let mut scaler = GradScaler::skipping(&CPU)?.with_diagnostics(DiagnosticsConfig::default())?;
     assert!(scaler.state_dict()?.is_empty());
     scaler.load_state_dict(&StateDict::new())?;
     scaler.load_state_dict(&StateDict::from([("scale".into(), StateValue::Float(512.0))]))?;

@@ -11,9 +11,17 @@ fn scaler(config: ScalerConfig) -> GradScaler {
 }
 
 fn rich() -> ScalerConfig {
-    let config = ScalerConfig::new(1000.0, 3.0, 0.25, 7).unwrap();
-    let config = config.with_min_scale(0.5).unwrap().with_max_scale(1e9).unwrap();
-    config.with_hysteresis(3, Refill::OnCleanStep).unwrap()
+    ScalerConfig {
+        init_scale: 1000.0,
+        growth_factor: 3.0,
+        backoff_factor: 0.25,
+        growth_interval: 7,
+        min_scale: Some(0.5),
+        max_scale: Some(1e9),
+        hysteresis: 3,
+        refill: Refill::OnCleanStep,
+        is_static: false,
+    }
 }
 
 #[test]
@@ -29,11 +37,17 @@ fn pytorchs_keys_are_there() {
 
 #[test]
 fn every_setting_survives_a_file() {
-    let fixed = ScalerConfig::default().with_static_scale(256.0).unwrap();
+    let fixed = ScalerConfig { init_scale: 256.0, is_static: true, ..ScalerConfig::default() };
     for config in [ScalerConfig::default(), ScalerConfig::recommended(), rich(), fixed] {
-        let json = serde_json::to_string(&scaler(config.clone()).state_dict().unwrap()).unwrap();
+        let json = serde_json::to_string(&scaler(config).state_dict().unwrap()).unwrap();
         let saved: StateDict = serde_json::from_str(&json).unwrap();
-        let mut other = scaler(ScalerConfig::new(2.0, 5.0, 0.125, 3).unwrap());
+        let mut other = scaler(ScalerConfig {
+            init_scale: 2.0,
+            growth_factor: 5.0,
+            backoff_factor: 0.125,
+            growth_interval: 3,
+            ..Default::default()
+        });
         other.load_state_dict(&saved).unwrap();
         assert_eq!(other.config(), Some(&config), "{json}");
         assert_eq!(other.state().unwrap(), Some(ScaleState::new(&config)));
@@ -130,7 +144,7 @@ fn pytorchs_state_is_taken_and_leaves_other_settings_as_they_are() {
 #[test]
 fn a_static_scale_is_a_setting_that_pytorchs_state_does_not_move() {
     let saved: StateDict = serde_json::from_str(PYTORCHS).unwrap();
-    let mut fixed = scaler(ScalerConfig::default().with_static_scale(128.0).unwrap());
+    let mut fixed = scaler(ScalerConfig { init_scale: 128.0, is_static: true, ..ScalerConfig::default() });
     let report = fixed.load_state_dict_with(&saved, Strictness::Strict).unwrap();
     assert_eq!((fixed.get_scale().unwrap(), report.unused), (128.0, vec!["scale".to_string()]));
 }
@@ -141,7 +155,13 @@ fn a_lenient_load_keeps_what_is_missing_and_names_both_sides() {
     saved.retain(|key, _| ["scale", "min_scale", "growth_interval"].contains(&key.as_str()));
     saved.insert("_per_tensor".into(), StateValue::Null);
     assert!(matches!(refused(&saved), Error::MissingKey { .. }));
-    let mut loaded = scaler(ScalerConfig::new(64.0, 3.0, 0.125, 100).unwrap());
+    let mut loaded = scaler(ScalerConfig {
+        init_scale: 64.0,
+        growth_factor: 3.0,
+        backoff_factor: 0.125,
+        growth_interval: 100,
+        ..Default::default()
+    });
     let report = loaded.load_state_dict_with(&saved, Strictness::Lenient).unwrap();
     let config = loaded.config().unwrap();
     assert_eq!((config.min_scale, config.growth_interval, config.backoff_factor), (Some(0.5), 7, 0.125));
@@ -178,7 +198,7 @@ proptest! {
         };
         // The tracker and hysteresis of a saved state are reached by updates, as a scaler's are.
         let reached = run(ScaleState::new(&config), &before);
-        let mut saved = scaler(config.clone()).state_dict().unwrap();
+        let mut saved = scaler(config).state_dict().unwrap();
         saved.insert("scale".into(), StateValue::Float(f64::from(reached.scale)));
         saved.insert("_growth_tracker".into(), StateValue::Int(i64::from(reached.growth_tracker)));
         saved.insert("_hysteresis_left".into(), StateValue::Int(i64::from(reached.hysteresis_left)));

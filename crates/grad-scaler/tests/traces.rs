@@ -13,13 +13,13 @@ fn every_recorded_trace_is_followed_to_the_bit() {
     for (number, trace) in traces.iter().enumerate() {
         let setting = |name: &str| trace[name].as_f64().unwrap();
         let interval = trace["growth_interval"].as_u64().unwrap() as u32;
-        let config = ScalerConfig::new(
-            setting("init_scale"),
-            setting("growth_factor"),
-            setting("backoff_factor"),
-            interval,
-        )
-        .unwrap();
+        let config = ScalerConfig {
+            init_scale: setting("init_scale"),
+            growth_factor: setting("growth_factor"),
+            backoff_factor: setting("backoff_factor"),
+            growth_interval: interval,
+            ..Default::default()
+        };
         let mut state = ScaleState::new(&config);
         for (step, row) in trace["steps"].as_array().unwrap().iter().enumerate() {
             state = state.update(row[0].as_u64() == Some(1), &config);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use backends::kernels::loss_scale::{LossScale, ScaleSettings, ScaleState};
+use backends::kernels::loss_scale::{LossScale, ScaleState, ScalerConfig};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use optim::{
@@ -39,7 +39,7 @@ fn follows<R: Rule>(rule: &R) -> Outcome {
     let (told, set) = ([3, 4].map(|n| var(n, DType::F64)), [3, 4].map(|n| var(n, DType::F64)));
     let (mut by_schedule, mut by_hand) = (make(&told)?.with_schedule(schedule), make(&set)?);
     assert_eq!(by_schedule.learning_rate(), schedule.lr(0));
-    let settings = ScaleSettings { init_scale: 1.0, is_static: true, ..Default::default() };
+    let settings = ScalerConfig { init_scale: 1.0, is_static: true, ..Default::default() };
     let mut scale = LossScale::new(settings, ScaleState::new(&settings), &Device::Cpu)?;
     let mut applied = 0;
     for step in 0..20 {

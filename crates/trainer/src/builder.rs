@@ -220,12 +220,10 @@ impl Settings {
 }
 
 /// How the loss is scaled at `precision` where the user does not say it.
-pub(crate) fn default_loss_scaling(precision: Precision) -> grad_scaler::Result<ScalerConfig> {
-    let config = ScalerConfig::recommended();
-    if precision != Precision::F16True {
-        return Ok(config);
+pub(crate) fn default_loss_scaling(precision: Precision) -> ScalerConfig {
+    let recommended = ScalerConfig::recommended();
+    match precision {
+        Precision::F16True => ScalerConfig { init_scale: 32_768., ..recommended },
+        _ => recommended,
     }
-    let (growth, backoff) = (config.growth_factor, config.backoff_factor);
-    ScalerConfig::new(32_768., growth, backoff, config.growth_interval)?
-        .with_min_scale(config.min_scale.unwrap_or(1.))
 }

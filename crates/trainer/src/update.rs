@@ -24,16 +24,15 @@ pub(crate) struct Update {
 impl Update {
     pub(crate) fn new(trainer: &Trainer, optimization: Optimization, trained: Parameters) -> Result<Self> {
         let scales = trainer.precision.needs_loss_scaling();
-        let Settings { on_non_finite, ref loss_scaling, diagnostics, .. } = trainer.settings;
-        let loss_scaling =
-            loss_scaling.clone().map_or_else(|| default_loss_scaling(trainer.precision), Ok)?;
+        let Settings { on_non_finite, loss_scaling, diagnostics, .. } = trainer.settings;
+        let loss_scaling = loss_scaling.unwrap_or_else(|| default_loss_scaling(trainer.precision));
         let scaler = match (scales, on_non_finite) {
             (true, _) => GradScaler::new(loss_scaling, &trainer.device)?,
             (false, OnNonFinite::Skip | OnNonFinite::Stop) => GradScaler::skipping(&trainer.device)?,
             (false, OnNonFinite::Apply) => GradScaler::disabled(),
         };
         let scaler = match diagnostics.filter(|_| scales) {
-            Some(config) => scaler.with_diagnostics(config),
+            Some(config) => scaler.with_diagnostics(config)?,
             None => scaler,
         };
         let Optimization { mut optimizer, schedule } = optimization;

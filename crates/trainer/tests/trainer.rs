@@ -177,7 +177,12 @@ fn a_schedule_waits_for_steps_that_are_skipped() {
     let schedule = Schedule::linear_warmup(1e-3, 4).unwrap();
     let mut line = Line { use_unused: true, schedule: Some(schedule), ..Default::default() };
     // A scale far above f16's range: the first steps overflow until it has backed off.
-    let scaling = ScalerConfig::new(2f64.powi(30), 2., 1. / 64., 1_000).unwrap();
+    let scaling = ScalerConfig {
+        init_scale: 2f64.powi(30),
+        backoff_factor: 1. / 64.,
+        growth_interval: 1_000,
+        ..Default::default()
+    };
     let builder = Trainer::builder().precision("16-true").accelerator("cpu").loss_scaling(scaling);
     let mut steps = Vec::new();
     let fit = builder.max_steps(8).build().unwrap().fit_with(&mut line, batches(), |step| {
@@ -195,7 +200,7 @@ fn a_schedule_waits_for_steps_that_are_skipped() {
 
 #[test]
 fn a_skipped_step_names_what_overflowed() {
-    let scaling = ScalerConfig::new(2f64.powi(30), 2., 0.5, 1_000).unwrap();
+    let scaling = ScalerConfig { init_scale: 2f64.powi(30), growth_interval: 1_000, ..Default::default() };
     let builder =
         Trainer::builder().precision("16-true").accelerator("cpu").max_steps(1).loss_scaling(scaling);
     let trainer = builder.diagnostics(DiagnosticsConfig::default()).build().unwrap();

@@ -49,11 +49,12 @@ impl ComplexTensor {
         if !fits {
             return Err(Error::shape(
                 "matmul",
-                format!("a matrix to follow {:?}", self.dims()),
+                "other",
                 other.dims(),
+                format!("a matrix to follow {:?}", self.dims()),
             ));
         }
-        let (a, b) = self.promoted(other)?;
+        let (a, b) = self.promoted("matmul", other)?;
         a.product(&b, Tensor::broadcast_matmul)
     }
 
@@ -116,11 +117,12 @@ impl ComplexTensor {
         if lhs.zip(other.dims().iter().rev()).any(|(&a, &b)| a != b && a != 1 && b != 1) {
             return Err(Error::shape(
                 op,
-                format!("a shape that broadcasts with {:?}", self.dims()),
+                "other",
                 other.dims(),
+                format!("a shape that broadcasts with {:?}", self.dims()),
             ));
         }
-        self.promoted(other)
+        self.promoted(op, other)
     }
 
     /// The larger of |re| and |im| as a constant; 1 where that cannot scale anything: for zeros, infinities and NaN.

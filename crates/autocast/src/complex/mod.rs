@@ -8,12 +8,10 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder};
 use precision_types::ComplexDType;
 
-use crate::ops::reduce::summed;
-use crate::{
-    Error, Result,
-    prepare::{promote_types, recorded, same_dtype},
-    region,
-};
+use crate::dtypes::{promote_types, same_dtype};
+use crate::ops::reduce::sums::summed;
+use crate::region::{grad_mode, recorded};
+use crate::{Error, Result};
 
 /// A complex64 (two f32) or complex128 (two f64) tensor.
 ///
@@ -47,11 +45,11 @@ impl ComplexTensor {
     /// Unless both parts have the same shape and are both f32 or both f64.
     pub fn new(re: Tensor, im: Tensor) -> Result<Self> {
         if re.shape() != im.shape() {
-            return Err(Error::shape("complex", format!("{:?} like the real part", re.dims()), im.dims()));
+            return Err(Error::shape("complex", "im", im.dims(), format!("{:?} like re", re.dims())));
         }
-        match same_dtype("complex", &[&re, &im])? {
+        match same_dtype("complex", [("re", &re), ("im", &im)])? {
             DType::F32 | DType::F64 => Ok(Self { re, im }),
-            other => Err(Error::dtype("complex", other, &[DType::F32, DType::F64])),
+            other => Err(Error::dtype("complex", "re", other, &[DType::F32, DType::F64])),
         }
     }
 
@@ -135,11 +133,16 @@ impl ComplexTensor {
     ///
     /// # Errors
     ///
-    /// [`Error::ShapeMismatch`] if the number of elements differs.
+    /// [`Error::InvalidArgument`] if the number of elements differs.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.elem_count() != self.re.elem_count() {
-            return Err(Error::shape("reshape", format!("{} elements", self.re.elem_count()), shape.dims()));
+            return Err(Error::shape(
+                "reshape",
+                "shape",
+                shape.dims(),
+                format!("{} elements", self.re.elem_count()),
+            ));
         }
         self.each(|part| part.reshape(&shape))
     }
@@ -171,13 +174,13 @@ impl ComplexTensor {
 
     /// The tensor as an op may use it: without its history inside [`no_grad`](crate::no_grad).
     fn recorded(&self) -> Self {
-        let (_, grad_mode) = region::current();
+        let grad_mode = grad_mode();
         Self { re: recorded(&self.re, grad_mode), im: recorded(&self.im, grad_mode) }
     }
 
     /// Both operands in the wider dtype of the two.
-    fn promoted(&self, other: &Self) -> Result<(Self, Self)> {
-        let dtype = promote_types(self.re.dtype(), other.re.dtype())?;
+    fn promoted(&self, op: &str, other: &Self) -> Result<(Self, Self)> {
+        let dtype = promote_types(op, self.re.dtype(), other.re.dtype())?;
         Ok((self.each(|part| part.to_dtype(dtype))?, other.each(|part| part.to_dtype(dtype))?))
     }
 }

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use super::node::{Attribute, Backward, Op};
 use super::record::{Value, record};
 use crate::Result;
-use crate::prepare::{retyped, widen};
+use crate::dtypes::{accumulation_dtype, rounded};
 
 /// What a composed op's formula needs beside the gradient. Of the rest it is given shapes and dtypes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,12 @@ impl Call {
 
 /// `inputs` detached from the graph and widened to the dtype that sums are accumulated in.
 pub(crate) fn wide<const N: usize>(inputs: [&Tensor; N]) -> Result<[Tensor; N]> {
-    let wide = inputs.iter().map(|t| widen(&t.detach())).collect::<Result<Vec<_>>>()?;
+    let wide = inputs.iter().map(|t| widened(t)).collect::<Result<Vec<_>>>()?;
     Ok(wide.try_into().expect("as many tensors come out as went in"))
+}
+
+fn widened(tensor: &Tensor) -> Result<Tensor> {
+    rounded(tensor, accumulation_dtype(tensor.dtype()))
 }
 
 /// `value`, whose storage no other tensor has, as a function of `inputs`, with a gradient for each of them.
@@ -108,13 +112,13 @@ where
         let nothing = cx.grad().elem_count() == 0 || inputs.iter().all(|t| t.elem_count() == 0);
         let grads = match (nothing, cx.value()) {
             (true, _) => None,
-            (false, Some(value)) => Some((self.backward)(&widen(cx.grad())?, value, inputs)?),
-            (false, None) => Some((self.backward)(&widen(cx.grad())?, &outline(cx.grad())?, inputs)?),
+            (false, Some(value)) => Some((self.backward)(&widened(cx.grad())?, value, inputs)?),
+            (false, None) => Some((self.backward)(&widened(cx.grad())?, &outline(cx.grad())?, inputs)?),
         };
         let grad = |at: usize| -> Result<Tensor> {
             match &grads {
                 None => Ok(Tensor::zeros(inputs[at].shape(), inputs[at].dtype(), inputs[at].device())?),
-                Some(grads) => Ok(retyped(&grads[at].detach(), inputs[at].dtype())?),
+                Some(grads) => rounded(&grads[at], inputs[at].dtype()),
             }
         };
         (0..N).map(|at| cx.wanted(at).then(|| grad(at)).transpose()).collect()

@@ -6,8 +6,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
 
 use super::foreign;
+use super::gradients::Place;
 use super::node::Input;
-use super::walk::Place;
 
 /// Is told of each variable and its gradient, once nothing will be added to that any more.
 pub type OnFinal<'a> = &'a mut dyn FnMut(&Tensor, &Tensor);

@@ -42,10 +42,12 @@ mod border;
 mod composed;
 mod finals;
 mod foreign;
+mod gradients;
 mod held;
 mod node;
 mod record;
 mod registry;
+mod stack;
 mod view;
 mod walk;
 
@@ -53,4 +55,5 @@ pub(crate) use composed::{Call, Keep, composed, wide};
 pub use finals::OnFinal;
 pub use node::{Attribute, Backward, Input, Node, Op};
 pub use record::{Value, record};
+pub use stack::deep_stack;
 pub(crate) use walk::walk;

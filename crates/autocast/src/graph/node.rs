@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Layout, Shape, Tensor};
 
-use super::registry;
-use super::walk::Gradients;
+use super::gradients::Gradients;
 use crate::{Error, Result};
 
 /// A differentiable function as the graph keeps it: its name, its attributes, and what its backward needs.
@@ -108,11 +107,6 @@ impl Node {
         if self.op.keeps_value() {
             let _ = self.value.set(value.detach());
         }
-    }
-
-    /// The node whose value `tensor` is; none for a view of one, a variable, a constant or a result of candle's.
-    pub fn of(tensor: &Tensor) -> Option<Arc<Self>> {
-        registry::node(tensor.id())
     }
 
     /// The op's name.

@@ -53,6 +53,13 @@ pub(super) fn node(id: TensorId) -> Option<Arc<Node>> {
     registry().nodes.get(&id).and_then(Weak::upgrade)
 }
 
+impl Node {
+    /// The node whose value `tensor` is; none for a view of one, a variable, a constant or a result of candle's.
+    pub fn of(tensor: &Tensor) -> Option<Arc<Self>> {
+        node(tensor.id())
+    }
+}
+
 /// The nodes whose values are among `tensors`.
 pub(super) fn nodes(tensors: &[&Tensor]) -> Vec<Arc<Node>> {
     let registry = registry();

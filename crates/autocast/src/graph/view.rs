@@ -4,7 +4,7 @@ use backends::buffer::Ran;
 use backends::kernels::add::{Among, add_into};
 use candle_core::{Layout, Shape, Tensor};
 
-use crate::ops::total::total_in_dtype;
+use crate::total::total_in_dtype;
 use crate::{Error, Result};
 
 /// The gradient of contiguous elements in `shape` from that of a view that shows all of them: each once, or broadcast.

@@ -2,12 +2,12 @@
 //! [`ops::scaled_dot_product_attention`](crate::ops::scaled_dot_product_attention). candle-nn has no such layer; the
 //! parameters have PyTorch's names and initial values.
 
-use candle_core::{D, Module, Tensor};
+use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::size::check_size;
+use crate::ops::shape::size::check_size;
 use crate::ops::{self, AttentionDropout, AttentionOptions};
-use crate::{Error, Mode, Result, mode};
+use crate::{Error, Mode, mode};
 
 const OP: &str = "multi_head_attention";
 
@@ -72,7 +72,7 @@ impl MultiHeadAttention {
         };
         let heads = ops::scaled_dot_product_attention(&query, &key, &value, options)?;
         let joined = heads.transpose(1, 2)?.flatten_from(2)?;
-        ops::linear(&joined, &self.out_proj_weight, self.out_proj_bias.as_ref())
+        Ok(ops::linear(&joined, &self.out_proj_weight, self.out_proj_bias.as_ref())?)
     }
 
     /// The number of heads.
@@ -81,7 +81,7 @@ impl MultiHeadAttention {
     }
 
     fn embed(&self) -> Result<usize> {
-        Ok(self.out_proj_weight.dim(0)?)
+        self.out_proj_weight.dim(0)
     }
 
     /// `input` through the `which`-th of the three projections.
@@ -95,19 +95,18 @@ impl MultiHeadAttention {
     /// `(batch, T, embed)` as `(batch, heads, T, embed / heads)`.
     fn split(&self, projected: &Tensor) -> Result<Tensor> {
         let &[batch, steps, embed] = projected.dims() else {
-            let expected = "inputs of shape (batch, T, embed)";
-            return Err(Error::shape(OP, expected, projected.dims()));
+            return Err(Error::shape(OP, "an input", projected.dims(), "(batch, T, embed)").into());
         };
-        Ok(projected.reshape((batch, steps, self.heads, embed / self.heads))?.transpose(1, 2)?)
+        projected.reshape((batch, steps, self.heads, embed / self.heads))?.transpose(1, 2)
     }
 }
 
 impl Module for MultiHeadAttention {
-    fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let dropout = self.attention.dropout.filter(|_| mode() == Mode::Train);
         let dropout = dropout.map(|dropout| AttentionDropout { seed: dropout.seed.of_the_step(), ..dropout });
         let options = AttentionOptions { dropout, ..self.attention.clone() };
-        Ok(self.attend(input, input, input, &options)?)
+        self.attend(input, input, input, &options)
     }
 }
 
@@ -128,16 +127,12 @@ pub fn multi_head_attention(
     vb: VarBuilder,
 ) -> Result<MultiHeadAttention> {
     if embed == 0 || embed.checked_mul(4).is_none() {
-        return Err(Error::argument(
-            "multi_head_attention",
-            "embed",
-            embed,
-            "at least 1, and four times it a size",
-        ));
+        let expected = "at least 1, and four times it a size";
+        return Err(Error::argument(OP, "embed", embed, expected).into());
     }
     if heads == 0 || !embed.is_multiple_of(heads) {
         let expected = format!("a divisor of the embedding, {embed}");
-        return Err(Error::argument(OP, "heads", heads, expected));
+        return Err(Error::argument(OP, "heads", heads, expected).into());
     }
     check_size(OP, &[4, embed, embed], vb.dtype())?;
     let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
@@ -146,7 +141,7 @@ pub fn multi_head_attention(
     let out_init = uniform(1. / (embed as f64).sqrt());
     let out_proj = vb.pp("out_proj");
     let bias = |vb: &VarBuilder, len: usize, name: &str| -> Result<Option<Tensor>> {
-        Ok(config.bias.then(|| vb.get_with_hints(len, name, Init::Const(0.))).transpose()?)
+        config.bias.then(|| vb.get_with_hints(len, name, Init::Const(0.))).transpose()
     };
     Ok(MultiHeadAttention {
         in_proj_weight: vb.get_with_hints((3 * embed, embed), "in_proj_weight", in_init)?,

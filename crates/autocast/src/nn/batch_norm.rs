@@ -1,13 +1,15 @@
 //! BatchNorm, by candle-nn's names. Its running statistics stay f32 and are no parameters: they are buffers, read from
 //! and written next to the weights.
 
-use candle_core::{ModuleT, Tensor, Var};
+use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::batch_norm::train;
-use crate::ops::norm::Centre;
-use crate::prepare::accumulation_dtype as wide;
-use crate::{Error, Mode, Result, buffers, mode, ops};
+use crate::dtypes::accumulation_dtype as wide;
+use crate::ops::norm::batch_norm::train;
+use crate::ops::norm::view::Centre;
+use crate::{Error, Mode, buffers, mode, ops};
+
+const OP: &str = "batch_norm";
 
 /// The options of [`batch_norm()`]; an `eps` alone converts into it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,16 +103,18 @@ impl BatchNorm {
         weight_and_bias: Option<(Tensor, Tensor)>,
         config: BatchNormConfig,
     ) -> Result<Self> {
-        let parameters = weight_and_bias.iter().flat_map(|(weight, bias)| [weight, bias]);
-        if let Some(odd) = statistics.iter().chain(parameters).find(|t| t.dims() != [num_features]) {
-            let expected = format!("statistics and parameters of shape [{num_features}]");
-            return Err(Error::shape("batch_norm", expected, odd.dims()));
+        let parameters =
+            weight_and_bias.iter().flat_map(|(weight, bias)| [("weight", weight), ("bias", bias)]);
+        let running = ["running_mean", "running_var"].into_iter().zip(&statistics);
+        if let Some((name, odd)) = running.chain(parameters).find(|(_, t)| t.dims() != [num_features]) {
+            let expected = format!("[{num_features}], one per feature");
+            return Err(Error::shape(OP, name, odd.dims(), expected).into());
         }
         if config.eps.is_nan() || config.eps < 0. {
-            return Err(Error::argument("batch_norm", "eps", config.eps, "0 or more"));
+            return Err(Error::argument(OP, "eps", config.eps, "0 or more").into());
         }
         if !(0. ..=1.).contains(&config.momentum) {
-            return Err(Error::argument("batch_norm", "momentum", config.momentum, "0 to 1"));
+            return Err(Error::argument(OP, "momentum", config.momentum, "0 to 1").into());
         }
         // A variable stays itself, so that a model that is saved is saved with its statistics.
         let [running_mean, running_var] = statistics.map(|t| Var::from_tensor(&t.to_dtype(wide(t.dtype()))?));
@@ -190,21 +194,21 @@ impl BatchNorm {
     pub fn forward_eval(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
         let [mean, var] = [&self.running_mean, &self.running_var].map(candle_core::Var::as_detached_tensor);
-        ops::batch_norm_eval(x, &mean, &var, weight, bias, self.eps)
+        Ok(ops::batch_norm_eval(x, &mean, &var, weight, bias, self.eps)?)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {
         let channels = self.running_mean.dims();
         match x.dims() {
             [_, c, ..] if [*c] == channels => Ok(()),
-            dims => Err(Error::shape("batch_norm", format!("(N, {}, …)", channels[0]), dims)),
+            dims => Err(Error::shape(OP, "x", dims, format!("(N, {}, …)", channels[0])).into()),
         }
     }
 }
 
 impl ModuleT for BatchNorm {
-    fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-        Ok(if train { self.forward_train(x)? } else { self.forward_eval(x)? })
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        if train { self.forward_train(x) } else { self.forward_eval(x) }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Convolution layers: [`ops`](crate::ops)' convolutions with their weight and bias. The configs are candle-nn's; their
 //! `cudnn_fwd_algo` is not read.
 
-use candle_core::{Module, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, Init, VarBuilder};
 
-use crate::ops::size::check_size;
+use crate::Error;
+use crate::ops::shape::size::check_size;
 use crate::ops::{self, ConvOptions, ConvTransposeOptions};
-use crate::{Error, Result};
 
 /// A convolution layer: its parameters, their accessors, and its forward.
 macro_rules! convolution {
@@ -42,7 +42,7 @@ macro_rules! convolution {
         }
 
         impl Module for $layer {
-            fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
+            fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 let $c = &self.config;
                 Ok(ops::$op(input, &self.weight, self.bias.as_ref(), &$options)?)
             }
@@ -98,7 +98,7 @@ convolution!(
 fn per_group(layer: &str, channels: usize, groups: usize) -> Result<usize> {
     match channels.checked_div(groups) {
         Some(share) if share * groups == channels => Ok(share),
-        _ => Err(Error::argument(layer, "groups", groups, format!("a divisor of {channels}"))),
+        _ => Err(Error::argument(layer, "groups", groups, format!("a divisor of {channels}")).into()),
     }
 }
 

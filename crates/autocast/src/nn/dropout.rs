@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{ModuleT, Tensor};
+use candle_core::{ModuleT, Result, Tensor};
 
 use crate::ops::{DropoutSeed, dropout};
-use crate::{Mode, Result, mode};
+use crate::{Mode, mode};
 
 /// Drops elements while training, and nothing in evaluation.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Dropout {
     /// As [`dropout`](crate::ops::dropout); a probability outside `0..=1` is refused here.
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         match train {
-            true => dropout(x, f64::from(self.drop_p), self.next_seed()),
+            true => Ok(dropout(x, f64::from(self.drop_p), self.next_seed())?),
             false => Ok(x.clone()),
         }
     }
@@ -70,7 +70,7 @@ impl Dropout {
 }
 
 impl ModuleT for Dropout {
-    fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-        Ok(self.forward(x, train)?)
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward(x, train)
     }
 }

@@ -1,10 +1,10 @@
 //! [`Embedding`]: [`ops::embedding`](crate::ops::embedding) with its table.
 
-use candle_core::{Module, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::size::check_size;
-use crate::{Result, ops};
+use crate::ops;
+use crate::ops::shape::size::check_size;
 
 /// A table whose rows are looked up by index.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Embedding {
 }
 
 impl Module for Embedding {
-    fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         Ok(ops::embedding(ids, &self.embeddings)?)
     }
 }

@@ -1,10 +1,10 @@
 //! [`Linear`]: [`ops::linear`](crate::ops::linear) with its weight and bias.
 
-use candle_core::{Module, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::size::check_size;
-use crate::{Result, ops};
+use crate::ops;
+use crate::ops::shape::size::check_size;
 
 /// A product with a weight matrix and an optional bias.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Linear {
 }
 
 impl Module for Linear {
-    fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
         Ok(ops::linear(input, &self.weight, self.bias.as_ref())?)
     }
 }

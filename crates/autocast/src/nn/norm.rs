@@ -1,10 +1,11 @@
 //! LayerNorm, RmsNorm and GroupNorm, by candle-nn's names and with its parameter names.
 
-use candle_core::{Module, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::norm::{Centre, View, normalize};
-use crate::{Error, Result, ops};
+use crate::ops::norm::normalize::normalize;
+use crate::ops::norm::view::{Centre, View};
+use crate::{Error, ops};
 
 /// The options of [`layer_norm()`]; an `eps` alone converts into it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,7 +77,7 @@ impl LayerNorm {
 }
 
 impl Module for LayerNorm {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let op = match self.centre {
             Centre::Mean => "layer_norm",
             Centre::Zero => "rms_norm",
@@ -142,7 +143,7 @@ impl RmsNorm {
 }
 
 impl Module for RmsNorm {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.0.forward(x)
     }
 }
@@ -181,18 +182,20 @@ impl GroupNorm {
     ) -> Result<Self> {
         if num_groups == 0 || num_groups > num_channels || !num_channels.is_multiple_of(num_groups) {
             let expected = format!("a divisor of the {num_channels} channels");
-            return Err(Error::argument("group_norm", "num_groups", num_groups, expected));
+            return Err(Error::argument("group_norm", "num_groups", num_groups, expected).into());
         }
-        if let Some(odd) = [&weight, &bias].into_iter().find(|t| t.dims() != [num_channels]) {
-            let expected = format!("weight and bias of shape [{num_channels}]");
-            return Err(Error::shape("group_norm", expected, odd.dims()));
+        for (name, parameter) in [("weight", &weight), ("bias", &bias)] {
+            if parameter.dims() != [num_channels] {
+                let expected = format!("[{num_channels}], one per channel");
+                return Err(Error::shape("group_norm", name, parameter.dims(), expected).into());
+            }
         }
         Ok(Self { weight, bias, num_groups, eps })
     }
 }
 
 impl Module for GroupNorm {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(ops::group_norm(x, self.num_groups, Some(&self.weight), Some(&self.bias), self.eps)?)
     }
 }

@@ -6,10 +6,11 @@ use backends::random;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::empty::of_no_elements;
-use super::size::check_size;
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op, Value, record};
-use crate::prepare::{accumulation_dtype, float_inputs, retyped, widen};
+use crate::ops::shape::empty::of_no_elements;
+use crate::ops::shape::size::check_size;
+use crate::region::{float_inputs, retyped, widen};
 use crate::{Error, Result};
 
 /// Which mask [`dropout`] draws.
@@ -23,7 +24,7 @@ pub struct DropoutSeed {
 
 impl DropoutSeed {
     /// What is dropped with probability `p`.
-    pub(super) fn draw(self, p: f64) -> Draw {
+    pub(crate) fn draw(self, p: f64) -> Draw {
         Draw { key: random::key(&[self.seed, self.step]), p }
     }
 
@@ -57,7 +58,7 @@ pub fn dropout(x: &Tensor, p: f64, seed: impl Into<DropoutSeed>) -> Result<Tenso
     if !(0. ..=1.).contains(&p) {
         return Err(Error::argument("dropout", "p", p, "a probability, 0 to 1"));
     }
-    let [x] = float_inputs("dropout", [x])?;
+    let [x] = float_inputs("dropout", [("x", x)])?;
     if p == 0. {
         return Ok(x);
     }
@@ -104,7 +105,7 @@ impl Op for Dropout {
 const CHUNK: usize = 64 * 1024;
 
 /// 1 for each element that is kept.
-pub(super) fn mask(count: usize, draw: Draw) -> Vec<u8> {
+pub(crate) fn mask(count: usize, draw: Draw) -> Vec<u8> {
     let kept = move |index: usize| u8::from(draw.keeps(index));
     (0..count).into_par_iter().with_min_len(CHUNK).map(kept).collect()
 }

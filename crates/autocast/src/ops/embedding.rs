@@ -4,11 +4,12 @@ use backends::bridge::{self, Call};
 use backends::kernels::row_sums::{RowSums, row_sums as kernel, row_sums_of};
 use candle_core::{DType, Device, Tensor};
 
-use super::empty::without_gradient;
-use super::index::Range;
-use super::size::check_size;
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Keep, Op, Value, composed, record};
-use crate::prepare::{accumulation_dtype, cast_inputs, cast_to};
+use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::index::Range;
+use crate::ops::shape::size::check_size;
+use crate::region::{cast_inputs, cast_to};
 use crate::{Error, Result};
 
 /// The rows of `weight` that `ids` name.
@@ -21,9 +22,9 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] if `weight` is no matrix, [`Error::UnsupportedDType`] for other ids, on a CPU
-/// [`Error::InvalidArgument`] for an id that is no row. On a GPU, where looking would make the host wait, the result of
-/// such an id is NaN and gives the table no gradient: the step is reported as non-finite, or skipped by a scaler.
+/// [`Error::InvalidArgument`] if `weight` is no matrix, for other ids, and on a CPU for an id that is no row. On a GPU,
+/// where looking would make the host wait, the result of such an id is NaN and gives the table no gradient: the step is
+/// reported as non-finite, or skipped by a scaler.
 ///
 /// # Source
 ///
@@ -47,16 +48,16 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     const IDS: [DType; 3] = [DType::U8, DType::U32, DType::I64];
     let [weight] = cast_inputs(OP, [weight])?;
     let &[rows, width] = weight.dims() else {
-        return Err(Error::shape(OP, "a weight of shape (rows, width)", weight.dims()));
+        return Err(Error::shape(OP, "weight", weight.dims(), "(rows, width)"));
     };
     if !IDS.contains(&ids.dtype()) {
-        return Err(Error::dtype(OP, ids.dtype(), &IDS));
+        return Err(Error::dtype(OP, "ids", ids.dtype(), &IDS));
     }
     if let Some(row) = padding.filter(|&row| row >= rows) {
         return Err(Error::argument(OP, "padding", row, format!("a row below {rows}")));
     }
     if rows == 0 && ids.elem_count() > 0 {
-        return Err(Error::shape(OP, "a weight with at least one row", weight.dims()));
+        return Err(Error::shape(OP, "weight", weight.dims(), "at least one row"));
     }
     let dims = [ids.dims(), &[width]].concat();
     check_size(OP, &dims, DType::F64)?;

@@ -2,9 +2,10 @@
 
 use candle_core::{D, Tensor};
 
-use super::empty::of_no_elements;
+use crate::dtypes::{accumulation_dtype, check_constant, check_float};
 use crate::graph::{Keep, composed, wide};
-use crate::prepare::{accumulation_dtype, cast_inputs, check_constant, check_float, retyped};
+use crate::ops::shape::empty::of_no_elements;
+use crate::region::{cast_inputs, retyped};
 use crate::{Error, Result};
 
 /// Which two entries of the last dimension are rotated together.
@@ -26,8 +27,8 @@ pub enum RopePairs {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit, also if the width is odd; [`Error::InvalidArgument`] for a `cos` or
-/// `sin` that a variable leads to; [`Error::UnsupportedDType`] for integers.
+/// [`Error::InvalidArgument`] where these do not fit, also if the width is odd, for a `cos` or `sin` that a variable leads
+/// to, and for integers.
 ///
 /// # Source
 ///
@@ -35,29 +36,28 @@ pub enum RopePairs {
 pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Result<Tensor> {
     const OP: &str = "rope";
     let [input] = cast_inputs(OP, [input])?;
-    for t in [&input, cos, sin] {
-        check_float(OP, t)?;
-    }
+    check_float(OP, "input", &input)?;
     for (name, angles) in [("cos", cos), ("sin", sin)] {
+        check_float(OP, name, angles)?;
         check_constant(OP, name, angles)?;
     }
     let &[.., steps, width] = input.dims() else {
-        return Err(Error::shape(OP, "an input of shape (.., T, width)", input.dims()));
+        return Err(Error::shape(OP, "input", input.dims(), "(.., T, width)"));
     };
     if width % 2 != 0 {
-        return Err(Error::shape(OP, "an even width", input.dims()));
+        return Err(Error::shape(OP, "input", input.dims(), "an even width"));
     }
     let mut half = input.dims().to_vec();
     half[input.rank() - 1] = width / 2;
     let wide_dtype = accumulation_dtype(input.dtype());
-    let angles = |t: &Tensor| -> Result<Tensor> {
+    let angles = |name: &str, t: &Tensor| -> Result<Tensor> {
         let fits = t.rank() >= 2 && t.dims().ends_with(&[steps, width / 2]);
         match retyped(t, wide_dtype)?.broadcast_as(half.as_slice()) {
             Ok(spread) if fits => Ok(spread),
-            _ => Err(Error::shape(OP, format!("cos and sin of shape ({steps}, {})", width / 2), t.dims())),
+            _ => Err(Error::shape(OP, name, t.dims(), format!("[{steps}, {}]", width / 2))),
         }
     };
-    let (cos, sin) = (angles(cos)?, angles(sin)?);
+    let (cos, sin) = (angles("cos", cos)?, angles("sin", sin)?);
     if let Some(empty) = of_no_elements(OP, &[&input], input.dims(), input.dtype())? {
         return Ok(empty);
     }

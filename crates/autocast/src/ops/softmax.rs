@@ -5,10 +5,11 @@ use backends::kernels::sum::Term;
 use candle_core::shape::Dim;
 use candle_core::{DType, Tensor};
 
-use super::empty::{of_no_elements, without_gradient};
-use super::total::{total, total_f64};
+use crate::dtypes::{accumulation_dtype, check_float};
 use crate::graph::{Attribute, Backward, Call, Keep, Op, Value, composed, record, wide};
-use crate::prepare::{accumulation_dtype, cast_to, check_float, float_inputs, uncast};
+use crate::ops::shape::empty::{of_no_elements, without_gradient};
+use crate::region::{cast_to, float_inputs, uncast};
+use crate::total::{total, total_f64};
 use crate::{Error, Result};
 
 /// `exp(x) / Σ exp(x)` along `dim`.
@@ -29,7 +30,7 @@ fn of_form(op: &'static str, form: Form, x: &Tensor, dim: impl Dim) -> Result<Te
     if let Some(value) = by_kernel(op, form, x, dim)? {
         return Ok(value);
     }
-    let [x] = float_inputs(op, [x])?;
+    let [x] = float_inputs(op, [("x", x)])?;
     if let Some(empty) = of_no_elements(op, &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
@@ -58,7 +59,7 @@ fn of_form(op: &'static str, form: Form, x: &Tensor, dim: impl Dim) -> Result<Te
 fn by_kernel(op: &'static str, form: Form, x: &Tensor, dim: usize) -> Result<Option<Tensor>> {
     let inputs = uncast(op, &[x])?;
     let (x, dtype) = (&inputs[0].0, inputs[0].1);
-    check_float(op, x)?;
+    check_float(op, "x", x)?;
     if dim + 1 != x.rank() || x.elem_count() == 0 {
         return Ok(None);
     }
@@ -113,7 +114,7 @@ fn kept(x: &Tensor) -> Keep {
     }
 }
 
-pub(super) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
+pub(crate) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
     let exp = x.broadcast_sub(&x.max_keepdim(dim)?)?.exp()?;
     Ok(exp.broadcast_div(&total(&exp, &[dim])?)?)
 }
@@ -146,7 +147,7 @@ fn log_softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
 ///
 /// `torch.logsumexp`; the gradient is `g · exp(x − y)`.
 pub fn logsumexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let [x] = float_inputs("logsumexp", [x])?;
+    let [x] = float_inputs("logsumexp", [("x", x)])?;
     let dim = dim.to_index(x.shape(), "logsumexp")?;
     let [w] = wide([&x])?;
     let mut kept = x.dims().to_vec();
@@ -176,7 +177,7 @@ pub fn logsumexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
 }
 
 /// The logarithm of the sum of `exp` along `dim`. Taken in f64, where a sum that is barely above 1 still is.
-pub(super) fn log_total(exp: &Tensor, dim: usize) -> Result<Tensor> {
+pub(crate) fn log_total(exp: &Tensor, dim: usize) -> Result<Tensor> {
     Ok(total_f64(exp, &[dim], Term::Value)?.log()?.to_dtype(exp.dtype())?)
 }
 

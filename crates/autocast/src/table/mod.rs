@@ -124,8 +124,7 @@ impl OpTable {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownOp`], [`Error::Banned`], and [`Error::DTypeMismatch`] or [`Error::UnsupportedDType`] where the op
-    /// cannot combine its inputs.
+    /// [`Error::UnknownOp`], [`Error::Banned`], and [`Error::InvalidArgument`] where the op cannot combine its inputs.
     pub fn output_dtype(&self, op: &str, fast: DType, inputs: &[DType]) -> Result<DType> {
         check_fast_dtype(fast)?;
         let cast =
@@ -185,11 +184,11 @@ impl Input {
 
 /// # Errors
 ///
-/// [`Error::UnsupportedDType`] unless `fast` is a 16-bit float.
+/// [`Error::InvalidArgument`] unless `fast` is a 16-bit float.
 pub(crate) fn check_fast_dtype(fast: DType) -> Result<()> {
     match fast {
         DType::F16 | DType::BF16 => Ok(()),
-        other => Err(Error::dtype("autocast", other, &[DType::F16, DType::BF16])),
+        other => Err(Error::argument("autocast", "fast_dtype", other.as_str(), "f16 or bf16")),
     }
 }
 
@@ -205,7 +204,7 @@ fn widest(op: &str, fast: DType, inputs: &[Input]) -> Result<DType> {
         if input.dtype == DType::F32 {
             widest = DType::F32;
         } else if widest != DType::F32 && input.dtype != fast {
-            return Err(Error::dtype(op, input.dtype, &[fast, DType::F32, DType::F64]));
+            return Err(Error::dtype(op, "an input", input.dtype, &[fast, DType::F32, DType::F64]));
         }
     }
     Ok(widest)

@@ -2,7 +2,8 @@
 
 use candle_core::DType;
 
-use crate::{Error, Result, prepare::promote_types};
+use crate::dtypes::promote_types;
+use crate::{Error, Result};
 
 /// The dtype behaviour of an op outside autocast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Signature {
             }
             Self::Wide => match same(op, inputs.iter().copied())? {
                 wide @ (DType::F32 | DType::F64) => Ok(wide),
-                narrow => Err(Error::dtype(op, narrow, &[DType::F32, DType::F64])),
+                narrow => Err(Error::dtype(op, "an input", narrow, &[DType::F32, DType::F64])),
             },
             Self::Bool => Ok(DType::U8),
             Self::Index => Ok(DType::I64),
@@ -80,19 +81,14 @@ pub(super) fn same(op: &str, mut inputs: impl Iterator<Item = DType>) -> Result<
     let expected =
         inputs.next().ok_or_else(|| Error::argument(op, "inputs", "empty", "at least one tensor"))?;
     match inputs.find(|&dtype| dtype != expected) {
-        Some(got) => Err(Error::DTypeMismatch { op: op.into(), expected, got }),
+        Some(got) => Err(Error::dtypes_differ(op, ("an input", got), ("the first", expected))),
         None => Ok(expected),
     }
 }
 
 fn promote(op: &str, inputs: &[DType]) -> Result<DType> {
     let (&first, rest) = inputs.split_first().expect("the caller has checked that there is an input");
-    rest.iter().try_fold(first, |a, &b| promote_types(a, b)).map_err(|error| match error {
-        Error::UnsupportedDType { dtype, accepted, .. } => {
-            Error::UnsupportedDType { op: op.into(), dtype, accepted }
-        }
-        other => other,
-    })
+    rest.iter().try_fold(first, |a, &b| promote_types(op, a, b))
 }
 
 fn is_16_bit(dtype: DType) -> bool {

@@ -1,6 +1,6 @@
 //! Losses.
 
-use autocast::ops::{self, BinaryCrossEntropy, CrossEntropy, KlTarget, Reduction};
+use autocast::ops::{self, BinaryCrossEntropy, CrossEntropy, KlTarget, NllLoss, Reduction};
 use candle_core::Tensor;
 
 use super::{OpCase, Samples};
@@ -55,7 +55,10 @@ pub const CASES: &[OpCase] = &[
     OpCase::new(
         "nll_loss",
         |s| vec![s.uniform(&[2, 4, 3], -3., -0.1), s.indices(&[2, 3], 4)],
-        |x| ops::nll_loss(&x[0], &x[1], Some(&class_weight(&x[0])), 3, Reduction::Mean),
+        |x| {
+            let weight = Some(class_weight(&x[0]));
+            ops::nll_loss(&x[0], &x[1], &NllLoss { weight, ignore_index: 3, ..Default::default() })
+        },
     ),
     OpCase::new("mse_loss", pair, |x| ops::mse_loss(&x[0], &x[1], Reduction::Mean)),
     OpCase::new("mse_loss summed", pair, |x| ops::mse_loss(&x[0], &x[1], Reduction::Sum)),

@@ -134,7 +134,7 @@ pub const OPS: &[(&str, &[&[usize]], Run)] = &[
         ops::cross_entropy(&x[0], &Tensor::new(&[2u32, 0], x[0].device())?, &Default::default())
     }),
     ("nll_loss", &[&[2, 3]], |x| {
-        ops::nll_loss(&x[0], &Tensor::new(&[2u32, 0], x[0].device())?, None, -100, Reduction::Mean)
+        ops::nll_loss(&x[0], &Tensor::new(&[2u32, 0], x[0].device())?, &Default::default())
     }),
 ];
 

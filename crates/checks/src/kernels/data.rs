@@ -1,6 +1,6 @@
 //! Data for the checks of kernels, on the host and on the device, and how the two are compared.
 
-use backends::kernels::loss_scale::{LossScale, ScaleSettings, ScaleState};
+use backends::kernels::loss_scale::{LossScale, ScaleState, ScalerConfig};
 use backends::{Floats, Real, Store};
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
@@ -82,7 +82,7 @@ impl Grad {
 
 /// A scale with PyTorch's settings.
 pub(crate) fn scaler(device: &Device, scale: f32) -> Outcome<LossScale> {
-    let settings = ScaleSettings { init_scale: f64::from(scale), ..Default::default() };
+    let settings = ScalerConfig { init_scale: f64::from(scale), ..Default::default() };
     Ok(LossScale::new(settings, ScaleState::new(&settings), device)?)
 }
 

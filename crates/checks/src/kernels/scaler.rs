@@ -15,17 +15,31 @@ pub(super) fn run(device: &Device, report: &mut Report) {
         for (init, interval) in
             [(65536.0, 3), (1.0, 1), (2f64.powi(40), 10), (2f64.powi(126), 2), (1.5e-44, 2), (0.1, 4)]
         {
-            checked += follow(device, &ScalerConfig::new(init, 1.7, 0.3, interval)?)?;
-            checked += follow(device, &ScalerConfig::new(init, 2.0, 0.5, interval)?)?;
+            checked += follow(
+                device,
+                &ScalerConfig {
+                    init_scale: init,
+                    growth_factor: 1.7,
+                    backoff_factor: 0.3,
+                    growth_interval: interval,
+                    ..Default::default()
+                },
+            )?;
+            checked += follow(
+                device,
+                &ScalerConfig { init_scale: init, growth_interval: interval, ..Default::default() },
+            )?;
         }
         Ok(format!("{checked} updates bit-exact"))
     });
     report.check("scaler: bounds, hysteresis, static scale", || {
-        let base = || ScalerConfig::new(1024.0, 2.0, 0.5, 3);
-        let mut checked = follow(device, &base()?.with_min_scale(256.0)?.with_max_scale(4096.0)?)?;
-        checked += follow(device, &base()?.with_hysteresis(3, Refill::OnGrowth)?)?;
-        checked += follow(device, &base()?.with_hysteresis(2, Refill::OnCleanStep)?)?;
-        checked += follow(device, &base()?.with_static_scale(128.0)?)?;
+        let base = || ScalerConfig { init_scale: 1024.0, growth_interval: 3, ..Default::default() };
+        let bounded = ScalerConfig { min_scale: Some(256.0), max_scale: Some(4096.0), ..base() };
+        let mut checked = follow(device, &bounded)?;
+        for (hysteresis, refill) in [(3, Refill::OnGrowth), (2, Refill::OnCleanStep)] {
+            checked += follow(device, &ScalerConfig { hysteresis, refill, ..base() })?;
+        }
+        checked += follow(device, &ScalerConfig { init_scale: 128.0, is_static: true, ..base() })?;
         Ok(format!("{checked} updates bit-exact"))
     });
 }
@@ -33,7 +47,7 @@ pub(super) fn run(device: &Device, report: &mut Report) {
 /// 120 updates, each after a step whose gradient is finite or not at random.
 fn follow(device: &Device, config: &ScalerConfig) -> Outcome<usize> {
     let mut want = ScaleState::new(config);
-    let mut scale = LossScale::new(**config, want, device)?;
+    let mut scale = LossScale::new(*config, want, device)?;
     let mut stepper = Stepper::new(device, &[0], 0)?;
     let tensor = |value: f32| Tensor::full(value, 4, device);
     let weights = tensor(1.0)?;

@@ -89,8 +89,9 @@ fn skips(precision: Precision) -> Outcome<String> {
         )
     };
     let (x, y) = xy();
-    let trainer =
-        builder(precision).loss_scaling(ScalerConfig::recommended().with_static_scale(128.)?).build()?;
+    let trainer = builder(precision)
+        .loss_scaling(ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() })
+        .build()?;
     let clean = trainer.fit(&mut plain(), with(xy(), 9).take(5))?;
     for bad in [((&x * f64::NAN)?, y.clone()), (x.clone(), (&y * f64::INFINITY)?)] {
         let fit = trainer.fit(&mut plain(), with(bad, 2))?;
@@ -116,7 +117,7 @@ fn survives_bad_indices(precision: Precision) -> Outcome<String> {
             .into_iter()
             .map(|last| Ok((ids(last)?, y.clone())))
             .collect::<candle_core::Result<_>>()?;
-        let scaling = ScalerConfig::recommended().with_static_scale(128.)?;
+        let scaling = ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() };
         let fit = builder(precision).loss_scaling(scaling).build()?.fit(&mut model, data)?;
         let finite: Vec<bool> = fit.losses.iter().map(|loss| loss.is_finite()).collect();
         if finite != [true, false, true, true] || fit.skipped_steps != 1 {
@@ -149,7 +150,12 @@ fn schedules(device: &Device) -> Outcome<String> {
     for attempt in 0..20 {
         let mut model = net();
         model.schedule = Some(Schedule::cosine(0.1, 40)?.with_warmup(10));
-        let scaling = ScalerConfig::new(2f64.powi(40), 2., 0.25, 10)?;
+        let scaling = ScalerConfig {
+            init_scale: 2f64.powi(40),
+            backoff_factor: 0.25,
+            growth_interval: 10,
+            ..Default::default()
+        };
         let trainer = builder(Precision::F16Mixed).max_steps(40).loss_scaling(scaling).build()?;
         let fit = trainer.fit_with(&mut model, std::iter::repeat(xy()), |step| {
             // The host looks at other moments in every run.

@@ -41,7 +41,8 @@ fn within(error: f64, tolerance: f64) -> Outcome<String> {
 
 fn mixed(run: &str, init_scale: f64) -> Outcome<String> {
     let recorded = recorded(Gpu, run);
-    let trained = train("16-mixed", Gpu, Some(ScalerConfig::new(init_scale, 2., 0.5, 10)?))?;
+    let trained =
+        train("16-mixed", Gpu, Some(ScalerConfig { init_scale, growth_interval: 10, ..Default::default() }))?;
     if let Some(step) = (0..STEPS).find(|&step| trained.scales[step] != recorded.scale_after_step[step]) {
         let (got, want) = (trained.scales[step], recorded.scale_after_step[step]);
         return wrong(format!("scale {got} after step {step}, recorded {want}"));

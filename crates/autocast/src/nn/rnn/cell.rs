@@ -1,13 +1,14 @@
 //! What the recurrent layers have in common: parameters, their casts, and the steps of a sequence.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops::empty::without_gradient;
-use crate::ops::linear::affine_map;
-use crate::ops::size::check_size;
-use crate::prepare::{cast_slice, same_dtype, widen};
-use crate::{Error, Result};
+use crate::Error;
+use crate::dtypes::same_dtype;
+use crate::ops::products::linear::affine_map;
+use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::size::check_size;
+use crate::region::{cast_slice, widen};
 
 /// The parameters of one layer with `GATES` gates.
 #[derive(Debug, Clone)]
@@ -66,12 +67,13 @@ impl<const GATES: usize> Cell<GATES> {
         input: &Tensor,
         states: [&Tensor; N],
     ) -> Result<(Self, Tensor, [Tensor; N])> {
-        let mut tensors = vec![input, &self.w_ih, &self.w_hh];
-        tensors.extend(states);
-        tensors.extend(&self.b_ih);
-        tensors.extend(&self.b_hh);
+        let mut named = vec![("input", input), ("weight_ih", &self.w_ih), ("weight_hh", &self.w_hh)];
+        named.extend(states.map(|state| ("state", state)));
+        named.extend(self.b_ih.iter().map(|bias| ("bias_ih", bias)));
+        named.extend(self.b_hh.iter().map(|bias| ("bias_hh", bias)));
+        let (names, tensors): (Vec<_>, Vec<_>) = named.into_iter().unzip();
         let cast = cast_slice(op, &tensors)?;
-        same_dtype(op, &cast.iter().collect::<Vec<_>>())?;
+        same_dtype(op, names.into_iter().zip(&cast))?;
         let mut cast = cast.into_iter();
         let mut next = || cast.next().expect("as many tensors come out as went in");
         let (input, w_ih, w_hh) = (next(), next(), next());
@@ -84,12 +86,12 @@ impl<const GATES: usize> Cell<GATES> {
 
     /// What the input contributes to the gates.
     pub(super) fn input_part(&self, op: &str, input: &Tensor) -> Result<Tensor> {
-        affine_map(op, input, &self.w_ih, self.b_ih.as_ref())
+        Ok(affine_map(op, input, &self.w_ih, self.b_ih.as_ref())?)
     }
 
     /// What the state contributes to the gates.
     pub(super) fn state_part(&self, op: &str, state: &Tensor) -> Result<Tensor> {
-        affine_map(op, state, &self.w_hh, self.b_hh.as_ref())
+        Ok(affine_map(op, state, &self.w_hh, self.b_hh.as_ref())?)
     }
 
     /// The next state of a batch without elements, which `from_input`, `states` and all parameters lead to.
@@ -103,10 +105,11 @@ impl<const GATES: usize> Cell<GATES> {
         inputs.extend(states);
         inputs.extend(&self.b_ih);
         inputs.extend(&self.b_hh);
-        without_gradient(op, &inputs, Tensor::zeros(states[0].dims(), states[0].dtype(), states[0].device())?)
+        let zeros = Tensor::zeros(states[0].dims(), states[0].dtype(), states[0].device())?;
+        Ok(without_gradient(op, &inputs, zeros)?)
     }
 
-    pub(super) fn zeros(&self, batch: usize) -> candle_core::Result<Tensor> {
+    pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
         Tensor::zeros((batch, self.hidden), self.dtype, &self.device)
     }
 
@@ -124,7 +127,7 @@ impl<const GATES: usize> Cell<GATES> {
         match state.dims() == [batch, self.hidden] {
             true => Ok(()),
             false => {
-                Err(Error::shape(op, format!("a state of shape ({batch}, {})", self.hidden), state.dims()))
+                Err(Error::shape(op, "state", state.dims(), format!("[{batch}, {}]", self.hidden)).into())
             }
         }
     }
@@ -132,7 +135,7 @@ impl<const GATES: usize> Cell<GATES> {
 
 /// `(batch, T, width)` as T tensors `(batch, width)`. By halves: the gradient of a part is padded to the size of what it
 /// was taken from, which costs T² when each step is taken from the whole.
-pub(super) fn steps(sequence: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+pub(super) fn steps(sequence: &Tensor) -> Result<Vec<Tensor>> {
     match sequence.dim(1)? {
         0 => Ok(Vec::new()),
         1 => Ok(vec![sequence.squeeze(1)?]),
@@ -144,12 +147,12 @@ pub(super) fn steps(sequence: &Tensor) -> candle_core::Result<Vec<Tensor>> {
     }
 }
 
-fn steps_of_half(sequence: &Tensor, start: usize, len: usize) -> candle_core::Result<Vec<Tensor>> {
+fn steps_of_half(sequence: &Tensor, start: usize, len: usize) -> Result<Vec<Tensor>> {
     steps(&sequence.narrow(1, start, len)?)
 }
 
 /// The states of single steps, `(batch, hidden)`, as `(batch, T, hidden)`.
-pub(super) fn joined<'a>(op: &str, states: impl Iterator<Item = &'a Tensor>) -> candle_core::Result<Tensor> {
+pub(super) fn joined<'a>(op: &str, states: impl Iterator<Item = &'a Tensor>) -> Result<Tensor> {
     let states: Vec<_> = states.collect();
     if states.is_empty() {
         return Err(Error::argument(op, "states", "an empty list", "the states of at least one step").into());
@@ -157,6 +160,6 @@ pub(super) fn joined<'a>(op: &str, states: impl Iterator<Item = &'a Tensor>) -> 
     Tensor::stack(&states, 1)
 }
 
-pub(super) fn sigmoid(x: &Tensor) -> candle_core::Result<Tensor> {
+pub(super) fn sigmoid(x: &Tensor) -> Result<Tensor> {
     candle_nn::ops::sigmoid(x)
 }

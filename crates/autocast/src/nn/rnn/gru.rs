@@ -1,12 +1,11 @@
 //! [`Gru`].
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use candle_nn::rnn::GRUState;
 use candle_nn::{GRUConfig, RNN, VarBuilder};
 
 use super::cell::{Cell, Inits, joined, sigmoid, steps};
-use crate::Result;
-use crate::prepare::widen;
+use crate::region::widen;
 
 /// A gated recurrent layer.
 #[derive(Debug, Clone)]
@@ -57,17 +56,17 @@ impl Gru {
 impl RNN for Gru {
     type State = GRUState;
 
-    fn zero_state(&self, batch: usize) -> candle_core::Result<GRUState> {
+    fn zero_state(&self, batch: usize) -> Result<GRUState> {
         Ok(GRUState { h: self.cell.zeros(batch)? })
     }
 
-    fn step(&self, input: &Tensor, state: &GRUState) -> candle_core::Result<GRUState> {
+    fn step(&self, input: &Tensor, state: &GRUState) -> Result<GRUState> {
         let (cell, input, [h]) = self.cell.prepared(Self::OP, input, [&state.h])?;
         cell.check_state(Self::OP, input.dims2()?.0, &h)?;
-        Ok(Self::advance(&cell, &cell.input_part(Self::OP, &input)?, &h)?)
+        Self::advance(&cell, &cell.input_part(Self::OP, &input)?, &h)
     }
 
-    fn seq_init(&self, input: &Tensor, state: &GRUState) -> candle_core::Result<Vec<GRUState>> {
+    fn seq_init(&self, input: &Tensor, state: &GRUState) -> Result<Vec<GRUState>> {
         let (cell, input, [h]) = self.cell.prepared(Self::OP, input, [&state.h])?;
         cell.check_state(Self::OP, input.dims3()?.0, &h)?;
         let mut state = GRUState { h };
@@ -80,7 +79,7 @@ impl RNN for Gru {
     }
 
     /// The hidden states as `(batch, T, hidden)`. (candle-nn joins them to `(batch, T · hidden)`.)
-    fn states_to_tensor(&self, states: &[GRUState]) -> candle_core::Result<Tensor> {
+    fn states_to_tensor(&self, states: &[GRUState]) -> Result<Tensor> {
         joined(Self::OP, states.iter().map(|state| &state.h))
     }
 }

@@ -1,12 +1,11 @@
 //! [`Lstm`].
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use candle_nn::rnn::{Direction, LSTMState};
 use candle_nn::{LSTMConfig, RNN, VarBuilder};
 
 use super::cell::{Cell, Inits, joined, sigmoid, steps};
-use crate::Result;
-use crate::prepare::widen;
+use crate::region::widen;
 
 /// A long short-term memory layer.
 #[derive(Debug, Clone)]
@@ -65,20 +64,20 @@ impl Lstm {
 impl RNN for Lstm {
     type State = LSTMState;
 
-    fn zero_state(&self, batch: usize) -> candle_core::Result<LSTMState> {
+    fn zero_state(&self, batch: usize) -> Result<LSTMState> {
         let zeros = self.cell.zeros(batch)?;
         Ok(LSTMState { h: zeros.clone(), c: zeros })
     }
 
-    fn step(&self, input: &Tensor, state: &LSTMState) -> candle_core::Result<LSTMState> {
+    fn step(&self, input: &Tensor, state: &LSTMState) -> Result<LSTMState> {
         let (cell, input, [h, c]) = self.cell.prepared(Self::OP, input, [&state.h, &state.c])?;
         let batch = input.dims2()?.0;
         cell.check_state(Self::OP, batch, &h)?;
         cell.check_state(Self::OP, batch, &c)?;
-        Ok(Self::advance(&cell, &cell.input_part(Self::OP, &input)?, &LSTMState { h, c })?)
+        Self::advance(&cell, &cell.input_part(Self::OP, &input)?, &LSTMState { h, c })
     }
 
-    fn seq_init(&self, input: &Tensor, state: &LSTMState) -> candle_core::Result<Vec<LSTMState>> {
+    fn seq_init(&self, input: &Tensor, state: &LSTMState) -> Result<Vec<LSTMState>> {
         let (cell, input, [h, c]) = self.cell.prepared(Self::OP, input, [&state.h, &state.c])?;
         let batch = input.dims3()?.0;
         cell.check_state(Self::OP, batch, &h)?;
@@ -93,7 +92,7 @@ impl RNN for Lstm {
         Ok(states)
     }
 
-    fn states_to_tensor(&self, states: &[LSTMState]) -> candle_core::Result<Tensor> {
+    fn states_to_tensor(&self, states: &[LSTMState]) -> Result<Tensor> {
         joined(Self::OP, states.iter().map(|state| &state.h))
     }
 }

@@ -6,7 +6,7 @@ use backends::kernels::attention::{
 };
 use candle_core::Tensor;
 
-use super::{AttentionDropout, AttentionMask, AttentionOptions, OP};
+use super::mask::{AttentionDropout, AttentionMask, AttentionOptions, OP};
 use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::{Error, Result};
 

@@ -1,13 +1,14 @@
-//! What hides keys from queries in attention: masks, and dropout on the probabilities.
+//! The options of attention, and what hides keys from queries: masks, and dropout on the probabilities.
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::ops::broadcast::sum_to;
+use crate::dtypes::{check_constant, check_float};
 use crate::ops::dropout::{self, DropoutSeed};
-use crate::prepare::{check_constant, check_float, retyped};
+use crate::ops::shape::broadcast::sum_to;
+use crate::region::retyped;
 use crate::{Error, Result};
 
-const OP: &str = "scaled_dot_product_attention";
+pub(super) const OP: &str = "scaled_dot_product_attention";
 
 /// Which keys a query may see.
 #[derive(Debug, Clone, Default)]
@@ -23,13 +24,32 @@ pub enum AttentionMask {
     Additive(Tensor),
 }
 
-/// Dropout on the attention probabilities, as [`dropout`](super::super::dropout()) does it.
+/// Dropout on the attention probabilities, as [`dropout`](crate::ops::dropout()) does it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionDropout {
     /// The probability of dropping.
     pub p: f64,
     /// Two calls with the same seed and shapes drop the same entries, on every device.
     pub seed: DropoutSeed,
+}
+
+/// What [`scaled_dot_product_attention`](crate::ops::scaled_dot_product_attention) takes besides its three tensors; the
+/// default is none of it.
+#[derive(Debug, Clone, Default)]
+pub struct AttentionOptions {
+    /// Which keys a query may see.
+    pub mask: AttentionMask,
+    /// What the scores are multiplied by; `1 / sqrt(width)` if absent.
+    pub scale: Option<f64>,
+    /// Dropout on the probabilities.
+    pub dropout: Option<AttentionDropout>,
+}
+
+impl AttentionOptions {
+    /// Each query sees the keys up to its own position.
+    pub fn causal() -> Self {
+        Self { mask: AttentionMask::Causal, ..Self::default() }
+    }
 }
 
 /// What of the scores counts, and what is added to it.
@@ -71,14 +91,14 @@ impl AttentionMask {
         let mask = match self {
             Self::None | Self::Causal => return Ok(()),
             Self::Boolean(mask) if mask.dtype() != DType::U8 => {
-                return Err(Error::dtype(OP, mask.dtype(), &[DType::U8]));
+                return Err(Error::dtype(OP, "mask", mask.dtype(), &[DType::U8]));
             }
             Self::Boolean(mask) => {
                 check_constant(OP, "mask", mask)?;
                 mask
             }
             Self::Additive(mask) => {
-                check_float(OP, mask)?;
+                check_float(OP, "mask", mask)?;
                 mask
             }
         };
@@ -121,7 +141,11 @@ fn check_broadcast(mask: &Tensor, scores: &[usize]) -> Result<()> {
     let fits = dims.len() <= scores.len()
         && dims.iter().rev().zip(scores.iter().rev()).all(|(&m, &s)| m == s || m == 1)
         && !dims.is_empty();
-    if fits { Ok(()) } else { Err(Error::shape(OP, format!("a mask that broadcasts to {scores:?}"), dims)) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::shape(OP, "mask", dims, format!("one that broadcasts to {scores:?}")))
+    }
 }
 
 impl AttentionDropout {

@@ -5,37 +5,18 @@ mod mask;
 mod node;
 
 use candle_core::{D, Tensor};
-use mask::Mask;
-pub use mask::{AttentionDropout, AttentionMask};
+pub use mask::{AttentionDropout, AttentionMask, AttentionOptions};
+use mask::{Mask, OP};
 use node::{Attention, Node};
 
-use super::empty::without_gradient;
-use super::product::product_transposed;
-use super::size::check_size;
-use super::softmax::softmax_wide;
+use crate::dtypes::{accumulation_dtype, check_float, same_dtype};
 use crate::graph::{Value, record};
-use crate::prepare::{accumulation_dtype, cast_inputs, check_float, retyped, same_dtype, widen};
+use crate::ops::products::product::product_transposed;
+use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::size::check_size;
+use crate::ops::softmax::softmax_wide;
+use crate::region::{cast_inputs, retyped, widen};
 use crate::{Error, Result};
-
-const OP: &str = "scaled_dot_product_attention";
-
-/// What [`scaled_dot_product_attention`] takes besides its three tensors; the default is none of it.
-#[derive(Debug, Clone, Default)]
-pub struct AttentionOptions {
-    /// Which keys a query may see.
-    pub mask: AttentionMask,
-    /// What the scores are multiplied by; `1 / sqrt(width)` if absent.
-    pub scale: Option<f64>,
-    /// Dropout on the probabilities.
-    pub dropout: Option<AttentionDropout>,
-}
-
-impl AttentionOptions {
-    /// Each query sees the keys up to its own position.
-    pub fn causal() -> Self {
-        Self { mask: AttentionMask::Causal, ..Self::default() }
-    }
-}
 
 /// `softmax(scale · query · keyᵀ + mask) · value`.
 ///
@@ -48,8 +29,8 @@ impl AttentionOptions {
 ///
 /// # Errors
 ///
-/// [`Error::ShapeMismatch`] where these do not fit, [`Error::DTypeMismatch`] where the dtypes differ after the region's
-/// rule was applied, [`Error::InvalidArgument`] for a scale that is not finite or a dropout probability outside `[0, 1)`.
+/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied, for a
+/// scale that is not finite or a dropout probability outside `[0, 1)`.
 ///
 /// # Source
 ///
@@ -61,8 +42,8 @@ pub fn scaled_dot_product_attention(
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let [query, key, value] = cast_inputs(OP, [query, key, value])?;
-    let dtype = same_dtype(OP, &[&query, &key, &value])?;
-    check_float(OP, &query)?;
+    let dtype = same_dtype(OP, [("query", &query), ("key", &key), ("value", &value)])?;
+    check_float(OP, "query", &query)?;
     let sizes = Sizes::of(&query, &key, &value)?;
     let scale = options.scale.unwrap_or(1.0 / (sizes.width.max(1) as f64).sqrt());
     if !scale.is_finite() {
@@ -123,21 +104,21 @@ struct Sizes {
 impl Sizes {
     fn of(query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Self> {
         let [leading @ .., queries, width] = query.dims() else {
-            return Err(Error::shape(OP, "a query of shape (.., T, width)", query.dims()));
+            return Err(Error::shape(OP, "query", query.dims(), "(.., T, width)"));
         };
         let [key_leading @ .., keys, key_width] = key.dims() else {
-            return Err(Error::shape(OP, "a key of shape (.., S, width)", key.dims()));
+            return Err(Error::shape(OP, "key", key.dims(), "(.., S, width)"));
         };
         if key_leading != leading || key_width != width {
-            let expected = format!("a key of shape {leading:?} + [S, {width}]");
-            return Err(Error::shape(OP, expected, key.dims()));
+            let expected = format!("{leading:?} + [S, {width}]");
+            return Err(Error::shape(OP, "key", key.dims(), expected));
         }
         let [value_leading @ .., value_keys, out] = value.dims() else {
-            return Err(Error::shape(OP, "a value of shape (.., S, out)", value.dims()));
+            return Err(Error::shape(OP, "value", value.dims(), "(.., S, out)"));
         };
         if value_leading != leading || value_keys != keys {
-            let expected = format!("a value of shape {leading:?} + [{keys}, out]");
-            return Err(Error::shape(OP, expected, value.dims()));
+            let expected = format!("{leading:?} + [{keys}, out]");
+            return Err(Error::shape(OP, "value", value.dims(), expected));
         }
         Ok(Self {
             leading: leading.to_vec(),

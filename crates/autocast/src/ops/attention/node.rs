@@ -4,12 +4,12 @@
 
 use candle_core::{DType, Shape, Tensor};
 
-use super::OP;
-use super::mask::Mask;
+use super::mask::{Mask, OP};
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op};
-use crate::ops::product::{product, product_transposed};
-use crate::ops::total::total;
-use crate::prepare::{accumulation_dtype, retyped};
+use crate::ops::products::product::{product, product_transposed};
+use crate::region::retyped;
+use crate::total::total;
 use crate::{Error, Result};
 
 /// `probabilities · value` as a function of the query, the key and the value that the probabilities were made from. All

@@ -3,11 +3,12 @@
 use backends::kernels::pointwise::Function;
 use candle_core::{Device, Tensor};
 
-use super::Reduction;
 use super::elementwise::of_pair;
+use super::reduction::Reduction;
 use super::rows::weighed;
-use crate::ops::elementwise::apply;
-use crate::prepare::{check_constant, float_inputs, same_dtype};
+use crate::dtypes::{check_constant, same_dtype};
+use crate::ops::pointwise::elementwise::apply;
+use crate::region::float_inputs;
 use crate::{Error, Result};
 
 /// The options of [`binary_cross_entropy_with_logits`].
@@ -80,14 +81,15 @@ pub fn binary_cross_entropy(
     reduction: Reduction,
 ) -> Result<Tensor> {
     const OP: &str = "binary_cross_entropy";
-    let [probabilities, targets] = &float_inputs(OP, [probabilities, targets])?;
-    same_dtype(OP, &[probabilities, targets])?;
+    let [probabilities, targets] =
+        &float_inputs(OP, [("probabilities", probabilities), ("targets", targets)])?;
+    same_dtype(OP, [("probabilities", probabilities), ("targets", targets)])?;
     let weight = constant(OP, "weight", weight, probabilities)?;
     if let Device::Cpu = probabilities.device() {
         let outside = |&p: &f64| !(0. ..=1.).contains(&p) && !p.is_nan();
         let values = probabilities.detach().flatten_all()?.to_dtype(candle_core::DType::F64)?;
         if let Some(bad) = values.to_vec1::<f64>()?.iter().find(|p| outside(p)) {
-            return Err(Error::argument(OP, "input", bad, "probabilities, 0 to 1"));
+            return Err(Error::argument(OP, "probabilities", bad, "0 to 1"));
         }
     }
     let weight_too = weight.clone();
@@ -139,8 +141,8 @@ fn constant(
     let Some(weight) = weight else { return Ok(None) };
     check_constant(op, argument, weight)?;
     if weight.broadcast_as(input.shape()).is_err() {
-        let expected = format!("a {argument} that broadcasts to {:?}", input.dims());
-        return Err(Error::shape(op, expected, weight.dims()));
+        let expected = format!("one that broadcasts to {:?}", input.dims());
+        return Err(Error::shape(op, argument, weight.dims(), expected));
     }
     Ok(Some(weight.clone()))
 }

@@ -2,33 +2,15 @@
 
 use candle_core::Tensor;
 
+use super::fused::{self, CrossEntropy, OP};
 use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
-use super::{Reduction, fused};
+use crate::dtypes::check_float;
 use crate::graph::{Keep, composed, wide};
 use crate::ops::softmax::log_total;
-use crate::ops::total::total;
-use crate::prepare::{cast_to, check_float, float_inputs, uncast};
+use crate::region::{cast_to, float_inputs, uncast};
+use crate::total::total;
 use crate::{Error, Result};
-
-/// The options of [`cross_entropy`].
-#[derive(Clone, Debug)]
-pub struct CrossEntropy {
-    /// One constant weight per class.
-    pub weight: Option<Tensor>,
-    /// The share of each target that is spread evenly over all classes, in `0..=1`.
-    pub label_smoothing: f64,
-    /// Targets of this value are left out of the loss and of its mean.
-    pub ignore_index: i64,
-    /// What becomes of the losses of single targets. The mean is weighted by the targets' class weights.
-    pub reduction: Reduction,
-}
-
-impl Default for CrossEntropy {
-    fn default() -> Self {
-        Self { weight: None, label_smoothing: 0., ignore_index: -100, reduction: Reduction::Mean }
-    }
-}
 
 /// The cross-entropy of `logits` and `targets`.
 ///
@@ -60,20 +42,18 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) 
     }
 }
 
-pub(super) const OP: &str = "cross_entropy_loss";
-
 fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     let as_it_is = uncast(OP, &[logits])?;
     let (logits, dtype) = (&as_it_is[0].0, as_it_is[0].1);
-    check_float(OP, logits)?;
+    check_float(OP, "logits", logits)?;
     let (x, target_dims) = rows(OP, logits)?;
     if targets.dims() != target_dims {
-        return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
+        return Err(Error::shape(OP, "targets", targets.dims(), format!("{target_dims:?}")));
     }
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, options.weight.as_ref(), classes)?;
     if classes == 0 {
-        return Err(Error::shape(OP, "at least one class", logits.dims()));
+        return Err(Error::shape(OP, "logits", logits.dims(), "at least one class"));
     }
     if count == 0 {
         return over_nothing(OP, &[&x], dtype, options.reduction, &target_dims);
@@ -166,16 +146,21 @@ impl Shifted {
 }
 
 fn with_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
-    let [logits, targets] = float_inputs(OP, [logits, targets])?;
+    let [logits, targets] = float_inputs(OP, [("logits", logits), ("targets", targets)])?;
     if targets.dims() != logits.dims() {
-        return Err(Error::shape(OP, format!("probabilities of shape {:?}", logits.dims()), targets.dims()));
+        return Err(Error::shape(
+            OP,
+            "targets",
+            targets.dims(),
+            format!("probabilities, {:?}", logits.dims()),
+        ));
     }
     let (x, target_dims) = rows(OP, &logits)?;
     let (q, _) = rows(OP, &targets)?;
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, options.weight.as_ref(), classes)?;
     if classes == 0 {
-        return Err(Error::shape(OP, "at least one class", logits.dims()));
+        return Err(Error::shape(OP, "logits", logits.dims(), "at least one class"));
     }
     if count == 0 {
         return over_nothing(OP, &[&x, &q], x.dtype(), options.reduction, &target_dims);

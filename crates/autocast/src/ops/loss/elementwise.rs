@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::Reduction;
+use super::reduction::Reduction;
 use super::rows::over_nothing;
+use crate::dtypes::{accumulation_dtype, promote_types};
 use crate::graph::{Keep, composed, wide};
-use crate::ops::total::quotient_of;
-use crate::prepare::{accumulation_dtype, float_inputs, promote_types};
+use crate::region::float_inputs;
+use crate::total::quotient_of;
 use crate::{Error, Result};
 
 /// `(input − target)²`.
@@ -118,11 +119,11 @@ pub(super) fn of_pair(
     value: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
     slopes: impl Fn(&Tensor, &Tensor) -> candle_core::Result<[Tensor; 2]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    let [input, target] = float_inputs(op, inputs)?;
+    let [input, target] = float_inputs(op, [("input", inputs[0]), ("target", inputs[1])])?;
     if input.dims() != target.dims() {
-        return Err(Error::shape(op, format!("a target of shape {:?}", input.dims()), target.dims()));
+        return Err(Error::shape(op, "target", target.dims(), format!("{:?}", input.dims())));
     }
-    let dtype = promote_types(input.dtype(), target.dtype())?;
+    let dtype = promote_types(op, input.dtype(), target.dtype())?;
     if input.elem_count() == 0 {
         return over_nothing(op, &[&input, &target], dtype, reduction, input.dims());
     }

@@ -4,12 +4,34 @@
 use backends::kernels::cross_entropy as kernel;
 use candle_core::{DType, Tensor};
 
-use super::cross_entropy::{CrossEntropy, OP};
+use super::reduction::Reduction;
 use super::rows::{PerRow, reduce_rows, row_gradient};
 use super::targets::Targets;
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op, Value, record};
-use crate::prepare::{accumulation_dtype, cast_to, widen};
+use crate::region::{cast_to, widen};
 use crate::{Error, Result};
+
+pub(super) const OP: &str = "cross_entropy_loss";
+
+/// The options of [`cross_entropy`](crate::ops::cross_entropy).
+#[derive(Clone, Debug)]
+pub struct CrossEntropy {
+    /// One constant weight per class.
+    pub weight: Option<Tensor>,
+    /// The share of each target that is spread evenly over all classes, in `0..=1`.
+    pub label_smoothing: f64,
+    /// Targets of this value are left out of the loss and of its mean.
+    pub ignore_index: i64,
+    /// What becomes of the losses of single targets. The mean is weighted by the targets' class weights.
+    pub reduction: Reduction,
+}
+
+impl Default for CrossEntropy {
+    fn default() -> Self {
+        Self { weight: None, label_smoothing: 0., ignore_index: -100, reduction: Reduction::Mean }
+    }
+}
 
 /// The loss of rows of logits in `dtype`, where a kernel takes it.
 pub(super) fn of_indices(

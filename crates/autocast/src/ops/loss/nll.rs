@@ -2,39 +2,52 @@
 
 use candle_core::Tensor;
 
-use super::Reduction;
+use super::reduction::Reduction;
 use super::rows::{over_nothing, reduce_rows, row_gradient, weighed};
 use super::targets::{Targets, check_class_weight, rows};
 use crate::graph::{Keep, composed, wide};
-use crate::prepare::float_inputs;
+use crate::region::float_inputs;
 use crate::{Error, Result};
+
+/// The options of [`nll_loss`].
+#[derive(Clone, Debug)]
+pub struct NllLoss {
+    /// One constant weight per class.
+    pub weight: Option<Tensor>,
+    /// Targets of this value are left out of the loss and of its mean.
+    pub ignore_index: i64,
+    /// What becomes of the losses of single targets. The mean is weighted by the targets' class weights.
+    pub reduction: Reduction,
+}
+
+impl Default for NllLoss {
+    fn default() -> Self {
+        Self { weight: None, ignore_index: -100, reduction: Reduction::Mean }
+    }
+}
 
 /// `−weight[t] · input[t]` for class indices t. A row that is left out, or whose class weighs 0, does not matter whatever
 /// it holds; the mean over no row is NaN, and its gradient 0.
 ///
 /// # Shapes
 ///
-/// As [`cross_entropy`](super::cross_entropy) with class indices.
+/// As [`cross_entropy`](crate::ops::cross_entropy) with class indices.
 ///
 /// # Errors
 ///
-/// As [`cross_entropy`](super::cross_entropy).
+/// As [`cross_entropy`](crate::ops::cross_entropy).
 ///
 /// # Source
 ///
-/// `torch.nn.functional.nll_loss`; the default of `ignore_index` is −100.
-pub fn nll_loss(
-    log_probabilities: &Tensor,
-    targets: &Tensor,
-    weight: Option<&Tensor>,
-    ignore_index: i64,
-    reduction: Reduction,
-) -> Result<Tensor> {
+/// `torch.nn.functional.nll_loss`.
+pub fn nll_loss(log_probabilities: &Tensor, targets: &Tensor, options: &NllLoss) -> Result<Tensor> {
     const OP: &str = "nll_loss";
-    let [input] = float_inputs(OP, [log_probabilities])?;
+    let NllLoss { ref weight, ignore_index, reduction } = *options;
+    let weight = weight.as_ref();
+    let [input] = float_inputs(OP, [("log_probabilities", log_probabilities)])?;
     let (x, target_dims) = rows(OP, &input)?;
     if targets.dims() != target_dims {
-        return Err(Error::shape(OP, format!("targets of shape {target_dims:?}"), targets.dims()));
+        return Err(Error::shape(OP, "targets", targets.dims(), format!("{target_dims:?}")));
     }
     let (count, classes) = x.dims2()?;
     check_class_weight(OP, weight, classes)?;
@@ -42,7 +55,7 @@ pub fn nll_loss(
         return over_nothing(OP, &[&x], x.dtype(), reduction, &target_dims);
     }
     if classes == 0 {
-        return Err(Error::shape(OP, "at least one class", input.dims()));
+        return Err(Error::shape(OP, "log_probabilities", input.dims(), "at least one class"));
     }
     let [w] = wide([&x])?;
     let targets = Targets::new(OP, targets, classes, ignore_index, weight, w.dtype())?;

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Reduction;
+use super::reduction::Reduction;
 use crate::Result;
-use crate::ops::empty::without_gradient;
-use crate::ops::total::total;
+use crate::ops::shape::empty::without_gradient;
+use crate::total::total;
 
 /// `x · weight`, and 0 where the weight, which broadcasts to `x`, is 0.
 pub(super) fn weighed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {

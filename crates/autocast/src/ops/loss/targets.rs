@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::ops::index::Range;
-use crate::prepare::check_constant;
+use crate::dtypes::check_constant;
+use crate::ops::shape::index::Range;
 use crate::{Error, Result};
 
 /// Class indices of a batch of rows, ready to gather with.
@@ -62,7 +62,7 @@ impl Targets {
 pub(super) fn rows(op: &str, input: &Tensor) -> Result<(Tensor, Vec<usize>)> {
     let dims = input.dims();
     let (rows, targets) = match dims {
-        [] => return Err(Error::shape(op, "an input with a class dimension", dims)),
+        [] => return Err(Error::shape(op, "input", dims, "a class dimension")),
         [_] => (input.unsqueeze(0)?, vec![]),
         [n, _] => (input.clone(), vec![*n]),
         [n, _, rest @ ..] => {
@@ -79,7 +79,7 @@ pub(super) fn rows(op: &str, input: &Tensor) -> Result<(Tensor, Vec<usize>)> {
 pub(super) fn check_class_weight(op: &str, weight: Option<&Tensor>, classes: usize) -> Result<()> {
     let Some(weight) = weight else { return Ok(()) };
     if weight.dims() != [classes] {
-        return Err(Error::shape(op, format!("class weights of shape [{classes}]"), weight.dims()));
+        return Err(Error::shape(op, "weight", weight.dims(), format!("[{classes}], one per class")));
     }
     check_constant(op, "weight", weight)
 }

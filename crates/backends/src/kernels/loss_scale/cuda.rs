@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::{Refill, ScaleSettings, ScaleState};
+use super::{Refill, ScaleState, ScalerConfig};
 use crate::Result;
 use crate::cuda::{Kernel, Module, device, slice_address, write_address};
 use crate::kernels::step::{Seen, look_on_device};
@@ -48,7 +48,7 @@ impl OnDevice {
         look_on_device(&self.candle, grads, Some(self))
     }
 
-    pub(super) fn update(&self, s: &ScaleSettings) -> Result<()> {
+    pub(super) fn update(&self, s: &ScalerConfig) -> Result<()> {
         let args: [u64; 8] = [
             write_address(OP, "the scale", &self.candle, &self.scale)?,
             self.state_address(),

@@ -35,30 +35,34 @@ pub enum Refill {
     OnCleanStep,
 }
 
-/// How the scale begins and moves. The default is PyTorch's.
+/// How the scale begins and moves. What takes it checks it: `grad_scaler::GradScaler::new` says what the ranges are.
+///
+/// The default is PyTorch's. [`recommended`](Self::recommended) adds a floor of 1, without which a run of overflows
+/// takes the scale to 0, from where it never comes back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ScaleSettings {
-    /// The scale of the first step.
+pub struct ScalerConfig {
+    /// The scale of the first step: positive and finite in f32, in which the scale is kept.
     pub init_scale: f64,
-    /// What the scale is multiplied by when it grows.
+    /// What the scale is multiplied by when it grows: finite and above 1.
     pub growth_factor: f64,
-    /// What the scale is multiplied by when it backs off.
+    /// What the scale is multiplied by when it backs off: between 0 and 1.
     pub backoff_factor: f64,
-    /// Steps in a row without an overflow before the scale grows.
+    /// Steps in a row without an overflow before the scale grows: at least 1, below 2^31.
     pub growth_interval: u32,
-    /// The floor, if there is one.
+    /// The floor, if there is one: at most the initial scale.
     pub min_scale: Option<f64>,
-    /// The ceiling, if there is one.
+    /// The ceiling, if there is one: at least the initial scale.
     pub max_scale: Option<f64>,
-    /// Overflows per back-off.
+    /// Backs off only at the overflow of this number since the last refill. 1 backs off at every one, as PyTorch does.
+    /// Every overflow skips its step all the same.
     pub hysteresis: u32,
     /// When the hysteresis is filled again.
     pub refill: Refill,
-    /// Whether the scale never moves.
+    /// Whether the scale stays what it is at the first step. Steps with an overflow are still skipped.
     pub is_static: bool,
 }
 
-impl Default for ScaleSettings {
+impl Default for ScalerConfig {
     fn default() -> Self {
         Self {
             init_scale: 65536.0,
@@ -71,6 +75,13 @@ impl Default for ScaleSettings {
             refill: Refill::OnGrowth,
             is_static: false,
         }
+    }
+}
+
+impl ScalerConfig {
+    /// The default with a floor: the scale stays at 1 or above.
+    pub fn recommended() -> Self {
+        Self { min_scale: Some(1.0), ..Self::default() }
     }
 }
 
@@ -90,7 +101,7 @@ pub struct ScaleState {
 
 impl ScaleState {
     /// The state before the first step.
-    pub fn new(settings: &ScaleSettings) -> Self {
+    pub fn new(settings: &ScalerConfig) -> Self {
         Self { scale: settings.init_scale as f32, growth_tracker: 0, hysteresis_left: settings.hysteresis }
     }
 
@@ -98,7 +109,7 @@ impl ScaleState {
     ///
     /// Products are taken in f64 and rounded to f32 once. A growth that would leave the finite numbers is not taken.
     #[must_use]
-    pub fn update(self, found_inf: bool, settings: &ScaleSettings) -> Self {
+    pub fn update(self, found_inf: bool, settings: &ScalerConfig) -> Self {
         if settings.is_static {
             self
         } else if found_inf {
@@ -108,7 +119,7 @@ impl ScaleState {
         }
     }
 
-    fn after_overflow(self, settings: &ScaleSettings) -> Self {
+    fn after_overflow(self, settings: &ScalerConfig) -> Self {
         let hysteresis_left = self.hysteresis_left.saturating_sub(1);
         let scale = if hysteresis_left > 0 {
             self.scale
@@ -119,7 +130,7 @@ impl ScaleState {
         Self { scale, growth_tracker: 0, hysteresis_left }
     }
 
-    fn after_clean_step(self, settings: &ScaleSettings) -> Self {
+    fn after_clean_step(self, settings: &ScalerConfig) -> Self {
         let tracker = self.growth_tracker.saturating_add(1);
         let grows = i64::from(tracker) == i64::from(settings.growth_interval);
         let refilled = match settings.refill {

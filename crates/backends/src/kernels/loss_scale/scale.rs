@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda::OnDevice;
-use super::{ScaleSettings, ScaleState};
+use super::{ScaleState, ScalerConfig};
 use crate::kernels::step::{SUPPORTED_DEVICES, Seen, is_supported, look_on_host};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -12,7 +12,7 @@ const OP: &str = "loss_scale";
 /// A loss scale, and whether any gradient overflowed since it was last moved. On a CUDA device all of it lives there.
 #[derive(Debug)]
 pub struct LossScale {
-    settings: ScaleSettings,
+    settings: ScalerConfig,
     device: Device,
     place: Place,
     counting: Counting,
@@ -46,7 +46,7 @@ impl LossScale {
     /// # Errors
     ///
     /// [`Error::Operand`] where this build has no kernels for the device; [`Error::Device`] where it fails.
-    pub fn new(settings: ScaleSettings, state: ScaleState, device: &Device) -> Result<Self> {
+    pub fn new(settings: ScalerConfig, state: ScaleState, device: &Device) -> Result<Self> {
         if !is_supported(device) {
             let (expected, got) = (SUPPORTED_DEVICES.into(), format!("{:?}", device.location()));
             return Err(Error::Operand { op: OP, argument: "the device", expected, got });
@@ -72,7 +72,7 @@ impl LossScale {
     /// # Errors
     ///
     /// [`Error::Device`] where the device fails.
-    pub fn reset(&mut self, settings: ScaleSettings, state: ScaleState) -> Result<()> {
+    pub fn reset(&mut self, settings: ScalerConfig, state: ScaleState) -> Result<()> {
         *self = Self { counting: self.counting, ..Self::new(settings, state, &self.device)? };
         Ok(())
     }

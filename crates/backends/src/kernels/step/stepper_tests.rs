@@ -1,7 +1,7 @@
 //! What a step promises beside its arithmetic: what it refuses, what a skipped one leaves alone, and what is told of it.
 
 use super::*;
-use crate::kernels::loss_scale::{LossScale, ScaleSettings, ScaleState};
+use crate::kernels::loss_scale::{LossScale, ScaleState, ScalerConfig};
 use crate::kernels::sgd::{self, Momentum};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -21,7 +21,7 @@ fn sgd() -> sgd::Settings {
 }
 
 fn scale(value: f64) -> LossScale {
-    let settings = ScaleSettings { init_scale: value, ..Default::default() };
+    let settings = ScalerConfig { init_scale: value, ..Default::default() };
     LossScale::new(settings, ScaleState::new(&settings), &CPU).unwrap()
 }
 

@@ -1,0 +1,205 @@
+//! Sums, differences, products and quotients of floats with PyTorch's broadcasting and type promotion. The gradient of a broadcast
+//! operand is summed in f32 (f64 for f64).
+
+use backends::kernels::add::{Sign, sum_of};
+use backends::kernels::pointwise::Function;
+use candle_core::{DType, Tensor};
+
+use super::elementwise::unary_of;
+use super::whole::{Whole, wrapping};
+use crate::Result;
+use crate::dtypes::result_type;
+use crate::graph::{Backward, Keep, Op, Value, composed, record};
+use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
+use crate::ops::shape::empty::of_no_elements;
+use crate::region::{cast_inputs, cast_to};
+
+/// `a + b`.
+///
+/// # Errors
+///
+/// Shapes that do not broadcast, dtypes that do not promote.
+///
+/// # Source
+///
+/// `torch.add`, and its tutorial on type promotion: a tensor with dimensions decides before one without.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("add", [a, b])?;
+    if result_type("add", &a, &b)?.is_int() {
+        return wrapping("add", Whole::Add, &a, &b);
+    }
+    if let Some(sum) = sum_of_alike(&a, &b, Sign::Plus)? {
+        return Ok(sum);
+    }
+    if let Some(empty) = of_nothing("add", &a, &b)? {
+        return Ok(empty);
+    }
+    let value = off_graph("add", &a, &b, Tensor::broadcast_add)?;
+    composed("add", [&a, &b], value, Keep::Nothing, |grad, _, [a, b]| {
+        Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?])
+    })
+}
+
+/// `a - b`.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("sub", [a, b])?;
+    if result_type("sub", &a, &b)?.is_int() {
+        return wrapping("sub", Whole::Sub, &a, &b);
+    }
+    if let Some(sum) = sum_of_alike(&a, &b, Sign::Minus)? {
+        return Ok(sum);
+    }
+    if let Some(empty) = of_nothing("sub", &a, &b)? {
+        return Ok(empty);
+    }
+    let value = off_graph("sub", &a, &b, Tensor::broadcast_sub)?;
+    composed("sub", [&a, &b], value, Keep::Nothing, |grad, _, [a, b]| {
+        Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?.neg()?])
+    })
+}
+
+/// `a · b`, element by element.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("mul", [a, b])?;
+    if result_type("mul", &a, &b)?.is_int() {
+        return wrapping("mul", Whole::Mul, &a, &b);
+    }
+    if let Some(empty) = of_nothing("mul", &a, &b)? {
+        return Ok(empty);
+    }
+    let value = off_graph("mul", &a, &b, Tensor::broadcast_mul)?;
+    composed("mul", [&a, &b], value, Keep::Inputs, |grad, _, [a, b]| {
+        let [wa, wb] = operands(grad, [a, b])?;
+        let da = sum_to(&grad.broadcast_mul(&wb)?, a.dims())?;
+        let db = sum_to(&grad.broadcast_mul(&wa)?, b.dims())?;
+        Ok([da, db])
+    })
+}
+
+/// `a / b`; integers divide to f32.
+///
+/// # Errors
+///
+/// As [`add`].
+pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let [a, b] = cast_inputs("div", [a, b])?;
+    let dtype = match result_type("div", &a, &b)? {
+        float if float.is_float() => float,
+        _ => DType::F32,
+    };
+    let dims = broadcast_dims("div", a.dims(), b.dims())?;
+    if let Some(empty) = of_no_elements("div", &[&a, &b], &dims, dtype)? {
+        return Ok(empty);
+    }
+    let [x, y] = [a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?];
+    let value = x.broadcast_div(&y)?;
+    composed("div", [&a, &b], value, Keep::Inputs, |grad, _, [a, b]| {
+        let [wa, wb] = operands(grad, [a, b])?;
+        let over = grad.broadcast_div(&wb)?;
+        // Not a/b²: the square overflows long before the quotient does.
+        let db = over.mul(&wa.broadcast_div(&wb)?.broadcast_as(over.shape())?)?.neg()?;
+        Ok([sum_to(&over, a.dims())?, sum_to(&db, b.dims())?])
+    })
+}
+
+/// `x + scalar`, the scalar in f32 (f64 for f64) even where `x` is of 16 bits. An integer `x` becomes f32.
+///
+/// # Errors
+///
+/// A float dtype without arithmetic.
+pub fn add_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
+    let [x] = cast_inputs("add", [x])?;
+    unary_of("add", Function::Add { term: scalar }, &in_floats(x)?)
+}
+
+/// `x · scalar`, the scalar in f32 (f64 for f64) even where `x` is of 16 bits: 65536 is not a number of f16, but
+/// `x · 65536` may be. An integer `x` becomes f32.
+///
+/// # Errors
+///
+/// A float dtype without arithmetic.
+pub fn mul_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
+    let [x] = cast_inputs("mul", [x])?;
+    unary_of("mul", Function::Scale { factor: scalar }, &in_floats(x)?)
+}
+
+/// `x / scalar`, as [`mul_scalar`].
+///
+/// # Errors
+///
+/// A float dtype without arithmetic.
+pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
+    let [x] = cast_inputs("div", [x])?;
+    unary_of("div", Function::Divide { divisor: scalar }, &in_floats(x)?)
+}
+
+/// `a ± b` where nothing is broadcast and a kernel takes it.
+fn sum_of_alike(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
+    if a.dims() != b.dims() || a.elem_count() == 0 {
+        return Ok(None);
+    }
+    let op = Sum { sign, dtypes: [a.dtype(), b.dtype()] };
+    let value = sum_of(&a.detach(), &b.detach(), sign, result_type(op.name(), a, b)?)?;
+    value.ran().map(|value| record(op, &[a, b], Value::fresh(value))).transpose()
+}
+
+/// `a ± b` of one shape, whose gradients are the value's own.
+struct Sum {
+    sign: Sign,
+    dtypes: [DType; 2],
+}
+
+impl Op for Sum {
+    fn name(&self) -> &'static str {
+        match self.sign {
+            Sign::Plus => "add",
+            Sign::Minus => "sub",
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let grads = self.dtypes.iter().enumerate().map(|(input, &dtype)| {
+            let grad = || match (self.sign, input) {
+                (Sign::Minus, 1) => Ok(cast_to(cx.grad(), dtype)?.neg()?),
+                _ => cast_to(cx.grad(), dtype),
+            };
+            cx.wanted(input).then(grad).transpose()
+        });
+        grads.collect()
+    }
+}
+
+/// The result of two operands that broadcast to no elements.
+fn of_nothing(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
+    of_no_elements(op, &[a, b], &broadcast_dims(op, a.dims(), b.dims())?, result_type(op, a, b)?)
+}
+
+fn off_graph(
+    op: &str,
+    a: &Tensor,
+    b: &Tensor,
+    compute: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    let dtype = result_type(op, a, b)?;
+    broadcast_dims(op, a.dims(), b.dims())?;
+    Ok(compute(&a.detach().to_dtype(dtype)?, &b.detach().to_dtype(dtype)?)?)
+}
+
+/// Both operands in the dtype of the widened gradient.
+fn operands(grad: &Tensor, inputs: [&Tensor; 2]) -> Result<[Tensor; 2]> {
+    let [a, b] = inputs;
+    Ok([a.to_dtype(grad.dtype())?, b.to_dtype(grad.dtype())?])
+}
+
+/// `x`, in f32 if it is of integers.
+fn in_floats(x: Tensor) -> Result<Tensor> {
+    if x.dtype().is_int() { cast_to(&x, DType::F32) } else { Ok(x) }
+}

@@ -1,0 +1,119 @@
+//! `linear`: the product with a weight matrix, and its bias.
+
+use backends::buffer::Ran;
+use backends::kernels::add::add_row;
+use candle_core::Tensor;
+
+use super::product::product;
+use crate::dtypes::same_dtype;
+use crate::graph::{Backward, Op, Value, record};
+use crate::ops::pointwise::bias::add_bias;
+use crate::ops::shape::broadcast::sum_to_vector;
+use crate::ops::shape::size::check_size;
+use crate::region::cast_inputs;
+use crate::{Error, Result};
+
+/// `input · weightᵀ + bias`.
+///
+/// # Shapes
+///
+/// `input` is `(.., in)`, `weight` is `(out, in)`, `bias` is `(out)`; the result is `(.., out)`.
+///
+/// # Errors
+///
+/// [`Error::InvalidArgument`] where these do not fit or the dtypes differ after the region's rule was applied.
+///
+/// # Source
+///
+/// `torch.nn.functional.linear`.
+pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    const OP: &str = "linear";
+    let (input, weight, bias) = match bias {
+        None => {
+            let [input, weight] = cast_inputs(OP, [input, weight])?;
+            same_dtype(OP, [("input", &input), ("weight", &weight)])?;
+            (input, weight, None)
+        }
+        Some(bias) => {
+            let [input, weight, bias] = cast_inputs(OP, [input, weight, bias])?;
+            same_dtype(OP, [("input", &input), ("weight", &weight), ("bias", &bias)])?;
+            (input, weight, Some(bias))
+        }
+    };
+    affine_map(OP, &input, &weight, bias.as_ref())
+}
+
+/// [`linear`] for `op`, whose inputs have one dtype already.
+pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let &[out_features, in_features] = weight.dims() else {
+        return Err(Error::shape(op, "weight", weight.dims(), "(out, in)"));
+    };
+    let Some((&last, leading)) = input.dims().split_last() else {
+        return Err(Error::shape(op, "input", input.dims(), format!("(.., {in_features})")));
+    };
+    if last != in_features {
+        return Err(Error::shape(op, "input", input.dims(), format!("(.., {in_features})")));
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [out_features]
+    {
+        return Err(Error::shape(op, "bias", bias.dims(), format!("[{out_features}]")));
+    }
+
+    let mut dims = leading.to_vec();
+    dims.push(out_features);
+    check_size(op, &dims, input.dtype())?;
+    if input.elem_count() == 0 || weight.elem_count() == 0 {
+        let rows = leading.iter().product::<usize>();
+        let flat = product(&input.reshape((rows, in_features))?, &weight.t()?)?;
+        let flat = bias.map_or(Ok(flat.clone()), |bias| add_bias(&flat, bias, 1))?;
+        return Ok(flat.reshape(dims)?);
+    }
+    let rows = leading.iter().product::<usize>();
+    let [x, w] = [input, weight].map(Tensor::detach);
+    let x = x.reshape((rows, in_features))?.contiguous()?;
+    let mut value = product(&x, &w.t()?)?;
+    if let Some(bias) = bias {
+        let bias = bias.detach();
+        // The product is nobody else's.
+        if let Ran::Composed(_) = add_row(&value, &bias)? {
+            value = value.broadcast_add(&bias.contiguous()?)?;
+        }
+    }
+    let op =
+        Linear { input: input.track_op().then(|| w.clone()), weight: weight.track_op().then(|| x.clone()) };
+    let value = Value::fresh(value.reshape(dims)?);
+    match bias {
+        None => record(op, &[input, weight], value),
+        Some(bias) => record(op, &[input, weight, bias], value),
+    }
+}
+
+/// What the gradients are products with.
+struct Linear {
+    /// For the input's gradient: the weight.
+    input: Option<Tensor>,
+    /// For the weight's gradient: the input, `(rows, in)`.
+    weight: Option<Tensor>,
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (leading, width) = cx.grad().dims().split_at(cx.grad().rank() - 1);
+        let grad = cx.grad().reshape(((), width[0]))?;
+        let input = |weight: &Tensor| -> Result<Tensor> {
+            let dims = [leading, &weight.dims()[1..]].concat();
+            Ok(product(&grad, weight)?.reshape(dims)?)
+        };
+        let input = self.input.as_ref().map(input).transpose()?;
+        let weight = self.weight.as_ref().map(|x| product(&grad.t()?, x)).transpose()?;
+        let bias = cx.wanted(2).then(|| sum_to_vector(&grad, 1)).transpose()?;
+        let mut grads = vec![input, weight, bias];
+        grads.truncate(cx.inputs());
+        Ok(grads)
+    }
+}
