@@ -4,8 +4,9 @@
 
 use backends::buffer::Ran;
 use backends::kernels::cross_entropy::{self, CrossEntropy};
+use backends::kernels::finite::{self, SeenBy};
 use backends::kernels::norm::{self, Centre, Norm, Wanted};
-use backends::kernels::softmax::{self, Form};
+use backends::kernels::softmax::{self, Form, Seen};
 use candle_core::{DType, Device, Tensor};
 
 /// A GPU, or `None` where this machine has none and is not required to.
@@ -87,8 +88,8 @@ fn softmax_agrees_with_the_cpu() {
         let (x, dy) = (numbers((ROWS, width), 1, DType::F32), numbers((ROWS, width), 2, DType::F32));
         let run = |device: &Device| {
             let (x, dy) = (x.to_device(device).unwrap(), dy.to_device(device).unwrap());
-            let y = softmax::value_of(form, &x, DType::F32).unwrap().unwrap();
-            let dx = softmax::gradient_of(form, &y, &dy, DType::F32).unwrap().unwrap();
+            let y = softmax::value_of(form, Seen::Whole, &x, DType::F32).unwrap().unwrap();
+            let dx = softmax::gradient_of(form, Seen::Whole, &y, &dy, DType::F32).unwrap().unwrap();
             (y, dx)
         };
         let ((y, dx), (want, want_dx)) = (run(&gpu), run(&Device::Cpu));
@@ -124,4 +125,43 @@ fn cross_entropy_agrees_with_the_cpu_and_a_bad_target_is_nan() {
     let (x, t) = (Tensor::zeros((2, 3), DType::F32, &gpu).unwrap(), Tensor::new(&[3i64, 1], &gpu).unwrap());
     let losses = cross_entropy::losses_of(loss, &x, &t).unwrap().unwrap().losses;
     assert_eq!(values(&losses).iter().map(|l| l.is_nan()).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn causal_softmaxes_and_what_is_not_finite_agree_with_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    for (rows, width) in [(5, 5), (37, 64), (64, 37), (40, 1025), (3, 9000)] {
+        let seen = Seen::Causal { rows };
+        for form in [Form::Softmax, Form::LogSoftmax] {
+            let on = |device: &Device| {
+                let [x, dy] = [1, 2]
+                    .map(|salt| numbers((2 * rows, width), salt, DType::F32).to_device(device).unwrap());
+                let y = softmax::value_of(form, seen, &x, DType::F32).unwrap().unwrap();
+                let dx = softmax::gradient_of(form, seen, &y, &dy, DType::F32).unwrap().unwrap();
+                [y, dx]
+            };
+            for (what, (got, want)) in ["y", "dx"].into_iter().zip(on(&gpu).into_iter().zip(on(&Device::Cpu)))
+            {
+                close(&got, &want, 2., &format!("causal {form:?} {rows}x{width} {what}"));
+            }
+        }
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+        let on = |device: &Device| {
+            let x = numbers((4 * 33, 7), 3, DType::F32);
+            let odd = x.gt(1.9).unwrap().where_cond(&x.affine(f64::INFINITY, 0.).unwrap(), &x).unwrap();
+            let odd = odd.reshape((4, 33, 7)).unwrap().to_dtype(dtype).unwrap().to_device(device).unwrap();
+            let target = odd.ones_like().unwrap().narrow(1, 0, 20).unwrap().contiguous().unwrap();
+            let targets = [SeenBy::Later, SeenBy::Earlier].map(|by| {
+                let target = target.copy().unwrap();
+                assert_eq!(finite::spread_to(&target, &odd, by).unwrap(), Ran::Kernel("finite"));
+                values(&target)
+            });
+            (
+                values(&finite::finite_of(&odd).unwrap().unwrap()),
+                targets.map(|x| x.iter().map(|x| x.is_nan()).collect::<Vec<_>>()),
+            )
+        };
+        assert_eq!(on(&gpu), on(&Device::Cpu), "{dtype:?}");
+    }
 }

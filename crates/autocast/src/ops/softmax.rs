@@ -1,6 +1,6 @@
 //! softmax, log_softmax and logsumexp along one dimension, in f32 or f64 inside whatever the dtype.
 
-use backends::kernels::softmax::{self as kernel, Form};
+use backends::kernels::softmax::{self as kernel, Form, Seen};
 use backends::kernels::sum::Term;
 use candle_core::shape::Dim;
 use candle_core::{DType, Tensor};
@@ -64,7 +64,9 @@ fn by_kernel(op: &'static str, form: Form, x: &Tensor, dim: usize) -> Result<Opt
         return Ok(None);
     }
     // The gradient needs the value in full.
-    let Some(wide) = kernel::value_of(form, &x.detach(), accumulation_dtype(dtype))? else { return Ok(None) };
+    let Some(wide) = kernel::value_of(form, Seen::Whole, &x.detach(), accumulation_dtype(dtype))? else {
+        return Ok(None);
+    };
     let narrow = dtype != wide.dtype();
     let value = if narrow { cast_to(&wide, dtype)? } else { wide.clone() };
     let saved = Softmax { op, form, dtype: x.dtype(), wide: narrow.then_some(wide) };
@@ -96,7 +98,8 @@ impl Op for Softmax {
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let value = self.wide.as_ref().or(cx.value());
         let gradient = |y: &Tensor| -> Result<Option<Tensor>> {
-            let grad = kernel::gradient_of(self.form, y, &cast_to(cx.grad(), y.dtype())?, y.dtype())?;
+            let grad =
+                kernel::gradient_of(self.form, Seen::Whole, y, &cast_to(cx.grad(), y.dtype())?, y.dtype())?;
             grad.map(|grad| cast_to(&grad, self.dtype)).transpose()
         };
         match value.map(gradient).transpose()?.flatten() {

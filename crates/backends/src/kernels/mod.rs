@@ -7,6 +7,7 @@ pub mod cast;
 pub mod copy_if_applied;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod finite;
 pub mod lion;
 pub mod loss_scale;
 pub mod max_pool;

@@ -3,11 +3,13 @@
 mod fused;
 mod mask;
 mod node;
+mod stored;
 
 use candle_core::{D, Tensor};
 pub use mask::{AttentionDropout, AttentionMask, AttentionOptions};
 use mask::{Mask, OP};
 use node::{Attention, Node};
+use stored::Stored;
 
 use crate::dtypes::{accumulation_dtype, check_float, same_dtype};
 use crate::graph::{Value, record};
@@ -63,12 +65,6 @@ pub fn scaled_dot_product_attention(
         return Ok(value);
     }
     check_size(OP, &sizes.score_dims(), accumulation_dtype(dtype))?;
-    let mask = options.mask.mask(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;
-    let keep = match &options.dropout {
-        Some(dropout) => dropout.keep_mask(sizes.flat_scores(), query.device(), accumulation_dtype(dtype))?,
-        None => None,
-    };
-
     // candle's 16-bit products on a CPU widen and narrow at every call; once is cheaper and loses less.
     let working = if query.device().is_cpu() { accumulation_dtype(dtype) } else { dtype };
     let flat = |t: &Tensor, rows: usize, width: usize| -> candle_core::Result<Tensor> {
@@ -79,6 +75,23 @@ pub fn scaled_dot_product_attention(
         flat(&key, sizes.keys, sizes.width)?,
         flat(&value, sizes.keys, sizes.out)?,
     );
+    let causal = match options.mask {
+        AttentionMask::None => Some(false),
+        AttentionMask::Causal => Some(true),
+        AttentionMask::Boolean(_) | AttentionMask::Additive(_) => None,
+    };
+    let drops = options.dropout.is_some_and(|dropout| dropout.p != 0.);
+    if let Some(causal) = causal.filter(|_| !drops && dtype == accumulation_dtype(dtype)) {
+        let shapes = [&query, &key, &value].map(|t| t.shape().clone());
+        if let Some((op, out)) = Stored::of([q.clone(), k.clone(), v.clone()], shapes, causal, scale)? {
+            return record(op, &[&query, &key, &value], Value::fresh(out.reshape(out_dims)?));
+        }
+    }
+    let mask = options.mask.mask(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;
+    let keep = match &options.dropout {
+        Some(dropout) => dropout.keep_mask(sizes.flat_scores(), query.device(), accumulation_dtype(dtype))?,
+        None => None,
+    };
     let probabilities = probabilities(scaled_scores(&q, &k, scale)?, mask.as_ref())?.to_dtype(working)?;
     let attention = Attention { query: q, key: k, value: v, probabilities, keep, mask, scale };
     let out = attention.output()?;

@@ -194,7 +194,11 @@ impl Panels {
 impl Drop for Panels {
     fn drop(&mut self) {
         let tiles = std::mem::take(&mut self.tiles);
-        SPARE.with_borrow_mut(|spare| if spare.len() < 2 { spare.push(tiles) });
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < 2 {
+                spare.push(tiles)
+            }
+        });
     }
 }
 

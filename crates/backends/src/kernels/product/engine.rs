@@ -18,12 +18,10 @@ impl Engine {
     /// The fastest that this machine has: `vdpbf16ps` at twice the rate of f32 on AMD, at half of it on Intel, which has tiles
     /// instead.
     pub fn best() -> Self {
-        static BEST: LazyLock<Engine> = LazyLock::new(|| {
-            match Engine::available() {
-                all if all.contains(&Engine::Tiles) => Engine::Tiles,
-                all if all.contains(&Engine::Pairs) && is_amd() => Engine::Pairs,
-                _ => Engine::Widened,
-            }
+        static BEST: LazyLock<Engine> = LazyLock::new(|| match Engine::available() {
+            all if all.contains(&Engine::Tiles) => Engine::Tiles,
+            all if all.contains(&Engine::Pairs) && is_amd() => Engine::Pairs,
+            _ => Engine::Widened,
         });
         *BEST
     }

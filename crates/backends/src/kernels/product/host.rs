@@ -35,7 +35,9 @@ pub(super) fn product(
             amx.product(a, lhs, b, rhs, out);
             return Ran::Kernel("product");
         }
-        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::Bf16(out)) if engine == Engine::Pairs && worth && k > 0 => {
+        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::Bf16(out))
+            if engine == Engine::Pairs && worth && k > 0 =>
+        {
             in_pairs(a, lhs, b, rhs, out);
             return Ran::Kernel("product");
         }

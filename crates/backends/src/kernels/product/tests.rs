@@ -32,7 +32,10 @@ impl Operand {
     /// The elements of matrix `i`, by rows.
     fn matrix(&self, i: usize) -> Vec<f64> {
         let at = |r: usize, c: usize| i * self.strides[0] + r * self.strides[1] + c * self.strides[2];
-        (0..self.dims[1]).flat_map(|r| (0..self.dims[2]).map(move |c| (r, c))).map(|(r, c)| self.data[at(r, c)]).collect()
+        (0..self.dims[1])
+            .flat_map(|r| (0..self.dims[2]).map(move |c| (r, c)))
+            .map(|(r, c)| self.data[at(r, c)])
+            .collect()
     }
 }
 
@@ -97,7 +100,10 @@ fn check(engine: Engine, of: ScalarType, a: &Operand, b: &Operand, wide_out: boo
             let got = got[stack * m * n + i];
             let bound = 2. * sums * terms as f64 * size + roundoff * expected.abs() * (1. + 1e-6) + 1e-30;
             let off = (got - expected).abs();
-            assert!(off <= bound, "{engine:?} {of:?} {m}x{k}x{n} at {i}: {got} for {expected}, off by {off:e} of {bound:e}");
+            assert!(
+                off <= bound,
+                "{engine:?} {of:?} {m}x{k}x{n} at {i}: {got} for {expected}, off by {off:e} of {bound:e}"
+            );
         }
     }
 }
@@ -140,7 +146,8 @@ fn large_and_long_products_are_within_the_contract() {
 #[test]
 fn many_equal_terms_are_all_added() {
     let k = 1 << 22;
-    let ones = |dims: [usize; 3]| Operand { data: vec![1.; k], dims: dims.to_vec(), strides: vec![k, dims[2], 1] };
+    let ones =
+        |dims: [usize; 3]| Operand { data: vec![1.; k], dims: dims.to_vec(), strides: vec![k, dims[2], 1] };
     let (a, b) = (ones([1, 1, k]), ones([1, k, 1]));
     assert_eq!(run(Engine::Widened, ScalarType::F32, &a, &b, false).0, [f64::from(1 << 22)]);
     // One tenth is no number of f32; added one by one, the sum would be off in its third digit.
@@ -173,7 +180,8 @@ fn the_number_of_threads_does_not_matter() {
         let (a, b) = (Operand::new(stack, m, k, 0, 5), Operand::new(stack, k, n, 1, 6));
         for of in TYPES {
             for engine in Engine::available() {
-                let [one, three] = pools.each_ref().map(|pool| pool.install(|| run(engine, of, &a, &b, false).0));
+                let [one, three] =
+                    pools.each_ref().map(|pool| pool.install(|| run(engine, of, &a, &b, false).0));
                 assert_eq!(one, three, "{engine:?} {of:?} {stack} of {m}x{k}x{n}");
             }
         }

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::Form;
+use super::{Form, Seen};
 use crate::Result;
 use crate::buffer::{Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, float_name, narrow, on_device_mut};
@@ -14,20 +14,28 @@ const MODULE: Module =
 /// A buffer on the device, its type, and where its rows are.
 type Operand<'a> = (DeviceSlice<'a>, ScalarType, Rows);
 
-pub(super) fn forward(form: Form, x: Operand<'_>, y: &mut Out<'_>) -> Result<Ran> {
+pub(super) fn forward(form: Form, seen: Seen, x: Operand<'_>, y: &mut Out<'_>) -> Result<Ran> {
     let Some(name) = float_name(x.1) else { return Ok(Ran::Composed(Why::Dtype("x"))) };
-    launch(form, "forward", name, None, x, y)
+    launch((form, seen), "forward", name, None, x, y)
 }
 
-pub(super) fn backward(form: Form, dy: Operand<'_>, y: Operand<'_>, dx: &mut Out<'_>) -> Result<Ran> {
+pub(super) fn backward(
+    form: Form,
+    seen: Seen,
+    dy: Operand<'_>,
+    y: Operand<'_>,
+    dx: &mut Out<'_>,
+) -> Result<Ran> {
     match float_name(y.1) {
-        Some(name) if dy.1 == y.1 => launch(form, "backward", &format!("{name}_{name}"), Some(dy), y, dx),
+        Some(name) if dy.1 == y.1 => {
+            launch((form, seen), "backward", &format!("{name}_{name}"), Some(dy), y, dx)
+        }
         _ => Ok(Ran::Composed(Why::Dtype("dy"))),
     }
 }
 
 fn launch(
-    form: Form,
+    (form, seen): (Form, Seen),
     what: &str,
     types: &str,
     dy: Option<Operand<'_>>,
@@ -39,7 +47,11 @@ fn launch(
     };
     let Some(out) = on_device_mut(out) else { return Ok(Ran::Composed(Why::Device)) };
     let holder = Holder::of(rows.width);
-    let args: [u64; 8] = [
+    let causal = match seen {
+        Seen::Whole => 0,
+        Seen::Causal { rows } => rows as u64,
+    };
+    let args: [u64; 9] = [
         dy.map_or(0, |(dy, ..)| dy.address()),
         x.address(),
         out.address(),
@@ -48,6 +60,7 @@ fn launch(
         rows.pitch as u64,
         dy.map_or(0, |(_, _, rows)| rows.pitch as u64),
         narrow | u64::from(form == Form::LogSoftmax) << 32,
+        causal,
     ];
     let kernel = Kernel::load(x.gpu(), MODULE, &format!("softmax_{what}_{}_{types}", holder.name()))?;
     // SAFETY: `args` is `SoftmaxArgs`. `x` and `dy` have the rows that `In` was checked for, and the result as many elements,

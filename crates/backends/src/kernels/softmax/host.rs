@@ -1,27 +1,38 @@
 //! The CPU: rows shared out among threads, each brought to f32 in a buffer that stays in the cache.
 
-use super::{Form, backward_scalar, forward_scalar};
+use super::{Form, Seen, backward_scalar, forward_scalar};
 use crate::buffer::{Out, Ran, Rows, Slice, SliceMut, Why};
 use crate::simd::math::exp;
 use crate::simd::rows::{PARALLEL, gather, load, max, share_out, store, sum, sum_pairs};
 use crate::simd::{Isa, Simd, Work};
 
-pub(super) fn forward(isa: Isa, form: Form, (x, rows): (Slice<'_>, Rows), y: &mut Out<'_>) -> Ran {
+pub(super) fn forward(
+    isa: Isa,
+    form: Form,
+    seen: Seen,
+    (x, rows): (Slice<'_>, Rows),
+    y: &mut Out<'_>,
+) -> Ran {
     let Some(y) = y.host_slice() else { return Ran::Composed(Why::Device) };
     let each = (PARALLEL / rows.width).max(1);
     let tasks = y.chunks(each * rows.width).into_iter().enumerate().collect();
     share_out(tasks, |(i, mut y): (usize, SliceMut<'_>)| match (x, &mut y) {
         (Slice::F64(x), SliceMut::F64(y)) => {
-            let x = gather(x, rows, i * each..i * each + y.len() / rows.width);
-            y.copy_from_slice(&forward_scalar(form, rows.width, &x));
+            for (row, y) in (i * each..).zip(y.chunks_exact_mut(rows.width)) {
+                let (y, beyond) = y.split_at_mut(seen.of(row, rows.width));
+                let x = gather(x, rows, row..row + 1);
+                y.copy_from_slice(&forward_scalar(form, Seen::Whole, y.len(), &x[..y.len()]));
+                beyond.fill(0.);
+            }
         }
-        _ => isa.run(Forward { form, x, rows, first: i * each, y }),
+        _ => isa.run(Forward { form, seen, x, rows, first: i * each, y }),
     });
     Ran::Kernel("softmax forward")
 }
 
 struct Forward<'a> {
     form: Form,
+    seen: Seen,
     x: Slice<'a>,
     rows: Rows,
     /// The row that `y` starts with.
@@ -36,10 +47,11 @@ impl Work for Forward<'_> {
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.rows.width;
         let mut buffer = vec![0f32; width];
-        let row = &mut buffer[..width];
         for i in 0..self.y.len() / width {
-            let from = (self.first + i) * self.rows.pitch;
-            load(simd, self.x, from..from + width, row);
+            let (from, seen) = ((self.first + i) * self.rows.pitch, self.seen.of(self.first + i, width));
+            let (row, beyond) = buffer.split_at_mut(seen);
+            beyond.fill(0.);
+            load(simd, self.x, from..from + seen, row);
             let max = max(row);
             match self.form {
                 Form::Softmax => {
@@ -53,7 +65,7 @@ impl Work for Forward<'_> {
                     row.iter_mut().for_each(|x| *x -= log);
                 }
             }
-            store(simd, row, &mut self.y, i * width..(i + 1) * width);
+            store(simd, &buffer, &mut self.y, i * width..(i + 1) * width);
         }
     }
 }
@@ -61,6 +73,7 @@ impl Work for Forward<'_> {
 pub(super) fn backward(
     isa: Isa,
     form: Form,
+    seen: Seen,
     (dy, dy_rows): (Slice<'_>, Rows),
     (y, rows): (Slice<'_>, Rows),
     dx: &mut Out<'_>,
@@ -70,17 +83,22 @@ pub(super) fn backward(
     let tasks = dx.chunks(each * rows.width).into_iter().enumerate().collect();
     share_out(tasks, |(i, mut dx): (usize, SliceMut<'_>)| match (dy, y, &mut dx) {
         (Slice::F64(dy), Slice::F64(y), SliceMut::F64(dx)) => {
-            let which = i * each..i * each + dx.len() / rows.width;
-            let (dy, y) = (gather(dy, dy_rows, which.clone()), gather(y, rows, which));
-            dx.copy_from_slice(&backward_scalar(form, rows.width, &dy, &y));
+            for (row, dx) in (i * each..).zip(dx.chunks_exact_mut(rows.width)) {
+                let (dx, beyond) = dx.split_at_mut(seen.of(row, rows.width));
+                let (dy, y) = (gather(dy, dy_rows, row..row + 1), gather(y, rows, row..row + 1));
+                let len = dx.len();
+                dx.copy_from_slice(&backward_scalar(form, Seen::Whole, len, &dy[..len], &y[..len]));
+                beyond.fill(0.);
+            }
         }
-        _ => isa.run(Backward { form, dy: (dy, dy_rows), y: (y, rows), first: i * each, dx }),
+        _ => isa.run(Backward { form, seen, dy: (dy, dy_rows), y: (y, rows), first: i * each, dx }),
     });
     Ran::Kernel("softmax backward")
 }
 
 struct Backward<'a> {
     form: Form,
+    seen: Seen,
     dy: (Slice<'a>, Rows),
     y: (Slice<'a>, Rows),
     first: usize,
@@ -94,11 +112,13 @@ impl Work for Backward<'_> {
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.y.1.width;
         let (mut grad, mut value) = (vec![0f32; width], vec![0f32; width]);
-        let (g, y) = (&mut grad[..width], &mut value[..width]);
         for i in 0..self.dx.len() / width {
+            let seen = self.seen.of(self.first + i, width);
+            grad[seen..].fill(0.);
+            let (g, y) = (&mut grad[..seen], &mut value[..seen]);
             for ((x, rows), to) in [(self.dy, &mut *g), (self.y, &mut *y)] {
                 let from = (self.first + i) * rows.pitch;
-                load(simd, x, from..from + width, to);
+                load(simd, x, from..from + seen, to);
             }
             match self.form {
                 Form::Softmax => {
@@ -110,7 +130,7 @@ impl Work for Backward<'_> {
                     g.iter_mut().zip(&*y).for_each(|(g, &y)| *g = simd.mul_add(exp(simd, y), -total, *g));
                 }
             }
-            store(simd, g, &mut self.dx, i * width..(i + 1) * width);
+            store(simd, &grad, &mut self.dx, i * width..(i + 1) * width);
         }
     }
 }

@@ -11,7 +11,8 @@
 //! store; log_softmax within `2⁻²⁴ · (2 · |x − m| + 2 · |log s| + 4)`; gradients within `2⁻²⁴ · 6 · Σ|t|` of their terms. In
 //! f64 the same with `2⁻⁵³`.
 //!
-//! A row with a NaN or +∞, or of −∞ alone, is NaN.
+//! A row with a NaN or +∞, or of −∞ alone, is NaN. Of a row that is [`Seen`] in part, what lies beyond is not read, and written
+//! as 0.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -39,6 +40,29 @@ pub enum Form {
     LogSoftmax,
 }
 
+/// How much of each row counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All of it.
+    Whole,
+    /// Up to its diagonal: rows are those of matrices of so many, one after another, and of row `i` of a matrix the first
+    /// `i + 1` elements count, or all where there are fewer.
+    Causal {
+        /// The rows of a matrix.
+        rows: usize,
+    },
+}
+
+impl Seen {
+    /// How many elements of `row`, which has `width`.
+    fn of(self, row: usize, width: usize) -> usize {
+        match self {
+            Self::Whole => width,
+            Self::Causal { rows } => width.min(row % rows.max(1) + 1),
+        }
+    }
+}
+
 const OP: &str = "softmax";
 
 /// Writes the value for rows of `width`, of any float type (f64 if `x` is).
@@ -46,7 +70,7 @@ const OP: &str = "softmax";
 /// # Errors
 ///
 /// [`Error::LengthMismatch`] and, on a GPU, [`Error::Device`].
-pub fn forward(form: Form, width: usize, x: &In<'_>, y: &mut Out<'_>) -> Result<Ran> {
+pub fn forward(form: Form, seen: Seen, width: usize, x: &In<'_>, y: &mut Out<'_>) -> Result<Ran> {
     if width == 0 || !x.count().is_multiple_of(width) {
         return Ok(Ran::Composed(Why::Shape("x")));
     }
@@ -56,9 +80,9 @@ pub fn forward(form: Form, width: usize, x: &In<'_>, y: &mut Out<'_>) -> Result<
         return Ok(Ran::Composed(Why::Dtype("x")));
     }
     match x.place() {
-        Place::Host(x) => Ok(host::forward(Isa::best(), form, (x, rows), y)),
+        Place::Host(x) => Ok(host::forward(Isa::best(), form, seen, (x, rows), y)),
         #[cfg(feature = "cuda")]
-        Place::Device(slice) => cuda::forward(form, (slice, x.scalar_type(), rows), y),
+        Place::Device(slice) => cuda::forward(form, seen, (slice, x.scalar_type(), rows), y),
     }
 }
 
@@ -68,7 +92,14 @@ pub fn forward(form: Form, width: usize, x: &In<'_>, y: &mut Out<'_>) -> Result<
 /// # Errors
 ///
 /// As [`forward`].
-pub fn backward(form: Form, width: usize, dy: &In<'_>, y: &In<'_>, dx: &mut Out<'_>) -> Result<Ran> {
+pub fn backward(
+    form: Form,
+    seen: Seen,
+    width: usize,
+    dy: &In<'_>,
+    y: &In<'_>,
+    dx: &mut Out<'_>,
+) -> Result<Ran> {
     if width == 0 || !y.count().is_multiple_of(width) {
         return Ok(Ran::Composed(Why::Shape("y")));
     }
@@ -82,12 +113,12 @@ pub fn backward(form: Form, width: usize, dy: &In<'_>, y: &In<'_>, dx: &mut Out<
     }
     match (dy.place(), y.place()) {
         (Place::Host(dy), Place::Host(y)) => {
-            Ok(host::backward(Isa::best(), form, (dy, dy_rows), (y, y_rows), dx))
+            Ok(host::backward(Isa::best(), form, seen, (dy, dy_rows), (y, y_rows), dx))
         }
         #[cfg(feature = "cuda")]
         (Place::Device(dy_slice), Place::Device(y_slice)) => {
             let dy = (dy_slice, dy.scalar_type(), dy_rows);
-            cuda::backward(form, dy, (y_slice, y.scalar_type(), y_rows), dx)
+            cuda::backward(form, seen, dy, (y_slice, y.scalar_type(), y_rows), dx)
         }
         #[cfg(feature = "cuda")]
         _ => Ok(Ran::Composed(Why::Device)),

@@ -8,8 +8,24 @@ struct SoftmaxArgs {
     void* out;
     uint64_t rows, width, x_pitch, dy_pitch;
     uint32_t narrow_out, log;
+    uint64_t causal; // rows of a matrix whose diagonal bounds what is seen; 0 where all is
 };
-static_assert(sizeof(SoftmaxArgs) == 64, "");
+static_assert(sizeof(SoftmaxArgs) == 72, "");
+
+// How much of row `r` is seen.
+__device__ __forceinline__ uint64_t seen(const SoftmaxArgs& a, uint64_t r) {
+    if (a.causal == 0) return a.width;
+    const uint64_t upto = r % a.causal + 1;
+    return upto < a.width ? upto : a.width;
+}
+
+// Zeros for what is not. The row's threads take elements in turn.
+template <typename T, int WARPS> __device__ __forceinline__ void clear_beyond(const SoftmaxArgs& a, uint64_t r, uint64_t from) {
+    for (uint64_t i = from + threadIdx.x % (WARPS * 32); i < a.width; i += WARPS * 32) {
+        if (a.narrow_out) static_cast<T*>(a.out)[r * a.width + i] = convert<T>(compute_t<T>(0));
+        else static_cast<compute_t<T>*>(a.out)[r * a.width + i] = compute_t<T>(0);
+    }
+}
 
 template <typename T, int WARPS, int UNITS> __device__ void forward(const SoftmaxArgs& a) {
     const T* x = static_cast<const T*>(a.x);
@@ -17,7 +33,8 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Softma
     const uint64_t groups = BLOCK / (WARPS * 32);
     for (uint64_t r = blockIdx.x * groups + threadIdx.x / (WARPS * 32); r < a.rows; r += gridDim.x * groups) {
         Row<T, WARPS, UNITS> row;
-        row.read(x + r * a.x_pitch, a.width, whole);
+        const uint64_t width = seen(a, r);
+        row.read(x + r * a.x_pitch, width, whole);
         float most = -INFINITY;
         row.each([&](int, uint64_t, float v[UNIT], int n) {
 #pragma unroll
@@ -26,6 +43,7 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Softma
         most = over_row<WARPS>(most, Larger());
         const double exps = row.sum([&](float v) { return expf(v - most); });
         const float share = float(1.0 / exps), log = float(::log(exps));
+        clear_beyond<T, WARPS>(a, r, width);
         row.each([&](int, uint64_t at, float v[UNIT], int n) {
             float out[UNIT];
 #pragma unroll
@@ -43,8 +61,10 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
     for (uint64_t r = blockIdx.x * groups + threadIdx.x / (WARPS * 32); r < a.rows; r += gridDim.x * groups) {
         Row<T, WARPS, UNITS> value;
         Row<G, WARPS, UNITS> grad;
-        value.read(y + r * a.x_pitch, a.width, y_whole);
-        grad.read(dy + r * a.dy_pitch, a.width, dy_whole);
+        const uint64_t width = seen(a, r);
+        value.read(y + r * a.x_pitch, width, y_whole);
+        grad.read(dy + r * a.dy_pitch, width, dy_whole);
+        clear_beyond<T, WARPS>(a, r, width);
         auto both = [&](auto f) {
             value.each([&](int u, uint64_t at, float v[UNIT], int n) {
                 if constexpr (UNITS > 0) {

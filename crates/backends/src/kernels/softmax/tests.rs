@@ -28,16 +28,19 @@ fn close(got: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) {
 fn check(width: usize, count: usize, gap: usize, skip: usize, x: &[f32], dy: &[f32]) {
     let (u, pitch) = (2f64.powi(-24), width + gap);
     let rows: Vec<f32> = (0..count).flat_map(|r| x[skip + r * pitch..][..width].to_vec()).collect();
-    for (form, isa) in FORMS.into_iter().flat_map(|form| Isa::available().map(move |isa| (form, isa))) {
+    let seens = [Seen::Whole, Seen::Causal { rows: 3 }, Seen::Causal { rows: 2 * width }];
+    let forms = FORMS.into_iter().flat_map(|form| seens.map(|seen| (form, seen)));
+    for ((form, seen), isa) in forms.flat_map(|form| Isa::available().map(move |isa| (form, isa))) {
         let mut y = vec![7f32; count * width];
         let x_in = In::host("x", Slice::F32(&x[skip..]), &[count, width], &[pitch, 1]).unwrap();
         let mut y_out = Out::host("y", SliceMut::F32(&mut y), &[count, width]).unwrap();
-        let seen = x_in.rows(width).unwrap();
-        host::forward(isa, form, (x_in.host_place(), seen), &mut y_out);
+        let in_rows = x_in.rows(width).unwrap();
+        host::forward(isa, form, seen, (x_in.host_place(), in_rows), &mut y_out);
         let most = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let maxima: Vec<f32> = rows.chunks(width).map(most).collect();
-        let want = forward_scalar(form, width, &wide(&rows));
-        let logs = forward_scalar(Form::LogSoftmax, width, &wide(&rows));
+        let maxima: Vec<f32> =
+            rows.chunks(width).enumerate().map(|(i, row)| most(&row[..seen.of(i, width)])).collect();
+        let want = forward_scalar(form, seen, width, &wide(&rows));
+        let logs = forward_scalar(Form::LogSoftmax, seen, width, &wide(&rows));
         close(&wide(&y), &want, |i| {
             let shifted = f64::from(maxima[i / width] - rows[i]).min(1e9);
             match form {
@@ -50,8 +53,8 @@ fn check(width: usize, count: usize, gap: usize, skip: usize, x: &[f32], dy: &[f
         let dy_in = In::host("dy", Slice::F32(dy), &[count, width], &[width, 1]).unwrap();
         let mut dx_out = Out::host("dx", SliceMut::F32(&mut dx), &[count, width]).unwrap();
         let plain = dy_in.rows(width).unwrap();
-        host::backward(isa, form, (dy_in.host_place(), plain), (y_in.host_place(), plain), &mut dx_out);
-        let want = backward_scalar(form, width, &wide(dy), &wide(&y));
+        host::backward(isa, form, seen, (dy_in.host_place(), plain), (y_in.host_place(), plain), &mut dx_out);
+        let want = backward_scalar(form, seen, width, &wide(dy), &wide(&y));
         let share = |i: usize| f64::from(y[i]);
         let term = |i: usize| match form {
             Form::Softmax => f64::from(dy[i]).abs() * share(i),
@@ -97,10 +100,16 @@ fn rows_of_minus_infinity_are_nan_and_others_are_not_touched_by_it() {
     let mut y = [0f32; 4];
     let x_in = In::host("x", Slice::F32(&x), &[2, 2], &[2, 1]).unwrap();
     let mut y_out = Out::host("y", SliceMut::F32(&mut y), &[2, 2]).unwrap();
-    forward(Form::Softmax, 2, &x_in, &mut y_out).unwrap();
+    forward(Form::Softmax, Seen::Whole, 2, &x_in, &mut y_out).unwrap();
     assert!(y[0].is_nan() && y[1].is_nan() && y[2..] == [1., 0.]);
-    forward(Form::LogSoftmax, 2, &x_in, &mut Out::host("y", SliceMut::F32(&mut y), &[2, 2]).unwrap())
-        .unwrap();
+    forward(
+        Form::LogSoftmax,
+        Seen::Whole,
+        2,
+        &x_in,
+        &mut Out::host("y", SliceMut::F32(&mut y), &[2, 2]).unwrap(),
+    )
+    .unwrap();
     assert!(y[0].is_nan() && y[1].is_nan() && y[2..] == [0., f32::NEG_INFINITY]);
 }
 
@@ -112,17 +121,25 @@ fn sixteen_bits_and_f64_are_the_oracle_rounded() {
     for form in FORMS {
         let mut y = [bf16::ZERO; 99];
         let x_in = In::host("x", Slice::Bf16(&halves), &[3, 33], &[33, 1]).unwrap();
-        forward(form, 33, &x_in, &mut Out::host("y", SliceMut::Bf16(&mut y), &[99]).unwrap()).unwrap();
+        forward(form, Seen::Whole, 33, &x_in, &mut Out::host("y", SliceMut::Bf16(&mut y), &[99]).unwrap())
+            .unwrap();
         let y: Vec<f64> = y.iter().map(|y| y.to_f64()).collect();
-        let want = forward_scalar(form, 33, &back);
+        let want = forward_scalar(form, Seen::Whole, 33, &back);
         close(&y, &want, |i| want[i].abs() * 2f64.powi(-8) * 1.01);
         let mut y = [0f64; 99];
         let x_in = In::host("x", Slice::F64(&x), &[3, 33], &[33, 1]).unwrap();
-        forward(form, 33, &x_in, &mut Out::host("y", SliceMut::F64(&mut y), &[99]).unwrap()).unwrap();
-        assert_eq!(y.to_vec(), forward_scalar(form, 33, &x));
+        forward(form, Seen::Whole, 33, &x_in, &mut Out::host("y", SliceMut::F64(&mut y), &[99]).unwrap())
+            .unwrap();
+        assert_eq!(y.to_vec(), forward_scalar(form, Seen::Whole, 33, &x));
         let mut narrow = [0f32; 99];
         let mut narrow = Out::host("y", SliceMut::F32(&mut narrow), &[99]).unwrap();
-        assert_eq!(forward(form, 33, &x_in, &mut narrow).unwrap(), Ran::Composed(Why::Dtype("x")));
-        assert_eq!(forward(form, 0, &x_in, &mut narrow).unwrap(), Ran::Composed(Why::Shape("x")));
+        assert_eq!(
+            forward(form, Seen::Whole, 33, &x_in, &mut narrow).unwrap(),
+            Ran::Composed(Why::Dtype("x"))
+        );
+        assert_eq!(
+            forward(form, Seen::Whole, 0, &x_in, &mut narrow).unwrap(),
+            Ran::Composed(Why::Shape("x"))
+        );
     }
 }
