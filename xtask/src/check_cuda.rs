@@ -2,8 +2,8 @@
 //!
 //! Build scripts find a stand-in for `nvcc`: this very program under that name (see [`crate::nvcc`]). It comes first
 //! even where a real one is installed, for the check then takes the same minute everywhere. The target directory is its
-//! own: cudaforge remembers what it compiled, and must not take an empty kernel for a real one in a later build. Nothing
-//! built there does more than compile, so nothing is optimised: that makes the step three times as fast.
+//! own: build scripts remember what they compiled, and must not take an empty kernel for a real one in a later build.
+//! Nothing built there does more than compile, so nothing is optimised: that makes the step three times as fast.
 
 use std::env;
 use std::ffi::OsString;

@@ -47,7 +47,7 @@ impl<'a> Program<'a> {
 /// Small enough to be copied anywhere.
 const MAX_BYTES: u64 = 60_000_000;
 
-/// PTX for this architecture, the first with bf16, runs on every later one too.
+/// What candle compiles its kernels for. Its PTX for this architecture, the first with bf16, runs on every later one too.
 const DEFAULT_COMPUTE_CAP: &str = "80";
 
 /// Where toolkits are by default.

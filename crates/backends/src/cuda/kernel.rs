@@ -1,9 +1,11 @@
-//! Loading and launching: PTX that `build.rs` left behind, and the driver's errors as this crate's.
+//! Launching, and the driver's errors as this crate's.
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
+use super::module::{Module, function};
 use crate::{Error, Result};
 use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaStream, LaunchArgs, LaunchConfig, PushKernelArg,
 };
@@ -24,14 +26,6 @@ pub(crate) struct Launch {
     pub(crate) shared_bytes: u32,
 }
 
-/// One compiled `.cu` file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Module {
-    /// Unique among all modules of the process: candle caches by it.
-    pub(crate) name: &'static str,
-    pub(crate) ptx: &'static str,
-}
-
 /// A kernel on one device.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -48,10 +42,15 @@ pub(crate) fn device<E: Display>(op: &str) -> impl Fn(E) -> Error {
 impl Kernel {
     /// Loads the module where this is its first kernel.
     pub(crate) fn load(device_handle: &CudaDevice, module: Module, name: &str) -> Result<Self> {
-        let function =
-            device_handle.get_or_load_custom_func(name, module.name, module.ptx).map_err(device(name))?;
-        let (function, stream) = (function.into_cuda_function(), device_handle.cuda_stream());
+        let stream = device_handle.cuda_stream();
+        let function = function(stream.context(), module, name)?;
         Ok(Self { name: name.to_string(), function, stream })
+    }
+
+    /// Allows blocks this much shared memory beside what the kernel declares, which beyond 48 KiB has to be asked for.
+    pub(crate) fn allow_shared(&self, bytes: i32) -> Result<()> {
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        self.function.set_attribute(attribute, bytes).map_err(device(&self.name))
     }
 
     /// Launches blocks of [`BLOCK`] threads of a kernel whose one parameter is a struct of these words. An empty grid is

@@ -8,6 +8,7 @@ mod address;
 mod audit;
 mod kernel;
 pub(crate) mod memory;
+mod module;
 mod outcomes;
 mod pool;
 pub(crate) mod rows;
@@ -18,7 +19,8 @@ pub use memory::DeviceSlice;
 pub use pool::{peak_memory, reset_peak_memory};
 
 pub(crate) use address::{dtype_code, float_code, read_address, slice_address, write_address};
-pub(crate) use kernel::{BLOCK, Kernel, Launch, Module, device};
+pub(crate) use kernel::{BLOCK, Kernel, Launch, device};
+pub(crate) use module::{Module, module};
 pub(crate) use outcomes::Outcomes;
 pub(crate) use table::Table;
 

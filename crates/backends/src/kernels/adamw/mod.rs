@@ -20,7 +20,7 @@ use super::step::launch::DeviceRule;
 use super::step::{Rule, RuleSettings, sealed::Sealed};
 use crate::Real;
 #[cfg(feature = "cuda")]
-use crate::cuda::Module;
+use crate::cuda::module;
 
 /// How weight decay reaches the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,13 +57,12 @@ impl RuleSettings for Settings {
 
     #[cfg(feature = "cuda")]
     fn on_device(&self) -> DeviceRule {
-        let ptx = include_str!(concat!(env!("OUT_DIR"), "/adamw.ptx"));
         let (decoupled, l2) = match self.decay {
             Decay::Decoupled(decay) => (decay, 0.0),
             Decay::L2(decay) => (0.0, decay),
         };
         let words = [self.lr, self.betas.0, self.betas.1, self.eps, decoupled, l2].map(f64::to_bits);
-        DeviceRule { module: Module { name: "mixed_precision_adamw", ptx }, prefix: "adamw", words }
+        DeviceRule { module: module!("adamw"), prefix: "adamw", words }
     }
 }
 

@@ -6,10 +6,9 @@ use super::{Among, RANK, Sign};
 use crate::Result;
 use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::rows::on_device;
-use crate::cuda::{BLOCK, Kernel, Module, float_code};
+use crate::cuda::{BLOCK, Kernel, Module, float_code, module};
 
-const MODULE: Module =
-    Module { name: "mixed_precision_add", ptx: include_str!(concat!(env!("OUT_DIR"), "/add.ptx")) };
+const MODULE: Module = module!("add");
 
 /// Elements of a thread, and blocks of a launch; more elements are walked by these.
 const PACK: u64 = 4;

@@ -5,19 +5,9 @@
 use super::checks::{Sizes, WIDTHS};
 use super::{Attention, Dropout, GradientsOut, Inputs, Mask, OP, Order, Saved};
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device};
+use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device, module};
 use crate::{Error, Result};
 use candle_core::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
-
-macro_rules! module {
-    ($name:literal) => {
-        Module {
-            name: concat!("mixed_precision_", $name),
-            ptx: include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")),
-        }
-    };
-}
 
 /// By dropout, without and with, and by width, as in [`WIDTHS`].
 const F16: [[Module; 4]; 2] = [
@@ -293,10 +283,9 @@ struct Loaded {
 impl Loaded {
     fn new(gpu: &CudaDevice, module: Module, name: &str, shared: usize) -> Result<Self> {
         let bytes = i32::try_from(shared).map_err(device(OP))?;
-        let function = gpu.get_or_load_custom_func(name, module.name, module.ptx).map_err(device(OP))?;
-        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        function.into_cuda_function().set_attribute(attribute, bytes).map_err(device(OP))?;
-        Ok(Self { kernel: Kernel::load(gpu, module, name)?, shared_bytes: bytes.unsigned_abs() })
+        let kernel = Kernel::load(gpu, module, name)?;
+        kernel.allow_shared(bytes)?;
+        Ok(Self { kernel, shared_bytes: bytes.unsigned_abs() })
     }
 
     /// # Safety

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use crate::cuda::{BLOCK, Kernel, Module, device, read_address, slice_address, write_address};
+use crate::cuda::{BLOCK, Kernel, Module, device, module, read_address, slice_address, write_address};
 use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use candle_core::cuda_backend::{CudaDType, CudaStorage};
@@ -10,8 +10,7 @@ use candle_core::{CudaDevice, DType, Device, Layout, Tensor};
 use half::{bf16, f16};
 
 const OP: &str = "cast";
-const MODULE: Module =
-    Module { name: "mixed_precision_cast", ptx: include_str!(concat!(env!("OUT_DIR"), "/cast.ptx")) };
+const MODULE: Module = module!("cast");
 
 /// Writes `src`, cast to the dtype of `dst`, over `dst`: f32 to or from 16 bits, or f64 to 16 bits.
 ///

@@ -2,16 +2,13 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use crate::cuda::{Kernel, Module, Table, device, read_address, slice_address, write_address};
+use crate::cuda::{Kernel, Module, Table, device, module, read_address, slice_address, write_address};
 use crate::kernels::step::launch::Launched;
 use crate::{Error, Result};
 use candle_core::{CudaDevice, Device, Tensor, Var};
 
 const OP: &str = "copy_if_applied";
-const MODULE: Module = Module {
-    name: "mixed_precision_copy_if_applied",
-    ptx: include_str!(concat!(env!("OUT_DIR"), "/copy_if_applied.ptx")),
-};
+const MODULE: Module = module!("copy_if_applied");
 /// Blocks that share one tensor.
 const BLOCKS_PER_COPY: u64 = 4;
 

@@ -6,12 +6,9 @@ use super::{CrossEntropy, PerRow};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, float_name, narrow, on_device, on_device_mut};
-use crate::cuda::{DeviceSlice, Kernel, Module};
+use crate::cuda::{DeviceSlice, Kernel, Module, module};
 
-const MODULE: Module = Module {
-    name: "mixed_precision_cross_entropy",
-    ptx: include_str!(concat!(env!("OUT_DIR"), "/cross_entropy.ptx")),
-};
+const MODULE: Module = module!("cross_entropy");
 
 /// Nothing is held, so that a block takes what does not fit a warp.
 fn holder(rows: Rows) -> Holder {

@@ -5,10 +5,9 @@
 use super::Draw;
 use crate::Result;
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, Why};
-use crate::cuda::{BLOCK, Kernel, Module, float_code};
+use crate::cuda::{BLOCK, Kernel, Module, float_code, module};
 
-const MODULE: Module =
-    Module { name: "mixed_precision_dropout", ptx: include_str!(concat!(env!("OUT_DIR"), "/dropout.ptx")) };
+const MODULE: Module = module!("dropout");
 
 /// Elements of a thread, and blocks of a launch; more elements are walked by these.
 const PACK: u64 = 4;

@@ -17,7 +17,7 @@ use super::step::launch::DeviceRule;
 use super::step::{Rule, RuleSettings, sealed::Sealed};
 use crate::Real;
 #[cfg(feature = "cuda")]
-use crate::cuda::Module;
+use crate::cuda::module;
 
 /// The settings of one step of one parameter group.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,11 +43,10 @@ impl RuleSettings for Settings {
 
     #[cfg(feature = "cuda")]
     fn on_device(&self) -> DeviceRule {
-        let ptx = include_str!(concat!(env!("OUT_DIR"), "/lion.ptx"));
         let [lr, beta1, beta2, decay] =
             [self.lr, self.betas.0, self.betas.1, self.weight_decay].map(f64::to_bits);
         let words = [lr, beta1, beta2, decay, 0, 0];
-        DeviceRule { module: Module { name: "mixed_precision_lion", ptx }, prefix: "lion", words }
+        DeviceRule { module: module!("lion"), prefix: "lion", words }
     }
 }
 

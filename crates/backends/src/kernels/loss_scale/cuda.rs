@@ -4,16 +4,13 @@
 
 use super::{Refill, ScaleState, ScalerConfig};
 use crate::Result;
-use crate::cuda::{Kernel, Module, device, slice_address, write_address};
+use crate::cuda::{Kernel, Module, device, module, slice_address, write_address};
 use crate::kernels::step::{Seen, look_on_device};
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, Device, Tensor};
 
 const OP: &str = "loss_scale";
-const MODULE: Module = Module {
-    name: "mixed_precision_loss_scale",
-    ptx: include_str!(concat!(env!("OUT_DIR"), "/loss_scale.ptx")),
-};
+const MODULE: Module = module!("loss_scale");
 
 #[derive(Debug)]
 pub(crate) struct OnDevice {

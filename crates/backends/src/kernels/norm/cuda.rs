@@ -6,10 +6,9 @@ use super::{Centre, GradientsOut, Inputs, Norm, OP};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, float_name, in_parts, narrow, on_device, on_device_mut};
-use crate::cuda::{DeviceSlice, Kernel, Module, memory, slice_address};
+use crate::cuda::{DeviceSlice, Kernel, Module, memory, module, slice_address};
 
-const MODULE: Module =
-    Module { name: "mixed_precision_norm", ptx: include_str!(concat!(env!("OUT_DIR"), "/norm.ptx")) };
+const MODULE: Module = module!("norm");
 
 /// Runs of rows whose sums are kept apart.
 const PARTS: usize = 264;

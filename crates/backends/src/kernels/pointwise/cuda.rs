@@ -3,16 +3,13 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use super::{Function, Pair, sixteen};
-use crate::cuda::{BLOCK, Kernel, Module, device, dtype_code, read_address, write_address};
+use crate::cuda::{BLOCK, Kernel, Module, device, dtype_code, module, read_address, write_address};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 
 const OP: &str = "pointwise";
-const MODULE: Module = Module {
-    name: "mixed_precision_pointwise",
-    ptx: include_str!(concat!(env!("OUT_DIR"), "/pointwise.ptx")),
-};
+const MODULE: Module = module!("pointwise");
 
 /// Blocks of a launch; more elements are walked by these.
 const GRID: u64 = 1 << 16;

@@ -5,15 +5,12 @@
 use super::Function;
 use crate::bridge;
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{BLOCK, Kernel, Module};
+use crate::cuda::{BLOCK, Kernel, Module, module};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
 const OP: &str = "pointwise";
-const MODULE: Module = Module {
-    name: "mixed_precision_pointwise_sixteen",
-    ptx: include_str!(concat!(env!("OUT_DIR"), "/sixteen.ptx")),
-};
+const MODULE: Module = module!("sixteen");
 
 /// Elements of a thread, and blocks of a launch; more elements are walked by these.
 const PACK: u64 = 8;

@@ -3,11 +3,10 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{BLOCK, Kernel, Module, float_code};
+use crate::cuda::{BLOCK, Kernel, Module, float_code, module};
 use crate::{Error, Result};
 
-const MODULE: Module =
-    Module { name: "mixed_precision_row_sums", ptx: include_str!(concat!(env!("OUT_DIR"), "/row_sums.ptx")) };
+const MODULE: Module = module!("row_sums");
 
 /// Blocks of a launch; more rows are walked by these.
 const GRID: u64 = 1 << 20;

@@ -20,7 +20,7 @@ use super::step::launch::DeviceRule;
 use super::step::{Rule, RuleSettings, sealed::Sealed};
 use crate::Real;
 #[cfg(feature = "cuda")]
-use crate::cuda::Module;
+use crate::cuda::module;
 
 /// What the momentum buffer does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +65,6 @@ impl RuleSettings for Settings {
 
     #[cfg(feature = "cuda")]
     fn on_device(&self) -> DeviceRule {
-        let ptx = include_str!(concat!(env!("OUT_DIR"), "/sgd.ptx"));
         let (prefix, momentum, dampening, nesterov) = match self.momentum {
             Momentum::None => ("sgd_plain", 0.0, 0.0, 0),
             Momentum::Heavy { momentum, dampening } => ("sgd_momentum", momentum, dampening, 0),
@@ -74,7 +73,7 @@ impl RuleSettings for Settings {
         let [lr, momentum, dampening, decay] =
             [self.lr, momentum, dampening, self.weight_decay].map(f64::to_bits);
         let words = [lr, momentum, dampening, decay, nesterov, 0];
-        DeviceRule { module: Module { name: "mixed_precision_sgd", ptx }, prefix, words }
+        DeviceRule { module: module!("sgd"), prefix, words }
     }
 }
 

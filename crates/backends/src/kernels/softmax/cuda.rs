@@ -6,10 +6,9 @@ use super::{Form, Seen};
 use crate::Result;
 use crate::buffer::{Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, float_name, narrow, on_device_mut};
-use crate::cuda::{DeviceSlice, Kernel, Module};
+use crate::cuda::{DeviceSlice, Kernel, Module, module};
 
-const MODULE: Module =
-    Module { name: "mixed_precision_softmax", ptx: include_str!(concat!(env!("OUT_DIR"), "/softmax.ptx")) };
+const MODULE: Module = module!("softmax");
 
 /// A buffer on the device, its type, and where its rows are.
 type Operand<'a> = (DeviceSlice<'a>, ScalarType, Rows);

@@ -10,7 +10,7 @@ use super::tables::{WEIGHTS, by_weight_type, chunk_ends, chunk_table};
 use super::{OnNonFinite, Pending, RuleSettings, Seen, Settings, Tally, WriteBack};
 use crate::Result;
 use crate::cuda::{
-    Kernel, Module, Outcomes, Table, device, dtype_code, read_address, slice_address, write_address,
+    Kernel, Module, Outcomes, Table, device, dtype_code, module, read_address, slice_address, write_address,
 };
 use crate::kernels::loss_scale::{Counting, LossScale, OnDevice as Scale};
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
@@ -18,10 +18,7 @@ use candle_core::{CudaDevice, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-const STATS: Module = Module {
-    name: "mixed_precision_grad_stats",
-    ptx: include_str!(concat!(env!("OUT_DIR"), "/grad_stats.ptx")),
-};
+const STATS: Module = module!("grad_stats");
 /// Words of one block's partial sum: `Partial` in `grad_stats.cu`.
 const PARTIAL_WORDS: usize = 2;
 /// Rates that are uploaded together: more than there are pending steps, so that few steps need an upload.

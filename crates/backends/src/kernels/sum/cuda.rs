@@ -3,13 +3,12 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use super::{Axes, Term};
-use crate::cuda::{Kernel, Module, device, dtype_code, read_address, write_address};
+use crate::cuda::{Kernel, Module, device, dtype_code, module, read_address, write_address};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 
 const OP: &str = "sum";
-const MODULE: Module =
-    Module { name: "mixed_precision_sum", ptx: include_str!(concat!(env!("OUT_DIR"), "/sum.ptx")) };
+const MODULE: Module = module!("sum");
 
 /// Terms that one block takes: along a row, and down a column of its tile.
 const ALONG: usize = 16 * 1024;
