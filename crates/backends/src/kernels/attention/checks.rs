@@ -1,7 +1,7 @@
 //! What the buffers of a call must be: what does not fit is refused, what no kernel takes is named.
 
 use super::{Attention, Dropout, Inputs, OP, Order};
-use crate::buffer::{In, ScalarType, Why};
+use crate::buffer::{In, Place, ScalarType, Why};
 use crate::{Error, Result};
 
 /// The sizes of one call.
@@ -40,41 +40,67 @@ impl Sizes {
     }
 }
 
-/// The widths of a head for which there are kernels.
-pub(super) const WIDTHS: [usize; 4] = [32, 64, 96, 128];
-
-/// Bytes that a kernel loads at once, in elements of 16 bits.
-pub(super) const CHUNK: usize = 8;
-
 /// Why no kernel takes these inputs.
 pub(super) fn untaken(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
     let of = inputs.query.scalar_type();
-    if !matches!(of, ScalarType::F16 | ScalarType::Bf16) {
+    if !matches!(of, ScalarType::F16 | ScalarType::Bf16 | ScalarType::F32 | ScalarType::F64) {
         return Some(Why::Dtype("the query"));
     }
-    for (argument, x) in [("the query", inputs.query), ("the key", inputs.key), ("the value", inputs.value)] {
+    for (argument, x) in named(inputs) {
         if x.scalar_type() != of {
             return Some(Why::Dtype(argument));
         }
-        if x.dims()[3] != sizes.width || !WIDTHS.contains(&sizes.width) {
+        if x.dims()[3] != sizes.width {
             return Some(Why::Shape(argument));
         }
-        if !in_chunks(x) {
-            return Some(Why::Layout(argument));
-        }
     }
-    None
+    match inputs.query.place() {
+        Place::Host(_) => None,
+        #[cfg(feature = "cuda")]
+        Place::Device(_) => untaken_by_device(sizes, inputs),
+    }
+}
+
+fn named<'a>(inputs: Inputs<'a>) -> [(&'static str, &'a In<'a>); 3] {
+    [("the query", inputs.query), ("the key", inputs.key), ("the value", inputs.value)]
+}
+
+/// The widths of a head for which there are kernels on a device.
+#[cfg(any(feature = "cuda", test))]
+pub(super) const WIDTHS: [usize; 4] = [32, 64, 96, 128];
+
+/// Elements of 16 bits that a kernel on a device loads at once.
+#[cfg(any(feature = "candle", test))]
+pub(super) const CHUNK: usize = 8;
+
+/// Why no kernel on a device takes these inputs, which are of one dtype and width.
+#[cfg(any(feature = "cuda", test))]
+pub(super) fn untaken_by_device(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
+    if !matches!(inputs.query.scalar_type(), ScalarType::F16 | ScalarType::Bf16) {
+        return Some(Why::Dtype("the query"));
+    }
+    if !WIDTHS.contains(&sizes.width) {
+        return Some(Why::Shape("the query"));
+    }
+    named(inputs).into_iter().find(|(_, x)| !in_chunks(x)).map(|(argument, _)| Why::Layout(argument))
 }
 
 /// Whether each row lies in one piece, and every one as far from a multiple of 16 bytes as the first.
+#[cfg(any(feature = "cuda", test))]
 pub(super) fn in_chunks(x: &In<'_>) -> bool {
     chunked(x.dims(), x.strides())
 }
 
+#[cfg(any(feature = "candle", test))]
 pub(super) fn chunked(dims: &[usize], strides: &[usize]) -> bool {
     let mut places = dims.iter().zip(strides).rev();
     places.next().is_none_or(|(&d, &s)| d <= 1 || s == 1)
         && places.all(|(&d, &s)| d <= 1 || s.is_multiple_of(CHUNK))
+}
+
+/// What `lse` of inputs of this type is stored in.
+pub(super) fn lse_type(of: ScalarType) -> ScalarType {
+    if of == ScalarType::F64 { ScalarType::F64 } else { ScalarType::F32 }
 }
 
 pub(super) fn check(attention: Attention) -> Result<()> {

@@ -18,12 +18,26 @@
 //! - `dquery` and `dkey` by `(u + 2ε + n · 2⁻²³) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|` and a rounding, `x` being keys or
 //!   queries, and `δ = (width · 2⁻²² + u) · Σ|g·value|` what `g · valueᵀ − D` loses, `D` being of the rounded `out`.
 //!
-//! `P` and `S'` are rounded to the dtype: in f16 those below 2⁻¹⁴ are off by 2⁻²⁵ and not by `u`, and an `S'` beyond 65504 is
+//! `P` and `S'` are rounded to the dtype there: in f16 those below 2⁻¹⁴ are off by 2⁻²⁵ and not by `u`, and an `S'` beyond 65504 is
 //! infinite, which is what a scaled loss is watched for.
 //!
 //! Numbers that are not finite come out as NaN or infinite wherever they are seen. Unlike the composed form, which hides them
 //! from queries that do not see them, they may reach queries and keys of the same tile, where a probability of 0 meets them:
 //! whether everything is finite is the same, which element is not may differ. What no query sees reaches nothing.
+//!
+//! Contract, on a CPU: everything is computed in f32 (f64 for f64), 16-bit numbers being widened, and rounded once. With `u` the
+//! unit roundoff of the dtype, `e` that of the arithmetic (2⁻²⁴; 2⁻⁵³ for f64, whose `lse` is f64 too) and `ε` the largest
+//! `2e · width · |scale| · Σ|query · key| + 4e · |score| + 8e` of the keys that a query sees, `lse` is off by at most
+//! `ε + 2e · keys`, and
+//!
+//! - `out` by `(2ε + 2e · keys) · Σ P|value|` and a rounding;
+//! - `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries, each with its `ε`, and a rounding;
+//! - `dquery` and `dkey` by `|scale| · Σ ((2ε + 2e · n) · |S'| + P·δ) · |x|` and a rounding, `x` being the `n` keys or queries, and
+//!   `δ = 4e · width · Σ|g·value| + (u + 2ε + 2e · keys + 4e · width) · Σ P · Σ|g·value|`, the outer sum over the query's keys.
+//!
+//! Where `ε` is not small, `2ε` is `e^2ε − 1`. What is not finite reaches the queries and keys that see it and no others,
+//! as in the composed form; a head that is hidden something and is not finite takes many times as long. The products add
+//! in an order that depends on the sizes and the processor, and not on the number of threads.
 //!
 //! Nothing is added atomically: results do not vary from run to run, and the sum over keys of a query is in their order.
 //!
@@ -37,6 +51,11 @@ mod cuda;
 #[cfg(feature = "cuda")]
 #[cfg(test)]
 mod gpu_tests;
+mod host;
+#[cfg(test)]
+mod host_bounds;
+#[cfg(test)]
+mod host_tests;
 mod scalar;
 #[cfg(feature = "candle")]
 mod tensors;
@@ -47,10 +66,13 @@ pub use scalar::{Problem, backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]
 pub use tensors::{Attended, GradientOrder, Gradients, gradients_of, value_of};
 
-use checks::{Sizes, check, fits_rows, in_chunks, operand, untaken};
+#[cfg(feature = "cuda")]
+use checks::in_chunks;
+use checks::{Sizes, check, fits_rows, lse_type, operand, untaken};
 
 use crate::Result;
-use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
+use crate::buffer::{In, Out, Place, Ran, Why};
+use crate::simd::Isa;
 
 const OP: &str = "attention";
 
@@ -106,8 +128,8 @@ pub enum Order {
     RowsFirst,
 }
 
-/// What both passes read. Each is `(batch, heads, rows, width)`, strided as it likes but for the last dimension; the key and
-/// the value have rows of their own number.
+/// What both passes read. Each is `(batch, heads, rows, width)`, strided as it likes, on a GPU but for the last dimension;
+/// the key and the value have rows of their own number.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// The queries.
@@ -138,7 +160,7 @@ pub enum GradientsOut<'a, 'b> {
     Each(Order, [&'a mut Out<'b>; 3]),
 }
 
-/// Writes `out`, whose dimensions are those of `order`, and `lse`, `(batch, heads, queries)` in f32.
+/// Writes `out`, whose dimensions are those of `order`, and `lse`, `(batch, heads, queries)` in f32, in f64 for f64.
 ///
 /// # Errors
 ///
@@ -164,17 +186,17 @@ pub fn forward(
     if out.scalar_type() != inputs.query.scalar_type() {
         return Ok(Ran::Composed(Why::Dtype("out")));
     }
-    if lse.scalar_type() != ScalarType::F32 {
+    if lse.scalar_type() != lse_type(inputs.query.scalar_type()) {
         return Ok(Ran::Composed(Why::Dtype("lse")));
     }
     match inputs.query.place() {
-        Place::Host(_) => Ok(Ran::Composed(Why::Device)),
+        Place::Host(_) => host::forward(Isa::best(), attention, sizes, inputs, order, out, lse),
         #[cfg(feature = "cuda")]
         Place::Device(_) => cuda::forward(attention, sizes, inputs, order, out, lse),
     }
 }
 
-/// Writes the gradients, and to `rows`, `(batch, heads, queries, 2)` in f32, what nobody needs afterwards.
+/// Writes the gradients, and to `rows`, `(batch, heads, queries, 2)` in the dtype of `lse`, what nobody needs afterwards.
 ///
 /// # Errors
 ///
@@ -220,18 +242,20 @@ pub fn backward(
         if x.scalar_type() != inputs.query.scalar_type() {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
-        if !in_chunks(x) {
+        #[cfg(feature = "cuda")]
+        if matches!(inputs.query.place(), Place::Device(_)) && !in_chunks(x) {
             return Ok(Ran::Composed(Why::Layout(argument)));
         }
     }
-    if saved.lse.scalar_type() != ScalarType::F32 || rows.scalar_type() != ScalarType::F32 {
+    let wanted = lse_type(inputs.query.scalar_type());
+    if saved.lse.scalar_type() != wanted || rows.scalar_type() != wanted {
         return Ok(Ran::Composed(Why::Dtype("lse")));
     }
     if !saved.lse.is_contiguous() {
         return Ok(Ran::Composed(Why::Layout("lse")));
     }
     match inputs.query.place() {
-        Place::Host(_) => Ok(Ran::Composed(Why::Device)),
+        Place::Host(_) => host::backward(Isa::best(), attention, sizes, inputs, saved, grads),
         #[cfg(feature = "cuda")]
         Place::Device(_) => cuda::backward(attention, sizes, inputs, saved, grads, rows),
     }

@@ -24,7 +24,7 @@ pub struct Problem {
 
 impl Problem {
     /// How many keys a query sees: those from the first on.
-    fn seen(&self, query: usize) -> usize {
+    pub(super) fn seen(&self, query: usize) -> usize {
         match self.mask {
             Mask::Full => self.keys,
             Mask::Causal => self.keys.min(query + 1),
@@ -32,7 +32,7 @@ impl Problem {
     }
 
     /// What the probability of a query, counted through the heads, and a key is multiplied by.
-    fn kept(&self, query: usize, key: usize) -> f64 {
+    pub(super) fn kept(&self, query: usize, key: usize) -> f64 {
         self.dropout.map_or(1., |dropout| {
             let drawn = random_bits(dropout.key, (query * self.keys + key) as u64);
             if u64::from(drawn) < dropout.threshold() { 0. } else { dropout.factor() }

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 pub struct Attended {
     /// The result, `(batch, heads, queries, width)`.
     pub out: Tensor,
-    /// The logarithm of each softmax's denominator, `(batch, heads, queries)` in f32.
+    /// The logarithm of each softmax's denominator, `(batch, heads, queries)` in f32, in f64 for f64.
     pub lse: Tensor,
 }
 
@@ -50,7 +50,8 @@ pub enum Gradients {
     Each([Tensor; 3]),
 }
 
-/// Attention, in the query's dtype. A tensor whose rows no kernel reads where they lie is copied.
+/// Attention, in the query's dtype. A tensor whose rows no kernel of the device reads where they lie is
+/// copied.
 ///
 /// # Errors
 ///
@@ -67,7 +68,7 @@ pub fn value_of(
     let Sizes { batch, heads, queries, .. } = sizes;
     let outputs = [
         (Shape::from(sizes.out_dims(order, queries).to_vec()), query.dtype()),
-        (Shape::from((batch, heads, queries)), DType::F32),
+        (Shape::from((batch, heads, queries)), lse_dtype(query.dtype())),
     ];
     let call = run(OP, &[&query, &key, &value], &outputs, |ins, outs| {
         let ([query, key, value], [out, lse]) = (ins, outs) else { return Ok(UNEXPECTED) };
@@ -100,7 +101,7 @@ pub fn gradients_of(
     let (out, grad) = (readable(&attended.out)?, readable(grad)?);
     let Some(sizes) = sizes(&query, &key) else { return Ok(Call::Composed(Why::Shape("the query"))) };
     let Sizes { batch, heads, queries, keys, width } = sizes;
-    let mut outputs = vec![(Shape::from((batch, heads, queries, 2)), DType::F32)];
+    let mut outputs = vec![(Shape::from((batch, heads, queries, 2)), lse_dtype(query.dtype()))];
     match order {
         GradientOrder::Packed => {
             outputs.push((Shape::from((batch, queries, 3, heads, width)), query.dtype()));
@@ -145,9 +146,17 @@ pub fn gradients_of(
 /// What no list of buffers that is made here leads to.
 const UNEXPECTED: Ran = Ran::Composed(Why::Shape("the buffers"));
 
-/// The tensor where it lies, or a copy whose rows are whole and lie as kernels load them.
+/// What `lse` of inputs of this dtype is stored in.
+fn lse_dtype(of: DType) -> DType {
+    if of == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// The tensor where it lies, or a copy whose rows are whole and lie as kernels load them. The CPU reads all where they lie.
 fn readable(x: &Tensor) -> Result<Tensor> {
     let x = x.detach();
+    if x.device().is_cpu() {
+        return Ok(x);
+    }
     let offset = x.layout().start_offset();
     if chunked(x.dims(), x.stride()) && offset.is_multiple_of(CHUNK) {
         return Ok(x);

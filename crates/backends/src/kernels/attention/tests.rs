@@ -1,6 +1,6 @@
 //! The oracle against differences of itself, and what no kernel takes.
 
-use super::checks::chunked;
+use super::checks::{chunked, untaken_by_device};
 use super::*;
 use crate::buffer::{Slice, SliceMut};
 use crate::random::{key as random_key, random_bits};
@@ -117,14 +117,17 @@ fn what_no_kernel_takes_is_composed_and_what_does_not_fit_is_refused() {
     let x = vec![half::f16::ZERO; 2 * 3 * 4 * 64];
     let narrow = |dims: [usize; 4]| (Slice::F16(&x[..dims.iter().product()]), dims);
     let (dims, out) = ([2, 3, 4, 32], [2, 4, 3, 32]);
-    assert_eq!(call((1., 0.1), narrow(dims), narrow(dims), &out).unwrap(), Ran::Composed(Why::Device));
+    let ran = Ran::Kernel("attention forward");
+    assert_eq!(call((1., 0.1), narrow(dims), narrow(dims), &out).unwrap(), ran);
     let wide = vec![0f32; 2 * 3 * 4 * 32];
     let wide = (Slice::F32(&wide), dims);
-    assert_eq!(call((1., 0.1), wide, wide, &out).unwrap(), Ran::Composed(Why::Dtype("the query")));
+    assert_eq!(call((1., 0.1), wide, wide, &out).unwrap(), Ran::Composed(Why::Dtype("out")));
     assert_eq!(call((1., 0.1), narrow(dims), wide, &out).unwrap(), Ran::Composed(Why::Dtype("the key")));
     let odd = [2, 3, 4, 40];
-    let ran = call((1., 0.1), narrow(odd), narrow(odd), &[2, 4, 3, 40]).unwrap();
-    assert_eq!(ran, Ran::Composed(Why::Shape("the query")));
+    assert_eq!(call((1., 0.1), narrow(odd), narrow(odd), &[2, 4, 3, 40]).unwrap(), ran);
+    let bytes = [0u8; 2 * 3 * 4 * 32];
+    let bytes = (Slice::U8(&bytes), dims);
+    assert_eq!(call((1., 0.1), bytes, bytes, &out).unwrap(), Ran::Composed(Why::Dtype("the query")));
     let refused = [
         call((f64::INFINITY, 0.), narrow(dims), narrow(dims), &out),
         call((1e300, 0.), narrow(dims), narrow(dims), &out),
@@ -135,6 +138,20 @@ fn what_no_kernel_takes_is_composed_and_what_does_not_fit_is_refused() {
         call((1., 0.1), narrow(dims), narrow(dims), &dims),
     ];
     assert!(refused.iter().all(Result::is_err), "{refused:?}");
+}
+
+#[test]
+fn a_device_takes_what_its_kernels_load() {
+    let (half, single) = (vec![half::f16::ZERO; 2 * 3 * 4 * 64], vec![0f32; 2 * 3 * 4 * 64]);
+    let why = |x: Slice<'_>, width: usize, row: usize| {
+        let x = In::host("x", x, &[2, 3, 4, width], &[12 * row, 4 * row, row, 1]).unwrap();
+        let inputs = Inputs { query: &x, key: &x, value: &x };
+        untaken_by_device(Sizes::of(inputs).unwrap(), inputs)
+    };
+    assert_eq!(why(Slice::F16(&half), 32, 64), None);
+    assert_eq!(why(Slice::F16(&half), 40, 64), Some(Why::Shape("the query")));
+    assert_eq!(why(Slice::F16(&half), 32, 63), Some(Why::Layout("the query")));
+    assert_eq!(why(Slice::F32(&single), 32, 64), Some(Why::Dtype("the query")));
 }
 
 #[test]
