@@ -52,10 +52,6 @@ mod cuda;
 #[cfg(test)]
 mod gpu_tests;
 mod host;
-#[cfg(test)]
-mod host_bounds;
-#[cfg(test)]
-mod host_tests;
 mod scalar;
 #[cfg(feature = "candle")]
 mod tensors;

@@ -11,6 +11,8 @@ mod exact;
 mod forward;
 mod number;
 mod product;
+#[cfg(test)]
+mod tests;
 
 pub(super) use backward::backward;
 pub(super) use forward::forward;

@@ -1,8 +1,8 @@
 //! The contract of the CPU, element by element.
 
-use super::host_tests::{Case, Given, Got};
-use super::*;
+use super::case::{Case, Given, Got};
 use crate::buffer::ScalarType;
+use crate::kernels::attention::{backward_scalar, forward_scalar};
 
 /// Of a dtype: what a rounding loses, relative and absolute, and what one of the arithmetic does.
 fn roundings(of: ScalarType) -> (f64, f64, f64) {
