@@ -33,13 +33,12 @@ pub(super) fn spread(x: &In<'_>, by: SeenBy, sizes: Sizes, target: &mut Out<'_>)
         return Ok(Ran::Composed(Why::Device));
     };
     let Sizes { rows, into, width } = sizes;
-    // Of all matrices.
-    let columns = x.count().checked_div(rows).unwrap_or(0) as u64;
+    let len = x.count() as u64;
     let later = u64::from(by == SeenBy::Later);
     let sizes = [rows, into, width].map(|size| size as u64);
-    let args = [from.address(), to.address(), columns, sizes[0], sizes[1], sizes[2], dtype | later << 32];
-    let blocks = columns.div_ceil(u64::from(BLOCK)).min(GRID);
-    // SAFETY: `args` is `FiniteArgs`. `x` has `rows` and the target `into` rows for each of the columns, as checked; both are
+    let args = [from.address(), to.address(), len, sizes[0], sizes[1], sizes[2], dtype | later << 32];
+    let blocks = len.div_ceil(u64::from(BLOCK)).min(GRID);
+    // SAFETY: `args` is `FiniteArgs`. `x` has `rows` and the target `into` rows for each matrix, as checked; both are
     // contiguous on one device, and are freed in the order of the stream.
     unsafe { Kernel::load(to.gpu(), MODULE, "finite_spread")?.launch(blocks, &args) }?;
     Ok(Ran::Kernel("finite"))

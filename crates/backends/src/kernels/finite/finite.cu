@@ -4,7 +4,7 @@
 struct FiniteArgs {
     const void* x;
     void* out;
-    uint64_t len; // elements; columns of all matrices for the spread
+    uint64_t len;
     uint64_t rows, into, width;
     uint32_t dtype, later;
 };
@@ -29,21 +29,18 @@ template <typename C, typename T> __device__ __forceinline__ void finite_or_zero
     }
 }
 
-// A thread walks one column of one matrix until it finds something: the first row, which later ones see, or the last.
+// A thread looks at one element after another. One that begins a run of what is not finite marks all rows that see it; all
+// threads that mark an element write the same.
 template <typename C, typename T> __device__ __forceinline__ void spread(const FiniteArgs& a, const T* x) {
     T* out = static_cast<T*>(a.out);
     const uint64_t threads = uint64_t(BLOCK) * gridDim.x;
+    auto is_odd = [&](uint64_t i) { return !isfinite(convert<C>(x[i])); };
     for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < a.len; i += threads) {
-        const uint64_t matrix = i / a.width, column = i % a.width;
-        const T* from = x + matrix * a.rows * a.width + column;
-        T* to = out + matrix * a.into * a.width + column;
-        for (uint64_t j = 0; j < a.rows; ++j) {
-            const uint64_t row = a.later ? j : a.rows - 1 - j;
-            if (isfinite(convert<C>(from[row * a.width]))) continue;
-            const uint64_t first = a.later ? row : 0, end = a.later ? a.into : row + 1 < a.into ? row + 1 : a.into;
-            for (uint64_t t = first; t < end; ++t) to[t * a.width] = convert<T>(C(NAN));
-            break;
-        }
+        if (!is_odd(i)) continue;
+        const uint64_t column = i % a.width, row = i / a.width % a.rows, matrix = i / a.width / a.rows;
+        if (a.later ? row > 0 && is_odd(i - a.width) : row + 1 < a.rows && is_odd(i + a.width)) continue;
+        const uint64_t first = a.later ? row : 0, end = a.later ? a.into : row + 1 < a.into ? row + 1 : a.into;
+        for (uint64_t t = first; t < end; ++t) out[(matrix * a.into + t) * a.width + column] = convert<T>(C(NAN));
     }
 }
 
