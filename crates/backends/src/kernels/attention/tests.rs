@@ -163,3 +163,51 @@ fn rows_that_are_not_in_chunks_are_copied_first() {
     assert!(!chunked(&[2, 3, 4, 32], &[384, 128, 33, 1]));
     assert!(!chunked(&[2, 3, 4, 32], &[384, 128, 1, 4]));
 }
+
+/// Views into one projection, read where they lie, in f64 with `lse` in f64.
+#[cfg(feature = "candle")]
+#[test]
+fn tensors_on_a_cpu_are_attended_where_they_lie() {
+    use candle_core::{DType, Device, Tensor};
+    let (b, t, h, d) = (2, 9, 3, 5);
+    let attention = Attention { scale: 0.4, mask: Mask::Causal, dropout: Some(Dropout { p: 0.2, key: 4 }) };
+    let given = Tensor::from_vec(numbers(15, b * t * 3 * h * d), (b, t, 3, h, d), &Device::Cpu).unwrap();
+    let upstream = Tensor::from_vec(numbers(16, b * t * h * d), (b, t, h, d), &Device::Cpu).unwrap();
+    let flat = |x: &Tensor| {
+        x.to_dtype(DType::F64).unwrap().contiguous().unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+    };
+    for (dtype, error) in [(DType::F64, 1e-14), (DType::F32, 1e-5), (DType::BF16, 0.1)] {
+        let (all, grad) = (given.to_dtype(dtype).unwrap(), upstream.to_dtype(dtype).unwrap());
+        let grad = grad.transpose(1, 2).unwrap();
+        let part =
+            |all: &Tensor, i| all.narrow(2, i, 1).unwrap().squeeze(2).unwrap().transpose(1, 2).unwrap();
+        let inputs = [0, 1, 2].map(|i| part(&all, i));
+        let [query, key, value] = &inputs;
+        let attended = value_of(attention, query, key, value, Order::RowsFirst).unwrap().ran().unwrap();
+        assert_eq!(attended.lse.dtype(), if dtype == DType::F64 { DType::F64 } else { DType::F32 });
+        let [packed, each] =
+            [GradientOrder::Packed, GradientOrder::Each(Order::HeadsFirst)].map(|order| match gradients_of(
+                attention, query, key, value, &attended, &grad, order,
+            )
+            .unwrap()
+            .ran()
+            .unwrap()
+            {
+                Gradients::Packed(all) => [0, 1, 2].map(|i| flat(&part(&all, i))),
+                Gradients::Each(grads) => grads.map(|grad| flat(&grad)),
+            });
+        assert_eq!(packed, each);
+        let Attention { scale, mask, dropout } = attention;
+        let problem = Problem { heads: b * h, queries: t, keys: t, width: d, scale, mask, dropout };
+        let [query, key, value] = inputs.map(|x| flat(&x));
+        let (out, lse) = forward_scalar(&problem, &query, &key, &value);
+        let grads = backward_scalar(&problem, &query, &key, &value, &flat(&grad));
+        let close = |got: &[f64], want: &[f64]| {
+            assert_eq!(got.len(), want.len());
+            assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= error), "{got:?} {want:?}");
+        };
+        close(&flat(&attended.out), &out);
+        close(&flat(&attended.lse), &lse);
+        each.iter().zip(&grads).for_each(|(got, want)| close(got, want));
+    }
+}

@@ -42,6 +42,9 @@ struct BlockMemory<A> {
     out: Vec<A>,
 }
 
+/// A head, and its rows of `out` and `lse`.
+type Task<'a, 'b, A> = (usize, (Vec<SliceMut<'a>>, &'b mut [A]));
+
 fn heads<A: Number>(
     call: Call,
     inputs: Inputs<'_>,
@@ -70,7 +73,7 @@ fn heads<A: Number>(
     let mut heads: Vec<_> = out.into_iter().zip(lse.chunks_mut(queries)).enumerate().collect();
     let each = call.heads_per_task();
     let cut = call.is_large() && heads.len() < TASKS;
-    let task = |heads: &mut [(usize, (Vec<SliceMut<'_>>, &mut [A]))]| {
+    let task = |heads: &mut [Task<'_, '_, A>]| {
         let mut memory = Memory::default();
         for (head, (out, lse)) in heads {
             let head = Head::new(call, *head, (query, key, value), &mut memory.key, &mut memory.value);
