@@ -1,6 +1,7 @@
 //! Sizes of 0, and options near the largest integers: right values, or errors that name the op and the argument.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use autocast::ops::{AttentionMask, AttentionOptions};
 use autocast::{Result, backward, nn, ops};
 use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{RNN, VarBuilder, VarMap};
@@ -186,6 +187,8 @@ fn results_that_do_not_fit_are_refused() {
     let long = Tensor::ones(1, DType::F32, &CPU).unwrap().broadcast_as(1 << 22).unwrap();
     let (row, column) = (long.unsqueeze(0).unwrap(), long.unsqueeze(1).unwrap());
     let wide = Tensor::ones((1, 1), DType::F32, &CPU).unwrap().broadcast_as((1 << 40, 1)).unwrap();
+    let mask = AttentionMask::Boolean(Tensor::ones((1, 1), DType::U8, &CPU).unwrap());
+    let masked = AttentionOptions { mask, ..Default::default() };
     for (name, result) in [
         ("outer", ops::outer(&long, &long)),
         ("matmul", ops::matmul(&column, &row)),
@@ -197,7 +200,8 @@ fn results_that_do_not_fit_are_refused() {
         ("cat", ops::cat(&[&wide, &wide], 0)),
         ("stack", ops::stack(&[&wide, &wide], 0)),
         ("dropout", ops::dropout(&wide, 0.5, 1)),
-        ("attention", ops::scaled_dot_product_attention(&column, &column, &column, &Default::default())),
+        // Without such a mask a kernel takes it, which has no tensor of queries times keys.
+        ("attention", ops::scaled_dot_product_attention(&column, &column, &column, &masked)),
     ] {
         assert!(matches!(result, Err(autocast::Error::InvalidArgument { .. })), "{name}: {result:?}");
     }

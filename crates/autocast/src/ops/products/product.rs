@@ -3,6 +3,8 @@
 //! On a CPU it is `backends`' kernel, on a GPU candle's, for which operands in a layout that it refuses are copied. The
 //! backward makes only the gradients that are wanted.
 
+use backends::buffer::Ran;
+use backends::kernels::add::{Among, add_into};
 use backends::kernels::product::{RUN, product_of};
 use candle_core::{D, DType, Tensor};
 
@@ -132,7 +134,12 @@ fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     }
     let middle = (terms / RUN).div_ceil(2) * RUN;
     let ((a_head, b_head), (a_tail, b_tail)) = (part(0, middle)?, part(middle, terms - middle)?);
-    Ok((in_blocks(&a_head, &b_head, dtype)? + in_blocks(&a_tail, &b_tail, dtype)?)?)
+    let [head, tail] = [in_blocks(&a_head, &b_head, dtype)?, in_blocks(&a_tail, &b_tail, dtype)?];
+    // The product of the first half is nobody else's.
+    match add_into(&head, &tail, &Among::whole(head.dims()))? {
+        Ran::Kernel(_) => Ok(head),
+        Ran::Composed(_) => Ok((head + tail)?),
+    }
 }
 
 /// The product in `dtype`, by the kernel or candle's.
