@@ -10,7 +10,7 @@
 //! holds; one whose factor `f` is 0 has the gradient 0. A target that is no class is an error on a CPU, and makes the loss and
 //! the gradient of its row NaN on a GPU, where looking would make the host wait.
 //!
-//! Contract: `exp(x − lse)` within `2⁻²⁴ · (|x − lse| + 4)` relatively, three roundings of `f`'s products beside it, and the
+//! Contract: `exp(x − lse)` within `2⁻²⁴ · (2 · |x − lse| + 4)` relatively (`lse` is subtracted in two parts), three roundings of `f`'s products beside it, and the
 //! store; `lse` within `2⁻²³` absolutely (`C · 2⁻⁵²` relatively for f64), and the loss one rounding more. A row with NaN or +∞,
 //! or of −∞ alone, has the loss NaN and the gradient NaN.
 //!

@@ -61,8 +61,8 @@ fn check(loss: CrossEntropy, count: usize, gap: usize, x: &[f32], targets: &[i64
             assert_eq!(dx[i].is_nan(), want[i].is_nan(), "dx {i}: {} for {}", dx[i], want[i]);
             let away = f64::from(rows[i]) - lse[i / width];
             let p = away.exp();
-            let size =
-                p * (away.abs().min(1e9) + 8.) + 4. * (p - want[i] / f64::from(factors[i / width])).abs();
+            let size = p * (2. * away.abs().min(1e9) + 8.)
+                + 4. * (p - want[i] / f64::from(factors[i / width])).abs();
             let bound = U * f64::from(factors[i / width]) * size + 1e-44;
             let off = (f64::from(dx[i]) - want[i]).abs();
             assert!(want[i].is_nan() || off <= bound || off == 0., "dx {i}: {} for {}", dx[i], want[i]);

@@ -1,3 +1,5 @@
+//! What is marked, against every pair of a row and one that it sees.
+
 use super::{SeenBy, finite_or_zero, spread};
 use crate::buffer::{In, Out, Slice, SliceMut};
 use proptest::prelude::*;

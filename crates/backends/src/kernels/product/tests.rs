@@ -1,3 +1,5 @@
+//! Every engine, type and layout against the oracle.
+
 use super::{Engine, RUN, product, product_on, product_scalar};
 use crate::Error;
 use crate::buffer::{In, Out, Ran, ScalarType, Slice, SliceMut};
