@@ -76,7 +76,10 @@ pub fn with_list_of_floats<R>(
 ///
 /// [`Error::Device`] where candle or the device fails.
 pub fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
-    if tensor.device().is_cpu() && !tensor.track_op() && tensor.dtype() != dtype {
+    // What a GPU is to gather first, candle casts as it gathers.
+    let in_place = tensor.device().is_cpu() || tensor.is_contiguous();
+    let takes = |of| matches!(of, DType::F16 | DType::BF16 | DType::F32);
+    if in_place && takes(tensor.dtype()) && takes(dtype) && !tensor.track_op() && tensor.dtype() != dtype {
         let x = in_rows("cast", tensor, tensor.elem_count())?;
         let output = (x.shape().clone(), dtype);
         let call = run_one("cast", &[&x], output, |ins, out| crate::kernels::cast::convert(&ins[0], out))?;

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::{BLOCK, Kernel, Module, device, module, read_address, slice_address, write_address};
 use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, ValidAsZeroBits};
@@ -49,6 +50,26 @@ pub fn cast(src: &Tensor, dst: &Tensor) -> Result<()> {
     // SAFETY: the kernel's parameters are passed one by one as these three words, both tensors are contiguous on this
     // device with `expected` elements, and what frees them does so in the order of the stream.
     unsafe { Kernel::load(candle, MODULE, name)?.launch_each(blocks(expected), &args) }
+}
+
+/// [`convert`](super::convert()) between f32 and 16 bits, of contiguous buffers of as many elements.
+pub(super) fn convert(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    let name = match (x.scalar_type(), out.scalar_type()) {
+        (ScalarType::F32, ScalarType::F16) => "cast_f32_f16",
+        (ScalarType::F32, ScalarType::Bf16) => "cast_f32_bf16",
+        (ScalarType::F16, ScalarType::F32) => "cast_f16_f32",
+        (ScalarType::Bf16, ScalarType::F32) => "cast_bf16_f32",
+        _ => return Ok(Ran::Composed(Why::Dtype("x"))),
+    };
+    let (Place::Device(from), PlaceMut::Device(to)) = (x.place(), out.place()) else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let len = x.count();
+    let args = [from.address(), to.address(), len as u64];
+    // SAFETY: the kernel's parameters are passed one by one as these three words; both buffers are contiguous on one device
+    // with `len` elements of the types of its name, and are freed in the order of the stream.
+    unsafe { Kernel::load(to.gpu(), MODULE, name)?.launch_each(blocks(len), &args) }?;
+    Ok(Ran::Kernel("cast"))
 }
 
 fn blocks(len: usize) -> u64 {

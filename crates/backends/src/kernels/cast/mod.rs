@@ -25,11 +25,11 @@ use rayon::prelude::*;
 /// Elements per task given to another thread.
 const CHUNK: usize = 32 * 1024;
 
-/// Writes `x` in the type of `out`, between f32, f16 and bf16, on a CPU.
+/// Writes `x` in the type of `out`, between f32, f16 and bf16; on a GPU between f32 and one of them.
 ///
 /// # Errors
 ///
-/// [`Error::LengthMismatch`].
+/// [`Error::LengthMismatch`], [`Error::Device`].
 pub fn convert(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
     if x.count() != out.count() {
         let (expected, got) = (out.count(), x.count());
@@ -45,7 +45,7 @@ pub fn convert(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
     match out.place() {
         PlaceMut::Host(_) => host::convert(Isa::best(), x, out),
         #[cfg(feature = "cuda")]
-        PlaceMut::Device(_) => Ok(Ran::Composed(Why::Device)),
+        PlaceMut::Device(_) => cuda::convert(x, out),
     }
 }
 

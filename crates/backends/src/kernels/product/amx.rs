@@ -43,7 +43,7 @@ impl Amx {
         FOUND.then_some(Self(()))
     }
 
-    /// Writes the products of two stacks, to bf16 or f32. The operands hold all elements of their stacks.
+    /// Writes the products of two stacks, to bf16 or f32. The operands hold all elements of their stacks, and there are some.
     pub(super) fn product(self, a: &[bf16], lhs: Stack, b: &[bf16], rhs: Stack, mut out: SliceMut<'_>) {
         let size = lhs.each.rows * rhs.each.columns;
         let outs = out.until(size * lhs.count).chunks(size).into_iter().enumerate();
@@ -65,10 +65,7 @@ impl Amx {
 
     /// Writes a block of the product: of the panels `a` and `b`, which are as long.
     fn multiply(self, a: Panel<'_>, b: &[[Tile; 2]], block: &mut [[f32; PANEL]; PANEL]) {
-        if b.is_empty() {
-            *block = [[0.; PANEL]; PANEL];
-            return;
-        }
+        assert!(!b.is_empty(), "sums of something");
         let (first, row, half, step) = match a {
             Panel::Packed(tiles) => {
                 assert_eq!(tiles.len(), b.len(), "panels of one depth");
@@ -178,8 +175,8 @@ impl Panels {
         let depth = matrix.columns.div_ceil(DEPTH);
         let mut tiles = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         tiles.resize(matrix.rows.div_ceil(PANEL) * depth, [[[0; SIDE]; SIDE]; 2]);
-        let each = (PARALLEL / (PANEL * DEPTH)).div_ceil(depth.max(1)).max(1);
-        let tasks = tiles.chunks_mut((each * depth).max(1)).enumerate().collect();
+        let each = (PARALLEL / (PANEL * DEPTH)).div_ceil(depth).max(1);
+        let tasks = tiles.chunks_mut(each * depth).enumerate().collect();
         share_out(tasks, |(task, tiles): (usize, &mut [[Tile; 2]])| {
             Isa::best().run(Pack { x, matrix, form, first: task * each, depth, tiles });
         });

@@ -9,7 +9,7 @@ use crate::simd::rows::{PARALLEL, load, share_out, store};
 use crate::simd::{Isa, Simd, Work};
 use gemm::Parallelism;
 use gemmkit::{MatMut, MatRef};
-use half::bf16;
+use half::{bf16, f16};
 
 /// Multiplications of a product that are worth packing operands for another engine than that of f32.
 const WORTH_PACKING: usize = 32 * 32 * 32;
@@ -26,6 +26,9 @@ pub(super) fn product(
     if out.is_empty() {
         return Ran::Kernel("product");
     }
+    if k == 0 {
+        return no_terms(&mut out);
+    }
     match (a, b, &mut out) {
         (Slice::F64(a), Slice::F64(b), SliceMut::F64(out)) => multiply(a, lhs, b, rhs, out),
         (Slice::F32(a), Slice::F32(b), SliceMut::F32(out)) => multiply(a, lhs, b, rhs, out),
@@ -35,14 +38,24 @@ pub(super) fn product(
             amx.product(a, lhs, b, rhs, out);
             return Ran::Kernel("product");
         }
-        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::Bf16(out))
-            if engine == Engine::Pairs && worth && k > 0 =>
-        {
+        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::Bf16(out)) if engine == Engine::Pairs && worth => {
             in_pairs(a, lhs, b, rhs, out);
             return Ran::Kernel("product");
         }
         (a @ (Slice::F16(_) | Slice::Bf16(_)), b, _) => widened((a, lhs), (b, rhs), out),
         _ => return Ran::Composed(Why::Dtype("a")),
+    }
+    Ran::Kernel("product")
+}
+
+/// Sums over nothing. The operands have no elements, wherever their strides lead.
+fn no_terms(out: &mut SliceMut<'_>) -> Ran {
+    match out {
+        SliceMut::F16(out) => out.fill(f16::ZERO),
+        SliceMut::Bf16(out) => out.fill(bf16::ZERO),
+        SliceMut::F32(out) => out.fill(0.),
+        SliceMut::F64(out) => out.fill(0.),
+        _ => return Ran::Composed(Why::Dtype("out")),
     }
     Ran::Kernel("product")
 }
@@ -105,9 +118,6 @@ fn multiply<T: Number>(a: &[T], lhs: Stack, b: &[T], rhs: Stack, out: &mut [T]) 
     each(lhs.count, out, |i, out, shared| {
         let (mut a, mut b) = (&a[i * lhs.step..], &b[i * rhs.step..]);
         let (left, right) = (lhs.each, rhs.each);
-        if left.columns == 0 {
-            return out.fill(T::ZERO);
-        }
         for first in (0..left.columns).step_by(RUN) {
             let len = RUN.min(left.columns - first);
             if first > 0 {
@@ -163,17 +173,14 @@ fn add_product<T: Number>(
 
 /// What the crate multiplies as it is.
 trait Number: Copy + Send + Sync + 'static {
-    const ZERO: Self;
     const ONE: Self;
 }
 
 impl Number for f32 {
-    const ZERO: Self = 0.;
     const ONE: Self = 1.;
 }
 
 impl Number for f64 {
-    const ZERO: Self = 0.;
     const ONE: Self = 1.;
 }
 

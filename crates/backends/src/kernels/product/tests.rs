@@ -113,7 +113,7 @@ fn check(engine: Engine, of: ScalarType, a: &Operand, b: &Operand, wide_out: boo
 const TYPES: [ScalarType; 4] = [ScalarType::F16, ScalarType::Bf16, ScalarType::F32, ScalarType::F64];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn products_are_within_the_contract(
@@ -193,8 +193,10 @@ fn the_number_of_threads_does_not_matter() {
 #[test]
 fn no_terms_make_zeros() {
     for of in TYPES {
-        let (a, b) = (Operand::new(2, 3, 0, 0, 1), Operand::new(2, 0, 4, 0, 1));
-        assert_eq!(run(Engine::best(), of, &a, &b, false).0, vec![0.; 24]);
+        for layout in 0..3 {
+            let (a, b) = (Operand::new(2, 3, 0, layout, 1), Operand::new(2, 0, 4, layout, 1));
+            assert_eq!(run(Engine::best(), of, &a, &b, false).0, vec![0.; 24]);
+        }
     }
 }
 
