@@ -10,6 +10,8 @@ mod tests;
 pub use call::{Call, in_rows, run, run_one, update};
 pub(crate) use heard::hear;
 pub use heard::kernels_of;
+#[cfg(feature = "cuda")]
+pub(crate) use storage::scalar_type;
 
 use candle_core::backend::BackendStorage;
 #[cfg(feature = "cuda")]

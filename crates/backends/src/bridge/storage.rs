@@ -33,7 +33,7 @@ pub(super) fn allocate(
     })
 }
 
-pub(super) fn scalar_type(dtype: DType) -> Option<ScalarType> {
+pub(crate) fn scalar_type(dtype: DType) -> Option<ScalarType> {
     Some(match dtype {
         DType::F16 => ScalarType::F16,
         DType::BF16 => ScalarType::Bf16,

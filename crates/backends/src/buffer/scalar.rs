@@ -176,6 +176,11 @@ scalars! {
 }
 
 impl ScalarType {
+    /// Whether it is one of the four floats.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
+    }
+
     /// Whether all are floats, and either all are f64 or none is: what is computed in f64 does not mix with the rest.
     pub fn are_floats_of_one_width(types: &[Self]) -> bool {
         types.iter().all(|t| *t == Self::F64)

@@ -65,7 +65,7 @@ pub fn scaled_dot_product_attention(
         return Ok(value);
     }
     check_size(OP, &sizes.score_dims(), accumulation_dtype(dtype))?;
-    // candle's 16-bit products on a CPU widen and narrow at every call; once is cheaper and loses less.
+    // A CPU may widen and narrow 16 bits at every product; once is cheaper and loses less.
     let working = if query.device().is_cpu() { accumulation_dtype(dtype) } else { dtype };
     let flat = |t: &Tensor, rows: usize, width: usize| -> candle_core::Result<Tensor> {
         retyped(&t.detach(), working)?.reshape((sizes.batch, rows, width))?.contiguous()

@@ -16,7 +16,7 @@ pub use scalar::{add_into_scalar, add_scalar};
 #[cfg(feature = "candle")]
 pub use tensors::{add_into, add_row, sum_of};
 
-use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
+use crate::buffer::{In, Out, PlaceMut, Ran, Why};
 use crate::{Error, Result};
 
 /// Whether the second operand is added or taken away.
@@ -61,14 +61,14 @@ pub fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Result<Ran>
             let (expected, got) = (out.count(), input.count());
             return Err(Error::LengthMismatch { op: "add", argument, expected, got });
         }
-        if !is_float(input.scalar_type()) {
+        if !input.scalar_type().is_float() {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
         if !input.is_contiguous() {
             return Ok(Ran::Composed(Why::Layout(argument)));
         }
     }
-    if !is_float(out.scalar_type()) {
+    if !out.scalar_type().is_float() {
         return Ok(Ran::Composed(Why::Dtype("the result")));
     }
     match out.place() {
@@ -86,7 +86,7 @@ pub fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Result<Ran>
 pub fn add_to_part(x: &In<'_>, among: &Among, target: &mut Out<'_>) -> Result<Ran> {
     among.check(x.dims(), target.count())?;
     for (argument, of) in [("x", x.scalar_type()), ("the target", target.scalar_type())] {
-        if !is_float(of) {
+        if !of.is_float() {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
     }
@@ -117,7 +117,7 @@ pub fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
         return Err(Error::LengthMismatch { op: "add", argument: "the row", expected: len, got: width });
     }
     for (argument, of) in [("the row", row.scalar_type()), ("the target", target.scalar_type())] {
-        if !is_float(of) {
+        if !of.is_float() {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
     }
@@ -129,10 +129,6 @@ pub fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
         #[cfg(feature = "cuda")]
         PlaceMut::Device(_) => cuda::add_to_rows(row, target),
     }
-}
-
-fn is_float(of: ScalarType) -> bool {
-    matches!(of, ScalarType::F16 | ScalarType::Bf16 | ScalarType::F32 | ScalarType::F64)
 }
 
 impl Among {

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
+use crate::bridge::scalar_type;
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::{BLOCK, Kernel, Module, device, module, read_address, slice_address, write_address};
 use crate::{Error, Result};
@@ -13,6 +14,19 @@ use half::{bf16, f16};
 const OP: &str = "cast";
 const MODULE: Module = module!("cast");
 
+/// The kernel from one type to another.
+fn name(from: ScalarType, to: ScalarType) -> Option<&'static str> {
+    Some(match (from, to) {
+        (ScalarType::F32, ScalarType::F16) => "cast_f32_f16",
+        (ScalarType::F32, ScalarType::Bf16) => "cast_f32_bf16",
+        (ScalarType::F16, ScalarType::F32) => "cast_f16_f32",
+        (ScalarType::Bf16, ScalarType::F32) => "cast_bf16_f32",
+        (ScalarType::F64, ScalarType::F16) => "cast_f64_f16",
+        (ScalarType::F64, ScalarType::Bf16) => "cast_f64_bf16",
+        _ => return None,
+    })
+}
+
 /// Writes `src`, cast to the dtype of `dst`, over `dst`: f32 to or from 16 bits, or f64 to 16 bits.
 ///
 /// # Errors
@@ -20,22 +34,14 @@ const MODULE: Module = module!("cast");
 /// [`Error::Operand`] for other dtypes, another device than CUDA, or a tensor that is not contiguous;
 /// [`Error::LengthMismatch`].
 pub fn cast(src: &Tensor, dst: &Tensor) -> Result<()> {
-    let name = match (src.dtype(), dst.dtype()) {
-        (DType::F32, DType::F16) => "cast_f32_f16",
-        (DType::F32, DType::BF16) => "cast_f32_bf16",
-        (DType::F16, DType::F32) => "cast_f16_f32",
-        (DType::BF16, DType::F32) => "cast_bf16_f32",
-        (DType::F64, DType::F16) => "cast_f64_f16",
-        (DType::F64, DType::BF16) => "cast_f64_bf16",
-        (from, to) => {
-            let got = format!("{} to {}", from.as_str(), to.as_str());
-            return Err(Error::Operand {
-                op: OP,
-                argument: "the dtypes",
-                expected: "f32 and a 16-bit one, or f64 to a 16-bit one".into(),
-                got,
-            });
-        }
+    let of = |tensor: &Tensor| scalar_type(tensor.dtype());
+    let Some(name) = of(src).zip(of(dst)).and_then(|(from, to)| name(from, to)) else {
+        return Err(Error::Operand {
+            op: OP,
+            argument: "the dtypes",
+            expected: "f32 and a 16-bit one, or f64 to a 16-bit one".into(),
+            got: format!("{} to {}", src.dtype().as_str(), dst.dtype().as_str()),
+        });
     };
     let (expected, got) = (src.elem_count(), dst.elem_count());
     if expected != got {
@@ -54,12 +60,8 @@ pub fn cast(src: &Tensor, dst: &Tensor) -> Result<()> {
 
 /// [`convert`](super::convert()) between f32 and 16 bits, of contiguous buffers of as many elements.
 pub(super) fn convert(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    let name = match (x.scalar_type(), out.scalar_type()) {
-        (ScalarType::F32, ScalarType::F16) => "cast_f32_f16",
-        (ScalarType::F32, ScalarType::Bf16) => "cast_f32_bf16",
-        (ScalarType::F16, ScalarType::F32) => "cast_f16_f32",
-        (ScalarType::Bf16, ScalarType::F32) => "cast_bf16_f32",
-        _ => return Ok(Ran::Composed(Why::Dtype("x"))),
+    let Some(name) = name(x.scalar_type(), out.scalar_type()) else {
+        return Ok(Ran::Composed(Why::Dtype("x")));
     };
     let (Place::Device(from), PlaceMut::Device(to)) = (x.place(), out.place()) else {
         return Ok(Ran::Composed(Why::Device));

@@ -14,6 +14,11 @@ pub(super) fn convert(isa: Isa, x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
     let (Some(x), Some(out)) = (x.host_slice(), out.host_slice()) else {
         return Ok(Ran::Composed(Why::Device));
     };
+    Ok(convert_slice(isa, x, out))
+}
+
+/// [`convert`] of slices of one length.
+pub(crate) fn convert_slice(isa: Isa, x: Slice<'_>, out: SliceMut<'_>) -> Ran {
     let part = |at: usize, to: SliceMut<'_>| isa.run(Convert { x, at, to });
     macro_rules! chunks {
         ($to:expr, $kind:ident) => {
@@ -30,9 +35,9 @@ pub(super) fn convert(isa: Isa, x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
         SliceMut::F16(to) => chunks!(to, F16),
         SliceMut::Bf16(to) => chunks!(to, Bf16),
         SliceMut::F32(to) => chunks!(to, F32),
-        _ => return Ok(Ran::Composed(Why::Dtype("the result"))),
+        _ => return Ran::Composed(Why::Dtype("the result")),
     }
-    Ok(Ran::Kernel("cast"))
+    Ran::Kernel("cast")
 }
 
 /// The elements of `x` from `at` on, as many as `to` has.

@@ -14,6 +14,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use host::convert_slice;
 pub use scalar::{cast_f64_bf16_scalar, cast_f64_f16_scalar};
 
 use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};

@@ -13,7 +13,7 @@ mod tests;
 #[cfg(feature = "candle")]
 pub use tensors::{finite_of, spread_to};
 
-use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Slice, SliceMut, Why};
+use crate::buffer::{In, Out, PlaceMut, Ran, Slice, SliceMut, Why};
 use crate::{Error, Result};
 use half::{bf16, f16};
 
@@ -38,7 +38,7 @@ pub fn finite_or_zero(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
         let (expected, got) = (out.count(), x.count());
         return Err(Error::LengthMismatch { op: OP, argument: "x", expected, got });
     }
-    if x.scalar_type() != out.scalar_type() || !is_float(x.scalar_type()) {
+    if x.scalar_type() != out.scalar_type() || !x.scalar_type().is_float() {
         return Ok(Ran::Composed(Why::Dtype("x")));
     }
     if !x.is_contiguous() {
@@ -65,7 +65,7 @@ pub fn spread(x: &In<'_>, by: SeenBy, target: &mut Out<'_>) -> Result<Ran> {
     if (others, also) != (batch, width) {
         return Err(unfit(x, target));
     }
-    if x.scalar_type() != target.scalar_type() || !is_float(x.scalar_type()) {
+    if x.scalar_type() != target.scalar_type() || !x.scalar_type().is_float() {
         return Ok(Ran::Composed(Why::Dtype("x")));
     }
     if !x.is_contiguous() {
@@ -89,10 +89,6 @@ struct Sizes {
 fn unfit(x: &In<'_>, target: &Out<'_>) -> Error {
     let expected = format!("(batch, rows, width) like {:?}", x.dims());
     Error::Operand { op: OP, argument: "the target", expected, got: format!("{:?}", target.dims()) }
-}
-
-fn is_float(of: ScalarType) -> bool {
-    matches!(of, ScalarType::F16 | ScalarType::Bf16 | ScalarType::F32 | ScalarType::F64)
 }
 
 fn host_finite(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {

@@ -1,13 +1,14 @@
 //! On the CPU: which engine multiplies what, and how a stack is shared out among threads.
 
-#![expect(unsafe_code, reason = "the crate gemm takes addresses and strides")]
-
+use super::gemm::{Before, matrix_product};
 use super::matrix::{Matrix, Stack};
 use super::{Engine, RUN};
+use crate::Real;
 use crate::buffer::{Out, Ran, Slice, SliceMut, Why};
-use crate::simd::rows::{PARALLEL, load, share_out, store};
-use crate::simd::{Isa, Simd, Work};
-use gemm::Parallelism;
+use crate::kernels::cast::convert_slice;
+use crate::simd::Isa;
+use crate::simd::rows::share_out;
+use ::gemm::Parallelism;
 use gemmkit::{MatMut, MatRef};
 use half::{bf16, f16};
 
@@ -42,7 +43,7 @@ pub(super) fn product(
             in_pairs(a, lhs, b, rhs, out);
             return Ran::Kernel("product");
         }
-        (a @ (Slice::F16(_) | Slice::Bf16(_)), b, _) => widened((a, lhs), (b, rhs), out),
+        (a @ (Slice::F16(_) | Slice::Bf16(_)), b, _) => return widened((a, lhs), (b, rhs), out),
         _ => return Ran::Composed(Why::Dtype("a")),
     }
     Ran::Kernel("product")
@@ -61,50 +62,27 @@ fn no_terms(out: &mut SliceMut<'_>) -> Ran {
 }
 
 /// Widens both operands as they lie, multiplies, and rounds.
-fn widened((a, lhs): (Slice<'_>, Stack), (b, rhs): (Slice<'_>, Stack), mut out: SliceMut<'_>) {
-    let [a, b] = [a, b].map(widen);
+fn widened((a, lhs): (Slice<'_>, Stack), (b, rhs): (Slice<'_>, Stack), out: SliceMut<'_>) -> Ran {
+    let [a, b] = [a, b].map(|x| {
+        let mut wide = vec![0f32; x.len()];
+        convert_slice(Isa::best(), x, SliceMut::F32(&mut wide));
+        wide
+    });
     if let SliceMut::F32(out) = out {
-        return multiply(&a, lhs, &b, rhs, out);
+        multiply(&a, lhs, &b, rhs, out);
+        return Ran::Kernel("product");
     }
     let mut wide = vec![0f32; out.len()];
     multiply(&a, lhs, &b, rhs, &mut wide);
-    let len = out.len();
-    let tasks = out.until(len).chunks(PARALLEL).into_iter().zip(wide.chunks(PARALLEL)).collect();
-    share_out(tasks, |(out, wide): (SliceMut<'_>, &[f32])| Isa::best().run(Narrow(wide, out)));
-}
-
-fn widen(x: Slice<'_>) -> Vec<f32> {
-    let mut wide = vec![0f32; x.len()];
-    let tasks = wide.chunks_mut(PARALLEL).enumerate().collect();
-    share_out(tasks, |(i, to): (usize, &mut [f32])| Isa::best().run(Widen(x.from(i * PARALLEL), to)));
-    wide
-}
-
-struct Widen<'a>(Slice<'a>, &'a mut [f32]);
-
-impl Work for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        load(simd, self.0, 0..self.1.len(), self.1);
-    }
-}
-
-struct Narrow<'a>(&'a [f32], SliceMut<'a>);
-
-impl Work for Narrow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        store(simd, self.0, &mut self.1, 0..self.0.len());
+    match convert_slice(Isa::best(), Slice::F32(&wide), out) {
+        Ran::Kernel(_) => Ran::Kernel("product"),
+        composed => composed,
     }
 }
 
 /// Does `one` for each matrix of the stack: several at a time where there are as many as threads, or one after another on all
 /// threads.
-pub(super) fn each<T: Send>(count: usize, out: &mut [T], one: impl Fn(usize, &mut [T], bool) + Sync + Send) {
+fn each<T: Send>(count: usize, out: &mut [T], one: impl Fn(usize, &mut [T], bool) + Sync + Send) {
     let size = out.len() / count;
     if count > 1 && count >= rayon::current_num_threads() {
         let tasks = out.chunks_mut(size).enumerate().collect();
@@ -114,74 +92,21 @@ pub(super) fn each<T: Send>(count: usize, out: &mut [T], one: impl Fn(usize, &mu
     }
 }
 
-fn multiply<T: Number>(a: &[T], lhs: Stack, b: &[T], rhs: Stack, out: &mut [T]) {
+fn multiply<T: Real>(a: &[T], lhs: Stack, b: &[T], rhs: Stack, out: &mut [T]) {
     each(lhs.count, out, |i, out, shared| {
         let (mut a, mut b) = (&a[i * lhs.step..], &b[i * rhs.step..]);
         let (left, right) = (lhs.each, rhs.each);
+        let parallelism = if shared { Parallelism::Rayon(0) } else { Parallelism::None };
         for first in (0..left.columns).step_by(RUN) {
             let len = RUN.min(left.columns - first);
             if first > 0 {
                 (a, b) = (&a[RUN * left.column..], &b[RUN * right.row..]);
             }
-            add_product((a, left.columns(len)), (b, right.rows(len)), out, first > 0, shared);
+            let before = if first > 0 { Before::Kept } else { Before::Replaced };
+            let (a, b) = ((a, left.columns(len)), (b, right.rows(len)));
+            matrix_product(out, before, T::ONE, a, b, parallelism);
         }
     });
-}
-
-/// `out = a · b`, or `out += a · b`. The operands hold all elements of their matrices.
-fn add_product<T: Number>(
-    (a, lhs): (&[T], Matrix),
-    (b, rhs): (&[T], Matrix),
-    out: &mut [T],
-    add: bool,
-    shared: bool,
-) {
-    let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
-    assert!(rhs.rows == k && out.len() == m * n && k > 0, "sizes that were checked");
-    for (x, matrix) in [(a, lhs), (b, rhs)] {
-        assert!(Stack { count: 1, step: 0, each: matrix }.span() <= x.len(), "an operand that was checked");
-    }
-    let parallelism = if shared { Parallelism::Rayon(0) } else { Parallelism::None };
-    let strides = |matrix: Matrix| (matrix.column as isize, matrix.row as isize);
-    let ((a_column, a_row), (b_column, b_row)) = (strides(lhs), strides(rhs));
-    // SAFETY: by the assertions above every index within the matrices is within the slices, of which `out` is this call's
-    // alone.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            add,
-            a.as_ptr(),
-            a_column,
-            a_row,
-            b.as_ptr(),
-            b_column,
-            b_row,
-            T::ONE,
-            T::ONE,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
-}
-
-/// What the crate multiplies as it is.
-trait Number: Copy + Send + Sync + 'static {
-    const ONE: Self;
-}
-
-impl Number for f32 {
-    const ONE: Self = 1.;
-}
-
-impl Number for f64 {
-    const ONE: Self = 1.;
 }
 
 /// By `vdpbf16ps`, which the crate finds at run time.

@@ -4,11 +4,11 @@ use crate::buffer::In;
 
 /// A matrix: element `(i, j)` lies `i · row + j · column` elements after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Matrix {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row: usize,
-    pub(super) column: usize,
+pub(crate) struct Matrix {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }
 
 /// `count` matrices, each `step` elements after the one before.
@@ -20,6 +20,12 @@ pub(super) struct Stack {
 }
 
 impl Matrix {
+    /// The elements from the first to the last, with what lies between them; 0 if there are none.
+    pub(super) fn span(self) -> usize {
+        let Self { rows, columns, row, column } = self;
+        if rows * columns == 0 { 0 } else { (rows - 1) * row + (columns - 1) * column + 1 }
+    }
+
     /// The columns `from..from + len`.
     pub(super) fn columns(self, len: usize) -> Self {
         Self { columns: len, ..self }
@@ -31,7 +37,7 @@ impl Matrix {
     }
 
     /// Rows for columns.
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         let Self { rows, columns, row, column } = self;
         Self { rows: columns, columns: rows, row: column, column: row }
     }
@@ -52,12 +58,11 @@ impl Stack {
         }
     }
 
-    /// The elements from the first to the last, with what lies between them; 0 if there are none.
+    /// As [`Matrix::span`].
     pub(super) fn span(&self) -> usize {
-        let Matrix { rows, columns, row, column } = self.each;
-        if self.count * rows * columns == 0 {
-            return 0;
+        match self.each.span() {
+            span if self.count > 0 && span > 0 => (self.count - 1) * self.step + span,
+            _ => 0,
         }
-        (self.count - 1) * self.step + (rows - 1) * row + (columns - 1) * column + 1
     }
 }

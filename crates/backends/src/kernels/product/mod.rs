@@ -14,6 +14,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod engine;
+mod gemm;
 mod host;
 mod matrix;
 mod scalar;
@@ -23,6 +24,8 @@ mod tensors;
 mod tests;
 
 pub use engine::Engine;
+pub(crate) use gemm::{Before, matrix_product};
+pub(crate) use matrix::Matrix;
 pub use scalar::product_scalar;
 #[cfg(feature = "candle")]
 pub use tensors::product_of;
