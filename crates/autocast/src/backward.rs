@@ -3,7 +3,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
 
-use crate::graph::{self, Backward, OnFinal, Op, record};
+use crate::graph::{self, Backward, OnFinal, Op, Width, record};
 use crate::{Error, Result};
 
 /// The gradients of `loss`, for graphs of any practical depth.
@@ -42,7 +42,17 @@ pub fn backward(loss: Tensor) -> Result<GradStore> {
 ///
 /// As [`backward`].
 pub fn constant_gradients(loss: Tensor) -> Result<GradStore> {
-    graph::walk(loss, None)
+    graph::walk(loss, Width::Variable, None)
+}
+
+/// [`constant_gradients`], of which those that an f32 parameter gets from its cast to 16 bits stay in 16 bits, the same numbers
+/// in half the memory: for an optimizer that takes them so, as `optim`'s do.
+///
+/// # Errors
+///
+/// As [`backward`].
+pub fn narrow_gradients(loss: Tensor) -> Result<GradStore> {
+    graph::walk(loss, Width::AsItCame, None)
 }
 
 /// [`constant_gradients`], which tells `on_final` of each variable and its gradient as soon as nothing will be added to that
@@ -52,7 +62,7 @@ pub fn constant_gradients(loss: Tensor) -> Result<GradStore> {
 ///
 /// As [`backward`].
 pub fn backward_with(loss: Tensor, on_final: OnFinal<'_>) -> Result<GradStore> {
-    graph::walk(loss, Some(on_final))
+    graph::walk(loss, Width::Variable, Some(on_final))
 }
 
 /// What marks a gradient.

@@ -43,7 +43,7 @@ mod region;
 mod table;
 mod total;
 
-pub use backward::{backward, backward_with, constant_gradients};
+pub use backward::{backward, backward_with, constant_gradients, narrow_gradients};
 pub use buffers::{BufferUpdate, defer_buffers};
 pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};

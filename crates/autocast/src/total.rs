@@ -1,9 +1,8 @@
 //! The one sum under every reduction, forward or backward, and what is built on it: means that are subtracted without
 //! rounding them first.
 
-use backends::bridge;
-use backends::kernels::sum::{Axes, Term, sum};
-use candle_core::{DType, Device, Tensor};
+use backends::kernels::sum::{Axes, Term, sum_of};
+use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::dtypes::{accumulation_dtype, rounded};
@@ -12,33 +11,40 @@ use crate::dtypes::{accumulation_dtype, rounded};
 ///
 /// Accumulated in f64 and rounded once, so that it does not depend on the length.
 pub(crate) fn total(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
-    rounded(&total_f64(x, dims, Term::Value)?, accumulation_dtype(x.dtype()))
+    total_in(x, dims, Term::Value, accumulation_dtype(x.dtype()))
 }
 
 /// [`total`], rounded to `x`'s dtype.
 pub(crate) fn total_in_dtype(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
-    rounded(&total(x, dims)?, x.dtype())
+    total_in(x, dims, Term::Value, x.dtype())
 }
 
 /// [`total`] of the values or their squares, in f64 for whoever goes on computing with it.
 pub(crate) fn total_f64(x: &Tensor, dims: &[usize], term: Term) -> Result<Tensor> {
+    total_in(x, dims, term, DType::F64)
+}
+
+/// [`total`] of the values or their squares, rounded to `dtype`.
+fn total_in(x: &Tensor, dims: &[usize], term: Term, dtype: DType) -> Result<Tensor> {
     let kept: Vec<usize> = (0..x.rank()).map(|i| if dims.contains(&i) { 1 } else { x.dims()[i] }).collect();
     let mut x = x.detach().contiguous()?;
     let mut term = term;
-    for group in adjacent(dims) {
+    let groups = adjacent(dims);
+    for (i, group) in groups.iter().enumerate() {
         let (before, rest) = x.dims().split_at(group.start);
         let (reduced, after) = rest.split_at(group.len());
         let product = |dims: &[usize]| dims.iter().product();
         let axes = Axes { outer: product(before), reduced: product(reduced), inner: product(after) };
         let ones = vec![1; group.len()];
         let shape = [before, &ones, after].concat();
-        x = summed(&x, axes, std::mem::replace(&mut term, Term::Value))?.reshape(shape)?;
+        let to = if i + 1 == groups.len() { dtype } else { DType::F64 };
+        x = summed(&x, axes, std::mem::replace(&mut term, Term::Value), to)?.reshape(shape)?;
     }
     // Squares of nothing that is summed are squares all the same.
     if term == Term::Square {
         x = rounded(&x, DType::F64)?.sqr()?;
     }
-    Ok(rounded(&x, DType::F64)?.reshape(kept)?)
+    Ok(rounded(&x, dtype)?.reshape(kept)?)
 }
 
 /// Runs of dimensions that stand beside each other, the last first.
@@ -57,24 +63,17 @@ fn adjacent(dims: &[usize]) -> Vec<std::ops::Range<usize>> {
     groups
 }
 
-/// The sums of a contiguous tensor, flat, in f64.
-fn summed(x: &Tensor, axes: Axes, term: Term) -> Result<Tensor> {
-    if x.elem_count() == 0 {
-        return Ok(Tensor::zeros(axes.outer * axes.inner, DType::F64, x.device())?);
+/// The sums of a contiguous tensor, flat, in `dtype`.
+fn summed(x: &Tensor, axes: Axes, term: Term, dtype: DType) -> Result<Tensor> {
+    if axes.outer * axes.reduced * axes.inner == 0 {
+        return Ok(Tensor::zeros(axes.outer * axes.inner, dtype, x.device())?);
     }
-    match x.device() {
-        Device::Cpu => {
-            let sums = bridge::with_floats("sum", [x], |[x]| sum(x, axes, term))??;
-            Ok(Tensor::from_vec(sums, axes.outer * axes.inner, &Device::Cpu)?)
-        }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => Ok(backends::cuda::sum(x, axes, term)?),
-        _ => {
-            let x = x.to_dtype(DType::F64)?.reshape((axes.outer, axes.reduced, axes.inner))?;
-            let x = if term == Term::Square { x.sqr()? } else { x };
-            Ok(x.sum(1)?.flatten_all()?)
-        }
+    if let Some(sums) = sum_of(x, axes, term, dtype)?.ran() {
+        return Ok(sums);
     }
+    let x = x.to_dtype(DType::F64)?.reshape((axes.outer, axes.reduced, axes.inner))?;
+    let x = if term == Term::Square { x.sqr()? } else { x };
+    rounded(&x.sum(1)?.flatten_all()?, dtype)
 }
 
 /// `x / divisor`, rounded once: candle's own `/` multiplies by the reciprocal, after which the mean of equal numbers is another.

@@ -49,7 +49,7 @@ impl Update {
         let value = loss.detach();
         let scaled = self.scaler.scale(&loss)?;
         drop(loss);
-        let grads = autocast::constant_gradients(scaled)?;
+        let grads = autocast::narrow_gradients(scaled)?;
         if let Some(trained) = &self.unchecked {
             check_gradients(trained, &grads)?;
             self.unchecked = None;

@@ -9,6 +9,7 @@ use candle_core::{Layout, Tensor, TensorId};
 use super::held::Held;
 use super::node::{Input, Node};
 use super::{foreign, view};
+use crate::dtypes::rounded;
 use crate::{Error, Result};
 
 /// Whether candle differentiates it.
@@ -57,33 +58,55 @@ impl Place {
     }
 }
 
+/// The dtype of the gradients that a walk ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// The variable's.
+    Variable,
+    /// That in which the gradient came, where it is narrower.
+    AsItCame,
+}
+
 /// The gradients that have come so far.
-#[derive(Default)]
 pub(super) struct Gradients {
     pub(super) todo: BTreeMap<Place, Turn>,
     pub(super) variables: GradStore,
     /// Those whose gradient nobody else holds.
     own_variables: HashSet<TensorId>,
+    width: Width,
 }
 
 impl Gradients {
+    pub(super) fn new(width: Width) -> Self {
+        let (todo, variables) = (BTreeMap::new(), GradStore::default());
+        Self { todo, variables, own_variables: HashSet::new(), width }
+    }
+
     /// Adds to an input's gradient.
     pub(super) fn give(&mut self, input: &Input, grad: Tensor) -> Result<()> {
         match input {
             Input::Constant => Ok(()),
             Input::Variable(variable) => self.give_variable(variable, grad),
             Input::Value(node) => self.give_node(node.clone(), Held::Shared(grad)),
-            Input::View(node, layout) => self.give_view(node, layout, &grad),
-            Input::Foreign(result) => self.give_foreign(result, grad),
+            Input::View(node, layout) => self.give_view(node, layout, &rounded(&grad, node.dtype())?),
+            Input::Foreign(result) => {
+                let grad = rounded(&grad, result.dtype())?;
+                self.give_foreign(result, grad)
+            }
         }
     }
 
     pub(super) fn give_variable(&mut self, variable: &Tensor, grad: Tensor) -> Result<()> {
+        let grad = match self.width {
+            Width::Variable => rounded(&grad, variable.dtype())?,
+            Width::AsItCame => grad,
+        };
         let sum = match self.variables.remove(variable) {
             Some(before) => {
                 let own = self.own_variables.contains(&variable.id());
                 self.own_variables.insert(variable.id());
-                if own { Held::Own(before) } else { Held::Shared(before) }.plus(&grad)?.into_tensor()
+                let before = if own { Held::Own(before) } else { Held::Shared(before) };
+                before.plus(&grad, variable.dtype())?.into_tensor()
             }
             None => grad,
         };
@@ -97,7 +120,7 @@ impl Gradients {
             return Err(Error::shape(node.name(), "its gradient", grad.tensor().dims(), expected));
         }
         let sum = match self.take_of_node(&node) {
-            Some(before) => before.plus(grad.tensor())?,
+            Some(before) => before.plus(grad.tensor(), node.dtype())?,
             None => grad,
         };
         self.todo.insert(Place::of_node(&node), Turn::Node(node, sum));
@@ -109,8 +132,8 @@ impl Gradients {
             return self.give_node(node.clone(), Held::Shared(whole));
         }
         let sum = match self.take_of_node(node) {
-            Some(before) => before.into_own()?,
-            None => Tensor::zeros(node.shape(), grad.dtype(), grad.device())?,
+            Some(before) => before.into_own(node.dtype())?,
+            None => Tensor::zeros(node.shape(), node.dtype(), grad.device())?,
         };
         view::add_behind(&sum, grad, layout)?;
         self.give_node(node.clone(), Held::Own(sum))
@@ -152,15 +175,16 @@ impl Gradients {
 
     /// The gradient that an input has so far, for an op that changes it: a copy of one that others may hold.
     pub(super) fn take(&mut self, input: &Input) -> Result<Option<Tensor>> {
-        let held = match input {
-            Input::Value(node) => self.take_of_node(node),
+        let (held, dtype) = match input {
+            Input::Value(node) => (self.take_of_node(node), node.dtype()),
             Input::Variable(variable) => {
                 let own = self.own_variables.remove(&variable.id());
                 let grad = self.variables.remove(variable);
-                grad.map(|grad| if own { Held::Own(grad) } else { Held::Shared(grad) })
+                let held = grad.map(|grad| if own { Held::Own(grad) } else { Held::Shared(grad) });
+                (held, variable.dtype())
             }
-            _ => None,
+            _ => return Ok(None),
         };
-        held.map(Held::into_own).transpose()
+        held.map(|held| held.into_own(dtype)).transpose()
     }
 }

@@ -53,6 +53,7 @@ mod walk;
 
 pub(crate) use composed::{Call, Keep, composed, wide};
 pub use finals::OnFinal;
+pub(crate) use gradients::Width;
 pub use node::{Attribute, Backward, Input, Node, Op};
 pub use record::{Value, record};
 pub use stack::deep_stack;

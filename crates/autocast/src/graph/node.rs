@@ -26,7 +26,12 @@ pub trait Op: Send + Sync + 'static {
         false
     }
 
-    /// One gradient per input, in its shape and dtype. One that is not [wanted](Backward::wanted) may be `None`; one that is
+    /// Whether backward reads a gradient of fewer bits than the value, which is its numbers all the same. Others get it widened.
+    fn reads_narrow(&self) -> bool {
+        false
+    }
+
+    /// One gradient per input, in its shape and dtype, or in a narrower one that holds the same numbers. One that is not [wanted](Backward::wanted) may be `None`; one that is
     /// wanted and `None` says that nothing flows there.
     ///
     /// # Errors
@@ -196,7 +201,8 @@ impl<'a> Backward<'a> {
         Self { grad, node, gradients, taken: vec![false; node.inputs.len()] }
     }
 
-    /// The gradient of the value: contiguous, in its shape and dtype, off the graph.
+    /// The gradient of the value: contiguous, in its shape and dtype (or narrower, where the op [reads](Op::reads_narrow) that),
+    /// off the graph.
     pub fn grad(&self) -> &'a Tensor {
         self.grad
     }

@@ -7,22 +7,23 @@ use candle_core::backprop::GradStore;
 
 use super::finals::{Finals, OnFinal};
 use super::foreign;
-use super::gradients::{Gradients, Place, Turn, is_foreign};
+use super::gradients::{Gradients, Place, Turn, Width, is_foreign};
 use super::held::Held;
 use super::node::{Backward, Node};
 use super::record::source;
 use super::stack::deep_stack;
+use crate::dtypes::rounded;
 use crate::{Error, Result};
 
 /// The gradients of the variables behind `loss`, as constants. What nobody else holds of the graph is released on the way.
-pub(crate) fn walk(loss: Tensor, on_final: Option<OnFinal<'_>>) -> Result<GradStore> {
+pub(crate) fn walk(loss: Tensor, width: Width, on_final: Option<OnFinal<'_>>) -> Result<GradStore> {
     let seed = loss.ones_like()?;
     let from = source(&loss);
     drop(loss);
     let stack = if on_final.is_some() || is_foreign(&from) { Stack::Deep } else { Stack::Own };
     let start = move || -> Result<Walk<'_>> {
         let finals = on_final.map(|tell| Finals::behind(&from, tell));
-        let mut walk = Walk { gradients: Gradients::default(), finals };
+        let mut walk = Walk { gradients: Gradients::new(width), finals };
         walk.gradients.give(&from, seed)?;
         drop(from);
         walk.run(stack)?;
@@ -71,7 +72,10 @@ impl Walk<'_> {
 }
 
 fn step(node: &Arc<Node>, grad: Tensor, gradients: &mut Gradients) -> Result<()> {
-    let grad = grad.contiguous()?;
+    let mut grad = grad.contiguous()?;
+    if grad.dtype() != node.dtype() && !node.op().reads_narrow() {
+        grad = rounded(&grad, node.dtype())?;
+    }
     let mut cx = Backward::new(node, &grad, gradients);
     let grads = node.op().backward(&mut cx)?;
     if grads.len() != node.inputs().len() || cx.lost(&grads) {

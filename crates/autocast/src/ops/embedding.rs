@@ -1,6 +1,7 @@
 //! `embedding`: rows of a table by index.
 
 use backends::bridge::{self, Call};
+use backends::kernels::lookup::lookup_of;
 use backends::kernels::row_sums::{RowSums, row_sums as kernel, row_sums_of};
 use candle_core::{DType, Device, Tensor};
 
@@ -61,6 +62,9 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     }
     let dims = [ids.dims(), &[width]].concat();
     check_size(OP, &dims, DType::F64)?;
+    if let Some(picked) = by_kernel(ids, &weight, padding, &dims)? {
+        return Ok(picked);
+    }
     let ids = Range { op: OP, argument: "id", things: "rows", count: rows, except: None }.check(ids)?;
     if dims.contains(&0) {
         return without_gradient(OP, &[&weight], Tensor::zeros(dims, weight.dtype(), weight.device())?);
@@ -71,6 +75,20 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
         None => Ok(picked),
         Some(outside) => poisoned(&picked, &outside),
     }
+}
+
+/// On a GPU one kernel makes NaN of ids that are no row, and the sums of gradients leave those out.
+fn by_kernel(
+    ids: &Tensor,
+    weight: &Tensor,
+    padding: Option<usize>,
+    dims: &[usize],
+) -> Result<Option<Tensor>> {
+    let Some(picked) = lookup_of(&ids.detach(), &weight.detach())?.ran() else { return Ok(None) };
+    let &[rows, width] = weight.dims() else { return Ok(None) };
+    let ids = ids.detach().flatten_all()?.to_dtype(DType::I64)?;
+    let value = Value::fresh(picked.reshape(dims)?);
+    record(Lookup { padding, ids, rows, width }, &[weight], value).map(Some)
 }
 
 /// `picked` with NaN in the rows of ids that are no row; those pass no gradient on to the row that stood in for theirs.

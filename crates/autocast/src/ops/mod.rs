@@ -21,9 +21,9 @@ pub use conv::{ConvOptions, ConvTransposeOptions, conv_transpose1d, conv_transpo
 pub use dropout::{DropoutSeed, dropout};
 pub use embedding::{embedding, embedding_with_padding};
 pub use loss::{
-    BinaryCrossEntropy, CrossEntropy, KlTarget, NllLoss, Reduction, binary_cross_entropy,
-    binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss, nll_loss,
-    smooth_l1_loss,
+    BinaryCrossEntropy, CrossEntropy, KlTarget, LinearCrossEntropy, NllLoss, Reduction, binary_cross_entropy,
+    binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, linear_cross_entropy,
+    mse_loss, nll_loss, smooth_l1_loss,
 };
 pub use norm::{BatchNormOutput, batch_norm_eval, batch_norm_train, group_norm, layer_norm, rms_norm};
 pub use pointwise::{

@@ -93,8 +93,15 @@ impl Op for Cast {
         "to_dtype"
     }
 
+    fn reads_narrow(&self) -> bool {
+        true
+    }
+
+    /// What is widened holds no other numbers: that is left to whoever cannot read it as it is.
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(cast_to(cx.grad(), self.from)?)])
+        let grad = cx.grad();
+        let widened = grad.dtype().size_in_bytes() == 2 && self.from == DType::F32;
+        Ok(vec![Some(if widened { grad.clone() } else { cast_to(grad, self.from)? })])
     }
 }
 

@@ -21,7 +21,7 @@ pub trait Scalar: sealed::Sealed + Copy + Default + Send + Sync + 'static {
 macro_rules! scalars {
     ($($(#[$doc:meta])* $variant:ident($type:ty)),* $(,)?) => {
         /// The types of elements that kernels meet: floats, and the integers that count or choose.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ScalarType {
             $($(#[$doc])* $variant,)*
         }

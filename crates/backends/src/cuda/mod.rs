@@ -6,6 +6,7 @@
 
 mod address;
 mod audit;
+pub(crate) mod blaslt;
 mod kernel;
 pub(crate) mod memory;
 mod module;
@@ -25,4 +26,3 @@ pub(crate) use outcomes::Outcomes;
 pub(crate) use table::Table;
 
 pub use crate::kernels::cast::cuda::cast;
-pub use crate::kernels::sum::cuda::sum;

@@ -9,6 +9,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod finite;
 pub mod lion;
+pub mod lookup;
 pub mod loss_scale;
 pub mod max_pool;
 pub mod norm;

@@ -1,6 +1,6 @@
 //! What is trained: models, batches and losses of fixed sizes.
 
-use autocast::ops::{self, CrossEntropy, Reduction};
+use autocast::ops::{self, Reduction};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::ValueEnum;
@@ -171,10 +171,7 @@ impl TrainingModule for Learner {
 
     fn training_step(&self, (inputs, targets): &Pair) -> trainer::Result<Tensor> {
         match self.net.as_ref().expect("configured before the first step") {
-            Net::Gpt(gpt) => {
-                let logits = gpt.forward(inputs)?.flatten_to(1)?;
-                Ok(ops::cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?)
-            }
+            Net::Gpt(gpt) => Ok(gpt.loss(inputs, targets)?),
             Net::Mlp(mlp) => {
                 let output = mlp.forward(inputs)?;
                 // A loss in 16 bits has three digits.

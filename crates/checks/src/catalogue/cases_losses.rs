@@ -1,6 +1,8 @@
 //! Losses.
 
-use autocast::ops::{self, BinaryCrossEntropy, CrossEntropy, KlTarget, NllLoss, Reduction};
+use autocast::ops::{
+    self, BinaryCrossEntropy, CrossEntropy, KlTarget, LinearCrossEntropy, NllLoss, Reduction,
+};
 use candle_core::Tensor;
 
 use super::{OpCase, Samples};
@@ -52,6 +54,21 @@ pub const CASES: &[OpCase] = &[
             ops::cross_entropy(&x[0], &x[1], &options)
         },
     ),
+    OpCase::new(
+        "linear_cross_entropy",
+        |s| vec![s.uniform(&[2, 3, 5], -2., 2.), s.uniform(&[4, 5], -2., 2.), s.indices(&[2, 3], 4)],
+        |x| ops::linear_cross_entropy(&x[0], &x[1], &x[2], &LinearCrossEntropy::default()),
+    )
+    .rounding(2),
+    OpCase::new(
+        "linear_cross_entropy in parts, one class ignored",
+        |s| vec![s.uniform(&[7, 5], -2., 2.), s.uniform(&[4, 5], -2., 2.), s.indices(&[7], 4)],
+        |x| {
+            let loss = CrossEntropy { ignore_index: 2, label_smoothing: 0.1, ..Default::default() };
+            ops::linear_cross_entropy(&x[0], &x[1], &x[2], &LinearCrossEntropy { loss, max_bytes: 32 })
+        },
+    )
+    .rounding(2),
     OpCase::new(
         "nll_loss",
         |s| vec![s.uniform(&[2, 4, 3], -3., -0.1), s.indices(&[2, 3], 4)],

@@ -1,7 +1,7 @@
 //! A GPT in `autocast`'s layers, of any size: the one model that the reference runs, the checks and the benchmarks share.
 
 use autocast::nn::{Embedding, LayerNorm, Linear, layer_norm};
-use autocast::ops::{self, AttentionOptions};
+use autocast::ops::{self, AttentionOptions, LinearCrossEntropy};
 use candle_core::{Module, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -133,13 +133,26 @@ impl Gpt {
     /// # Errors
     /// Tokens of another shape, or more in a row than the context holds.
     pub fn forward(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
+        self.head.forward(&self.hidden(tokens)?)
+    }
+
+    /// The mean cross-entropy of the tokens' logits and `targets`, both `(batch, time)`, of which the head and the loss are one op.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and targets that are no tokens.
+    pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> autocast::Result<Tensor> {
+        let options = LinearCrossEntropy::default();
+        ops::linear_cross_entropy(&self.hidden(tokens)?, self.head.weight(), targets, &options)
+    }
+
+    fn hidden(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
         let (_, time) = tokens.dims2()?;
         let positions = Tensor::arange(0, time as i64, tokens.device())?;
         let mut x = ops::add(&self.wte.forward(tokens)?, &self.wpe.forward(&positions)?)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        self.head.forward(&self.lnf.forward(&x)?)
+        self.lnf.forward(&x)
     }
 }
 

@@ -33,9 +33,7 @@ use crate::{Error, Result};
 /// `torch.nn.functional.cross_entropy`. With p = softmax(x) and the target distribution q, the gradient of a row is
 /// `p · Σ q − q`.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
-    if !(0. ..=1.).contains(&options.label_smoothing) {
-        return Err(Error::argument(OP, "label_smoothing", options.label_smoothing, "0 to 1"));
-    }
+    fused::check(options)?;
     match targets.dtype().is_int() {
         true => with_indices(logits, targets, options),
         false => with_probabilities(logits, targets, options),

@@ -33,6 +33,29 @@ impl Default for CrossEntropy {
     }
 }
 
+/// An error for options out of range.
+pub(super) fn check(options: &CrossEntropy) -> Result<()> {
+    match (0. ..=1.).contains(&options.label_smoothing) {
+        true => Ok(()),
+        false => Err(Error::argument(OP, "label_smoothing", options.label_smoothing, "0 to 1")),
+    }
+}
+
+/// The loss as the kernel knows it, if it does. A class's weight would have to be looked up for each target, and one number
+/// holds the maximum and the logarithm of the sum in full only where logits are narrower than it.
+pub(super) fn by_kernel(
+    options: &CrossEntropy,
+    classes: usize,
+    dtype: DType,
+) -> Option<kernel::CrossEntropy> {
+    let CrossEntropy { ref weight, label_smoothing, ignore_index, .. } = *options;
+    (weight.is_none() && dtype != DType::F64).then_some(kernel::CrossEntropy {
+        classes,
+        ignore_index,
+        label_smoothing,
+    })
+}
+
 /// The loss of rows of logits in `dtype`, where a kernel takes it.
 pub(super) fn of_indices(
     logits: &Tensor,
@@ -41,20 +64,11 @@ pub(super) fn of_indices(
     target_dims: &[usize],
     options: &CrossEntropy,
 ) -> Result<Option<Tensor>> {
-    // A class's weight would have to be looked up for each target, and one number holds the maximum and the logarithm of the
-    // sum in full only where logits are narrower than it.
-    if options.weight.is_some() || logits.dtype() == DType::F64 {
-        return Ok(None);
-    }
     let (count, classes) = logits.dims2()?;
+    let Some(loss) = by_kernel(options, classes, logits.dtype()) else { return Ok(None) };
     let wide = accumulation_dtype(logits.dtype());
     // Refuses what is no class, on a CPU.
     let checked = Targets::new(OP, targets, classes, options.ignore_index, None, wide)?;
-    let loss = kernel::CrossEntropy {
-        classes,
-        ignore_index: options.ignore_index,
-        label_smoothing: options.label_smoothing,
-    };
     let plain = logits.detach();
     let targets = targets.detach().flatten_all()?;
     let targets = if targets.dtype() == DType::I64 { targets } else { targets.to_dtype(DType::I64)? };

@@ -2,6 +2,7 @@
 //! tables' rule for losses widens to f32 in a region.
 
 mod binary;
+mod classifier;
 mod cross_entropy;
 mod elementwise;
 mod fused;
@@ -11,6 +12,7 @@ mod rows;
 mod targets;
 
 pub use binary::{BinaryCrossEntropy, binary_cross_entropy, binary_cross_entropy_with_logits};
+pub use classifier::{LinearCrossEntropy, linear_cross_entropy};
 pub use cross_entropy::cross_entropy;
 pub use elementwise::{KlTarget, huber_loss, kl_div, l1_loss, mse_loss, smooth_l1_loss};
 pub use fused::CrossEntropy;

@@ -66,6 +66,10 @@ impl Op for Rows {
         vec![("eps", Attribute::Number(self.kernel.eps)), ("width", Attribute::from(self.kernel.width))]
     }
 
+    fn reads_narrow(&self) -> bool {
+        true
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let has_weight = self.weight.is_some();
         let wanted = kernel::Wanted {
@@ -74,7 +78,11 @@ impl Op for Rows {
             bias: self.bias && cx.wanted(1 + usize::from(has_weight)),
         };
         let weight = self.weight.as_ref();
-        let grads = kernel::gradients_of(self.kernel, cx.grad(), &self.x, weight, &self.statistics, wanted)?;
+        // What goes around the norm, by a residual, is added where its own gradient is made.
+        let around = if cx.wanted(0) { cx.take(0)? } else { None };
+        let (x, statistics) = (&self.x, &self.statistics);
+        let grads =
+            kernel::gradients_of(self.kernel, cx.grad(), x, weight, statistics, wanted, around.as_ref())?;
         let Some(kernel::Gradients { x, weight, bias }) = grads else {
             return Err(Error::refused(self.op));
         };

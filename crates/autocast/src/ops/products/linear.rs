@@ -1,10 +1,8 @@
 //! `linear`: the product with a weight matrix, and its bias.
 
-use backends::buffer::Ran;
-use backends::kernels::add::add_row;
 use candle_core::Tensor;
 
-use super::product::product;
+use super::product::{product, product_plus_row};
 use crate::dtypes::same_dtype;
 use crate::graph::{Backward, Op, Value, record};
 use crate::ops::pointwise::bias::add_bias;
@@ -72,14 +70,10 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
     let rows = leading.iter().product::<usize>();
     let [x, w] = [input, weight].map(Tensor::detach);
     let x = x.reshape((rows, in_features))?.contiguous()?;
-    let mut value = product(&x, &w.t()?)?;
-    if let Some(bias) = bias {
-        let bias = bias.detach();
-        // The product is nobody else's.
-        if let Ran::Composed(_) = add_row(&value, &bias)? {
-            value = value.broadcast_add(&bias.contiguous()?)?;
-        }
-    }
+    let value = match bias {
+        None => product(&x, &w.t()?)?,
+        Some(bias) => product_plus_row(&x, &w.t()?, &bias.detach())?,
+    };
     let op =
         Linear { input: input.track_op().then(|| w.clone()), weight: weight.track_op().then(|| x.clone()) };
     let value = Value::fresh(value.reshape(dims)?);

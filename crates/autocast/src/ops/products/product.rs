@@ -1,14 +1,15 @@
 //! The one matrix product under `linear`, `matmul` and their relatives.
 //!
-//! On a CPU it is `backends`' kernel, on a GPU candle's, for which operands in a layout that it refuses are copied. The
-//! backward makes only the gradients that are wanted.
+//! It is `backends`' kernel, for which operands in a layout that it does not read are copied. The backward makes only the
+//! gradients that are wanted.
 
 use backends::buffer::Ran;
-use backends::kernels::add::{Among, add_into};
-use backends::kernels::product::{RUN, product_of};
+use backends::kernels::add::{Among, add_into, add_row};
+use backends::kernels::product::{RUN, product_of, product_plus_row_of};
 use candle_core::{D, DType, Tensor};
 
 use crate::Result;
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::shape::empty::without_gradient;
 use crate::ops::shape::size::check_size;
@@ -49,17 +50,38 @@ fn multiply(a: &Tensor, b: &Tensor, rhs: Rhs) -> Result<Tensor> {
     record(op, &[a, b], Value::fresh(value))
 }
 
-/// `t`, copied on a GPU unless each of its matrices is stored without gaps, by rows or by columns.
+/// `a · b` of untracked matrices that have elements, in f32 (f64 for f64), for whoever adds to it.
+pub(crate) fn product_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    one(&readable(a)?, &readable(b)?, accumulation_dtype(a.dtype()))
+}
+
+/// `a · b + row` for untracked matrices `(m, k)`, `(k, n)` that have elements, and a row of `n`. On a GPU each element is rounded
+/// once; on a CPU the product is, and then the sum.
+pub(crate) fn product_plus_row(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<Tensor> {
+    if !a.device().is_cpu()
+        && let Some(value) = product_plus_row_of(&readable(a)?, &readable(b)?, row)?.ran()
+    {
+        return Ok(value);
+    }
+    let value = product(a, b)?;
+    // The product is nobody else's.
+    Ok(match add_row(&value, row)? {
+        Ran::Kernel(_) => value,
+        Ran::Composed(_) => value.broadcast_add(&row.contiguous()?)?,
+    })
+}
+
+/// `t`, copied on a GPU unless each of its matrices is stored by rows or by columns.
 fn readable(t: &Tensor) -> Result<Tensor> {
-    let as_it_is = t.device().is_cpu() || is_gapless(t.dims(), t.stride());
+    let as_it_is = t.device().is_cpu() || is_pitched(t.dims(), t.stride());
     Ok(if as_it_is { t.clone() } else { t.contiguous()? })
 }
 
-/// Whether the matrices of a layout are stored without gaps, by rows or by columns.
-fn is_gapless(dims: &[usize], stride: &[usize]) -> bool {
+/// Whether the matrices of a layout are stored by rows or by columns, with or without gaps between these.
+fn is_pitched(dims: &[usize], stride: &[usize]) -> bool {
     match (dims, stride) {
         (&[.., rows, columns], &[.., row, column]) => {
-            (column == 1 && row == columns) || (row == 1 && column == rows)
+            (column == 1 && (row >= columns || rows == 1)) || (row == 1 && (column >= rows || columns == 1))
         }
         _ => false,
     }
@@ -101,40 +123,32 @@ impl Op for Product {
     }
 }
 
-/// The product of untracked matrices or stacks of them in layouts that candle reads, none of them empty.
+/// The product of untracked matrices or stacks of them, [`readable`] and none of them empty.
 fn plain(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let narrow = a.dtype().size_in_bytes() == 2;
-    if !a.device().is_cpu() {
-        // Halves of 16 bits would be rounded.
-        return if narrow { Ok(a.matmul(b)?) } else { in_blocks(a, b, a.dtype()) };
-    }
-    match narrow {
-        false => in_blocks(a, b, a.dtype()),
+    match a.device().is_cpu() {
+        // Its kernel has runs of its own.
+        false => one(a, b, a.dtype()),
         // What rounds to 16 bits loses more than a few runs do.
-        true if a.dim(D::Minus1)? <= 16 * RUN => one(a, b, a.dtype()),
-        true => Ok(in_blocks(a, b, DType::F32)?.to_dtype(a.dtype())?),
+        true if narrow && a.dim(D::Minus1)? <= 16 * RUN => one(a, b, a.dtype()),
+        true if narrow => Ok(in_blocks(a, b, DType::F32)?.to_dtype(a.dtype())?),
+        true => in_blocks(a, b, a.dtype()),
     }
 }
 
-/// The product in `dtype` over the terms of the inner dimension, of which no more than [`RUN`] are added one after another,
-/// in f32: millions of equal terms would stand still. Halves that are added keep the error to that of one block and the
-/// logarithm of their number.
+/// The product in `dtype` over the terms of the inner dimension on a CPU, of which no more than [`RUN`] are added one after
+/// another, in f32: millions of equal terms would stand still. Halves that are added keep the error to that of one block and
+/// the logarithm of their number.
 fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     let terms = a.dim(D::Minus1)?;
-    let part = |from: usize, len: usize| -> Result<(Tensor, Tensor)> {
-        Ok((a.narrow(D::Minus1, from, len)?, b.narrow(D::Minus2, from, len)?))
-    };
-    let halves = terms > RUN && {
-        // The kernel of a CPU reads any strides; cuBLAS reads matrices without gaps.
-        let (a, b) = part(0, RUN)?;
-        a.device().is_cpu() || [a, b].iter().all(|t| is_gapless(t.dims(), t.stride()))
-    };
-    if !halves {
+    if terms <= RUN {
         return one(a, b, dtype);
     }
+    let part = |from: usize, len: usize| -> Result<Tensor> {
+        in_blocks(&a.narrow(D::Minus1, from, len)?, &b.narrow(D::Minus2, from, len)?, dtype)
+    };
     let middle = (terms / RUN).div_ceil(2) * RUN;
-    let ((a_head, b_head), (a_tail, b_tail)) = (part(0, middle)?, part(middle, terms - middle)?);
-    let [head, tail] = [in_blocks(&a_head, &b_head, dtype)?, in_blocks(&a_tail, &b_tail, dtype)?];
+    let (head, tail) = (part(0, middle)?, part(middle, terms - middle)?);
     // The product of the first half is nobody else's.
     match add_into(&head, &tail, &Among::whole(head.dims()))? {
         Ran::Kernel(_) => Ok(head),
@@ -142,8 +156,10 @@ fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     }
 }
 
-/// The product in `dtype`, by the kernel or candle's.
+/// The product in `dtype`, by the kernel or candle's, which reads no gaps.
 fn one(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
-    let product = product_of(a, b, dtype)?.ran();
-    product.map_or_else(|| Ok(a.matmul(b)?.to_dtype(dtype)?), Ok)
+    match product_of(a, b, dtype)?.ran() {
+        Some(product) => Ok(product),
+        None => Ok(a.contiguous()?.matmul(&b.contiguous()?)?.to_dtype(dtype)?),
+    }
 }

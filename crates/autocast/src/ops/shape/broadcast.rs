@@ -4,8 +4,8 @@ use candle_core::{DType, Shape, Tensor};
 
 use super::empty::of_no_elements;
 use super::size::check_size;
-use crate::region::{retyped, widen};
-use crate::total::total;
+use crate::region::widen;
+use crate::total::total_in_dtype;
 use crate::{Error, Result};
 
 /// The dimensions that two shapes broadcast to.
@@ -39,11 +39,11 @@ pub(crate) fn sum_to(grad: &Tensor, dims: &[usize]) -> Result<Tensor> {
     let spread: Vec<usize> = (0..grad.rank())
         .filter(|&i| i < missing || (dims[i - missing] == 1 && grad.dims()[i] != 1))
         .collect();
-    Ok(retyped(&total(grad, &spread)?.reshape(dims)?, grad.dtype())?)
+    Ok(total_in_dtype(grad, &spread)?.reshape(dims)?)
 }
 
 /// The sum of `x` over every dimension but `dim`, in `x`'s dtype, accumulated in a wider one.
 pub(crate) fn sum_to_vector(x: &Tensor, dim: usize) -> candle_core::Result<Tensor> {
     let others: Vec<usize> = (0..x.rank()).filter(|&other| other != dim).collect();
-    retyped(&total(x, &others)?.flatten_all()?, x.dtype())
+    total_in_dtype(x, &others)?.flatten_all()
 }

@@ -10,8 +10,10 @@ use crate::cuda::{DeviceSlice, Kernel, Module, memory, module, slice_address};
 
 const MODULE: Module = module!("norm");
 
-/// Runs of rows whose sums are kept apart.
+/// Runs of rows whose sums are kept apart: two for each multiprocessor of an H100.
 const PARTS: usize = 264;
+/// Rows of which a warp holds so little backward that two blocks fit on a multiprocessor: `backward_near`.
+const NEAR: usize = 32 * 8 * 3;
 
 /// The address of a contiguous parameter and whether it is narrow; zeros where there is none.
 fn parameter(of: ScalarType, parameter: Option<&In<'_>>) -> std::result::Result<(u64, u64), Why> {
@@ -77,8 +79,10 @@ pub(super) fn backward(
         Ok(weight) => weight,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let names = (float_name(of), float_name(dy_type), narrow(of, dy_type));
-    let (Some(x_name), Some(dy_name), Some(_)) = names else { return Ok(Ran::Composed(Why::Dtype("dy"))) };
+    let takes = of == ScalarType::F32 || narrow(of, dy_type).is_some();
+    let (Some(x_name), Some(dy_name), true) = (float_name(of), float_name(dy_type), takes) else {
+        return Ok(Ran::Composed(Why::Dtype("dy")));
+    };
     let (Some(x), Some(saved), true) =
         (on_device(inputs.x), on_device(statistics), statistics.is_contiguous())
     else {
@@ -89,6 +93,10 @@ pub(super) fn backward(
         None => Some(0),
     };
     let Some(narrow_dx) = narrow_dx else { return Ok(Ran::Composed(Why::Dtype("dx"))) };
+    let plus = match grads.plus.map(on_device) {
+        Some(None) => return Ok(Ran::Composed(Why::Device)),
+        plus => plus.flatten().map_or(0, |plus| plus.address()),
+    };
     let gpu = x.gpu();
     let holder = Holder::of(norm.width);
     let each = x_rows.count.div_ceil(PARTS).max(1);
@@ -100,12 +108,13 @@ pub(super) fn backward(
     let stream = gpu.cuda_stream();
     let [dw, db] = sums.each_ref().map(|sums| sums.as_ref().map_or(0, |sums| slice_address(sums, &stream)));
     let dx = grads.x.and_then(on_device_mut).map_or(0, |dx| dx.address());
-    let args = |dx: u64, dw: u64, db: u64| -> [u64; 13] {
+    let args = |dx: u64, dw: u64, db: u64| -> [u64; 14] {
         [
             dy.address(),
             x.address(),
             weight.0,
             saved.address(),
+            plus,
             dx,
             dw,
             db,
@@ -120,7 +129,7 @@ pub(super) fn backward(
     let named = |what: &str| Kernel::load(gpu, MODULE, &format!("norm_{what}_{x_name}_{dy_name}"));
     if holder == Holder::Stream {
         if dx != 0 {
-            // SAFETY: `args` is `BackwardArgs`; `x`, `dy` and `dx` have `x_rows.count` rows of `width` elements, and the
+            // SAFETY: `args` is `BackwardArgs`; `x`, `dy`, `plus` and `dx` have `x_rows.count` rows of `width` elements, and the
             // statistics three for each, as the caller compared. Without sums nothing else is written.
             unsafe { named("backward_stream")?.launch(parts as u64, &args(dx, 0, 0)) }?;
         }
@@ -131,14 +140,20 @@ pub(super) fn backward(
             unsafe { named("columns")?.launch_as(launch, &args(0, dw, db)) }?;
         }
     } else {
+        let holder = if norm.width <= NEAR { "near" } else { holder.name() };
         // SAFETY: as above; the sums have `parts · width` elements.
-        unsafe { named(&format!("backward_{}", holder.name()))?.launch(parts as u64, &args(dx, dw, db)) }?;
+        unsafe { named(&format!("backward_{holder}"))?.launch(parts as u64, &args(dx, dw, db)) }?;
     }
-    for (out, sums) in outs.into_iter().zip([dw, db]) {
-        let Some(out) = out else { continue };
-        let args = [sums, out.address(), parts as u64, norm.width as u64];
-        // SAFETY: `args` is `ReduceArgs`; the gradient has `width` f32, as the caller compared.
-        unsafe { Kernel::load(gpu, MODULE, "norm_reduce")?.launch(norm.width.div_ceil(32) as u64, &args) }?;
+    let made: Vec<(u64, u64)> =
+        outs.into_iter().zip([dw, db]).filter_map(|(out, sums)| Some((sums, out?.address()))).collect();
+    if let [first, rest @ ..] = &made[..] {
+        let second = rest.first().unwrap_or(first);
+        let args = [first.0, second.0, first.1, second.1, parts as u64, norm.width as u64];
+        let Some(launch) = in_parts(norm.width.div_ceil(32), made.len()) else {
+            return Ok(Ran::Composed(Why::Shape("x")));
+        };
+        // SAFETY: `args` is `ReduceArgs`; each gradient has `width` f32, as the caller compared.
+        unsafe { Kernel::load(gpu, MODULE, "norm_reduce")?.launch_as(launch, &args) }?;
     }
     Ok(Ran::Kernel("norm backward, CUDA"))
 }

@@ -117,11 +117,12 @@ pub(super) fn backward(isa: Isa, norm: Norm, operands: Operands<'_>, grads: Grad
     let Some(statistics) = operands.statistics.slice::<f64>() else {
         return Ran::Composed(Why::Layout("the statistics"));
     };
-    let GradientsOut { x: mut dx, weight: mut dw, bias: mut db } = grads;
+    let GradientsOut { x: mut dx, plus, weight: mut dw, bias: mut db } = grads;
+    let Ok(plus) = parameter(plus) else { return Ran::Composed(Why::Layout("plus")) };
     if let (Slice::F64(x), Slice::F64(dy)) = (operands.x.0, operands.dy.0) {
         let rows = (operands.x.1, operands.dy.1);
         let [dx, dw, db] = [dx, dw, db].map(|grad| grad.and_then(Out::slice::<f64>));
-        wide::backward(norm, (x, dy, rows), weight, statistics, [dx, dw, db]);
+        wide::backward(norm, (x, dy, rows), weight, statistics, [dx, dw, db], plus);
         return Ran::Kernel("norm backward, f64");
     }
     let (width, count) = (norm.width, operands.x.1.count);
@@ -146,6 +147,7 @@ pub(super) fn backward(isa: Isa, norm: Norm, operands: Operands<'_>, grads: Grad
         weight: weight.as_deref(),
         statistics,
         dx,
+        plus,
         dw: dw_parts.next(),
         db: db_parts.next(),
     });
@@ -166,6 +168,7 @@ struct Backward<'a> {
     weight: Option<&'a [f32]>,
     statistics: &'a [f64],
     dx: Option<SliceMut<'a>>,
+    plus: Option<Slice<'a>>,
     dw: Option<&'a mut [f64]>,
     db: Option<&'a mut [f64]>,
 }
@@ -205,12 +208,17 @@ impl Work for Backward<'_> {
             }
             h.iter_mut().zip(&*n).for_each(|(h, &n)| *h = simd.mul_add(-n, along, *h));
             scale(h, saved[2]);
+            if let Some(plus) = self.plus {
+                let from = (self.first + i) * width;
+                load(simd, plus, from..from + width, n);
+                h.iter_mut().zip(&*n).for_each(|(h, n)| *h += n);
+            }
             store(simd, h, dx, i * width..(i + 1) * width);
         }
     }
 }
 
-/// A contiguous parameter in host memory.
+/// A contiguous operand in host memory.
 fn parameter<'a>(parameter: Option<&In<'a>>) -> Result<Option<Slice<'a>>, ()> {
     parameter.map(|parameter| parameter.host_slice().ok_or(())).transpose()
 }

@@ -80,6 +80,8 @@ pub struct Inputs<'a> {
 pub struct GradientsOut<'a, 'b> {
     /// The gradient of `x`.
     pub x: Option<&'a mut Out<'b>>,
+    /// Added to it before it is rounded: contiguous, of its type.
+    pub plus: Option<&'a In<'a>>,
     /// That of the weight.
     pub weight: Option<&'a mut Out<'b>>,
     /// That of the bias.
@@ -149,6 +151,12 @@ pub fn backward(
         same_length("dx", x_rows.count * norm.width, dx.count())?;
         if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), dx.scalar_type()]) {
             return Ok(Ran::Composed(Why::Dtype("dx")));
+        }
+    }
+    if let (Some(plus), Some(dx)) = (grads.plus, &grads.x) {
+        same_length("plus", dx.count(), plus.count())?;
+        if plus.scalar_type() != dx.scalar_type() || !plus.is_contiguous() {
+            return Ok(Ran::Composed(Why::Dtype("plus")));
         }
     }
     for (argument, grad) in [("dweight", &grads.weight), ("dbias", &grads.bias)] {

@@ -17,17 +17,18 @@ static_assert(sizeof(ForwardArgs) == 80, "");
 struct BackwardArgs {
     const void *dy, *x, *weight;
     const double* statistics;
+    const void* plus;     // added to dx, and of its type; may be null
     void* dx;             // null where it is not wanted
     double *dweight, *dbias; // [parts, width], null where they are not wanted
     uint64_t rows, width, x_pitch, dy_pitch;
     uint64_t each; // rows of a part
     uint16_t narrow_dx, narrow_weight, centred, unused;
 };
-static_assert(sizeof(BackwardArgs) == 104, "");
+static_assert(sizeof(BackwardArgs) == 112, "");
 
 struct ReduceArgs {
-    const double* parts;
-    float* out;
+    const double* parts[2]; // a grid row each
+    float* out[2];
     uint64_t count, width;
 };
 
@@ -124,94 +125,170 @@ __device__ __forceinline__ void flush(double* part, uint64_t width, C sums[UNITS
 // Rows between two flushes of a group's sums.
 constexpr int RUN = 16;
 
+// The first `valid` elements as they are, and zeros.
+template <typename T> __device__ __forceinline__ Unit<T> as_it_is(const T* p, bool whole, int valid) {
+    if (whole && valid >= UNIT) return *reinterpret_cast<const Unit<T>*>(p);
+    Unit<T> unit;
+#pragma unroll
+    for (int k = 0; k < UNIT; ++k) unit.at[k] = k < valid ? p[k] : convert<T>(0.f);
+    return unit;
+}
+
+__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+// Has the compiler forget what it has made of these bits, and of what it has read: held back, that takes more registers than
+// making it again.
+template <typename V> __device__ __forceinline__ void forget(V& value) {
+    static_assert(sizeof(V) % 4 == 0, "");
+    auto words = reinterpret_cast<uint32_t*>(&value);
+#pragma unroll
+    for (int i = 0; i < int(sizeof(V) / 4); ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+
+// What a unit of a row comes to: the element normalised, the gradient, and that times the weight.
+template <typename T, typename G> struct Terms {
+    using C = compute_t<T>;
+    C m[UNIT], plain[UNIT], h[UNIT];
+
+    __device__ __forceinline__
+    Terms(const BackwardArgs& a, const Split<C>& mean, const Factor<C>& scale, uint64_t at, int count, const Unit<T>& x, const Unit<G>& g) {
+        C w[UNIT];
+        if (a.weight) load_either<T>(a.narrow_weight, a.weight, at, count, w);
+#pragma unroll
+        for (int k = 0; k < UNIT; ++k) {
+            plain[k] = convert<C>(g.at[k]);
+            m[k] = k < count ? scale.times(mean.below(convert<C>(x.at[k]))) : C(0);
+            h[k] = a.weight ? plain[k] * w[k] : plain[k];
+        }
+    }
+};
+
+// The gradient of a unit of x.
+template <typename T, typename G>
+__device__ __forceinline__ void
+put(const BackwardArgs& a, const Terms<T, G>& t, const Split<compute_t<T>>& middle, compute_t<T> slope, const Factor<compute_t<T>>& scale, uint64_t at, int count) {
+    using C = compute_t<T>;
+    C out[UNIT], plus[UNIT];
+    if (a.plus) load_either<T>(a.narrow_dx, a.plus, at, count, plus);
+#pragma unroll
+    for (int k = 0; k < UNIT; ++k) {
+        out[k] = scale.times(middle.below(t.h[k]) - t.m[k] * slope);
+        if (a.plus) out[k] += plus[k];
+    }
+    store_either<T>(a.narrow_dx, a.dx, at, count, out);
+}
+
+// A row in the registers of its warps, as it is: terms are made twice, so that two blocks fit beside each other.
 template <typename T, typename G, int WARPS, int UNITS> __device__ void backward(const BackwardArgs& a) {
     using C = compute_t<T>;
-    constexpr int HELD = UNITS > 0 ? UNITS : 1;
-    constexpr int GROUPS = BLOCK / (WARPS * 32);
+    constexpr int GROUPS = BLOCK / (WARPS * 32), STEP = WARPS * 32 * UNIT;
     const T* x = static_cast<const T*>(a.x);
     const G* dy = static_cast<const G*>(a.dy);
     const bool x_whole = in_units(x, a.x_pitch), dy_whole = in_units(dy, a.dy_pitch);
-    C dw[HELD][UNIT] = {}, db[HELD][UNIT] = {};
+    const uint64_t first = Row<T, WARPS, UNITS>::first(), group = threadIdx.x / (WARPS * 32);
+    C dw[UNITS][UNIT] = {}, db[UNITS][UNIT] = {};
     const uint64_t from = blockIdx.x * a.each, to = from + a.each < a.rows ? from + a.each : a.rows;
     const double share = 1.0 / double(a.width);
     int run = 0;
     bool fresh = true;
     for (uint64_t base = from; base < to; base += GROUPS) {
-        const uint64_t r = base + threadIdx.x / (WARPS * 32);
+        const uint64_t r = base + group;
         // Whole warps leave this out together; no block barrier is inside where a row is a warp's.
         if (r < to) {
-            Row<T, WARPS, UNITS> n;
-            Row<G, WARPS, UNITS> g;
-            n.read(x + r * a.x_pitch, a.width, x_whole);
-            g.read(dy + r * a.dy_pitch, a.width, dy_whole);
+            Unit<T> held[UNITS];
+            Unit<G> grad[UNITS];
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                const uint64_t at = first + uint64_t(u) * STEP;
+                const int count = Row<T, WARPS, UNITS>::valid(at, a.width);
+                if (count == 0) continue;
+                held[u] = as_it_is(x + r * a.x_pitch + at, x_whole, count);
+                grad[u] = as_it_is(dy + r * a.dy_pitch + at, dy_whole, count);
+                if (a.plus) {
+                    const uint64_t next = (r * a.width + at) * (a.narrow_dx ? sizeof(T) : sizeof(C));
+                    prefetch(static_cast<const char*>(a.plus) + next);
+                }
+            }
             const double* saved = a.statistics + 3 * r;
             const Split<C> mean(saved[0]);
             const Factor<C> scale(saved[2]);
-            // The unit normalised, its gradient, and that times the weight. Where the row is held, the first time leaves the
-            // first and the last in place of what was read.
-            auto unit = [&](int u, uint64_t at, C v[UNIT], int count, C m[UNIT], C plain[UNIT], C h[UNIT]) {
-                if constexpr (UNITS > 0) {
-#pragma unroll
-                    for (int k = 0; k < UNIT; ++k) plain[k] = C(g.held[u][k]);
-                } else {
-                    load_unit<C>(g.p + at, dy_whole, count, plain);
-                }
-                C w[UNIT];
-                if (a.weight) load_either<T>(a.narrow_weight, a.weight, at, count, w);
-#pragma unroll
-                for (int k = 0; k < UNIT; ++k) {
-                    m[k] = scale.times(mean.below(v[k]));
-                    h[k] = a.weight ? plain[k] * w[k] : plain[k];
-                }
-                if (count < UNIT) {
-#pragma unroll
-                    for (int k = 0; k < UNIT; ++k)
-                        if (k >= count) m[k] = C(0);
-                }
-            };
             Two sums = {0.0, 0.0};
-            n.each([&](int u, uint64_t at, C v[UNIT], int count) {
-                C m[UNIT], plain[UNIT], h[UNIT], product[UNIT];
-                unit(u, at, v, count, m, plain, h);
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                const uint64_t at = first + uint64_t(u) * STEP;
+                const int count = Row<T, WARPS, UNITS>::valid(at, a.width);
+                if (count == 0) continue;
+                forget(held[u]);
+                const Terms<T, G> t(a, mean, scale, at, count, held[u], grad[u]);
+                C product[UNIT];
 #pragma unroll
                 for (int k = 0; k < UNIT; ++k) {
-                    product[k] = h[k] * m[k];
-                    if constexpr (UNITS > 0) {
-                        dw[u][k] += plain[k] * m[k];
-                        db[u][k] += plain[k];
-                        v[k] = m[k];
-                        g.held[u][k] = h[k];
-                    }
+                    product[k] = t.h[k] * t.m[k];
+                    dw[u][k] += t.plain[k] * t.m[k];
+                    db[u][k] += t.plain[k];
                 }
-                sums = sums + Two{double(tree(h)), double(tree(product))};
-            });
+                sums = sums + Two{double(tree(t.h)), double(tree(product))};
+            }
             if (a.dx) {
                 sums = over_row<WARPS>(sums, Add());
                 const Split<C> middle(a.centred ? sums.first * share : 0.0);
                 const C slope = C(sums.second * share);
-                n.each([&](int u, uint64_t at, C v[UNIT], int count) {
-                    C m[UNIT], plain[UNIT], h[UNIT], out[UNIT];
-                    if constexpr (UNITS == 0) unit(u, at, v, count, m, plain, h);
 #pragma unroll
-                    for (int k = 0; k < UNIT; ++k) {
-                        if constexpr (UNITS > 0) {
-                            m[k] = v[k];
-                            h[k] = g.held[u][k];
-                        }
-                        out[k] = scale.times(middle.below(h[k]) - m[k] * slope);
-                    }
-                    store_either<T>(a.narrow_dx, a.dx, r * a.width + at, count, out);
-                });
+                for (int u = 0; u < UNITS; ++u) {
+                    const uint64_t at = first + uint64_t(u) * STEP;
+                    const int count = Row<T, WARPS, UNITS>::valid(at, a.width);
+                    if (count == 0) continue;
+                    forget(held[u]);
+                    forget(grad[u]);
+                    const Terms<T, G> t(a, mean, scale, at, count, held[u], grad[u]);
+                    put<T, G>(a, t, middle, slope, scale, r * a.width + at, count);
+                }
             }
         }
-        if constexpr (UNITS > 0) {
-            if (++run == RUN || base + GROUPS >= to) {
-                if (a.dweight) flush<WARPS, UNITS>(a.dweight + blockIdx.x * a.width, a.width, dw, fresh);
-                if (a.dbias) flush<WARPS, UNITS>(a.dbias + blockIdx.x * a.width, a.width, db, fresh);
-                run = 0;
-                fresh = false;
-            }
+        if (++run == RUN || base + GROUPS >= to) {
+            if (a.dweight) flush<WARPS, UNITS>(a.dweight + blockIdx.x * a.width, a.width, dw, fresh);
+            if (a.dbias) flush<WARPS, UNITS>(a.dbias + blockIdx.x * a.width, a.width, db, fresh);
+            run = 0;
+            fresh = false;
         }
+    }
+}
+
+// A row that is read twice by its block. The sums over rows are `columns`'.
+template <typename T, typename G> __device__ void streamed(const BackwardArgs& a) {
+    using C = compute_t<T>;
+    constexpr int WARPS = BLOCK / 32;
+    const T* x = static_cast<const T*>(a.x);
+    const G* dy = static_cast<const G*>(a.dy);
+    const bool x_whole = in_units(x, a.x_pitch), dy_whole = in_units(dy, a.dy_pitch);
+    const uint64_t from = blockIdx.x * a.each, to = from + a.each < a.rows ? from + a.each : a.rows;
+    const double share = 1.0 / double(a.width);
+    for (uint64_t r = from; r < to; ++r) {
+        const double* saved = a.statistics + 3 * r;
+        const Split<C> mean(saved[0]);
+        const Factor<C> scale(saved[2]);
+        auto terms = [&](uint64_t at, int count) {
+            const Unit<T> unit = as_it_is(x + r * a.x_pitch + at, x_whole, count);
+            return Terms<T, G>(a, mean, scale, at, count, unit, as_it_is(dy + r * a.dy_pitch + at, dy_whole, count));
+        };
+        auto each = [&](auto f) {
+            for (uint64_t at = threadIdx.x * UNIT; at < a.width; at += BLOCK * UNIT)
+                f(at, a.width - at >= UNIT ? UNIT : int(a.width - at));
+        };
+        Two sums = {0.0, 0.0};
+        each([&](uint64_t at, int count) {
+            const Terms<T, G> t = terms(at, count);
+            C product[UNIT];
+#pragma unroll
+            for (int k = 0; k < UNIT; ++k) product[k] = t.h[k] * t.m[k];
+            sums = sums + Two{double(tree(t.h)), double(tree(product))};
+        });
+        sums = over_row<WARPS>(sums, Add());
+        const Split<C> middle(a.centred ? sums.first * share : 0.0);
+        const C slope = C(sums.second * share);
+        each([&](uint64_t at, int count) {
+            put<T, G>(a, terms(at, count), middle, slope, scale, r * a.width + at, count);
+        });
     }
 }
 
@@ -240,12 +317,13 @@ extern "C" __global__ void norm_reduce(const ReduceArgs a) {
     const uint64_t c = uint64_t(blockIdx.x) * 32 + threadIdx.x % 32;
     double sum = 0.0;
     if (c < a.width)
-        for (uint64_t part = threadIdx.x / 32; part < a.count; part += BLOCK / 32) sum += a.parts[part * a.width + c];
+        for (uint64_t part = threadIdx.x / 32; part < a.count; part += BLOCK / 32)
+            sum += a.parts[blockIdx.y][part * a.width + c];
     sums[threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.x >= 32 || c >= a.width) return;
     for (int w = 1; w < BLOCK / 32; ++w) sum += sums[w * 32 + threadIdx.x];
-    a.out[c] = float(sum);
+    a.out[blockIdx.y][c] = float(sum);
 }
 
 #define FORWARD(T, NAME)                                                                                     \
@@ -263,6 +341,9 @@ FORWARD(__half, f16)
 FORWARD(__nv_bfloat16, bf16)
 
 #define BACKWARD(T, G, NAME)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 2) norm_backward_near_##NAME(const BackwardArgs a) { \
+        backward<T, G, 1, 3>(a);                                                                             \
+    }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_backward_warp_##NAME(const BackwardArgs a) {    \
         backward<T, G, 1, 4>(a);                                                                             \
     }                                                                                                        \
@@ -270,12 +351,14 @@ FORWARD(__nv_bfloat16, bf16)
         backward<T, G, BLOCK / 32, 4>(a);                                                                    \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_backward_stream_##NAME(const BackwardArgs a) {  \
-        backward<T, G, BLOCK / 32, 0>(a);                                                                    \
+        streamed<T, G>(a);                                                                                   \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_columns_##NAME(const BackwardArgs a) {          \
         columns<T, G>(a);                                                                                    \
     }
 BACKWARD(float, float, f32_f32)
+BACKWARD(float, __half, f32_f16)
+BACKWARD(float, __nv_bfloat16, f32_bf16)
 BACKWARD(__half, __half, f16_f16)
 BACKWARD(__half, float, f16_f32)
 BACKWARD(__nv_bfloat16, __nv_bfloat16, bf16_bf16)

@@ -79,7 +79,8 @@ pub fn value_of(
     }))
 }
 
-/// The gradients that are wanted, from `dy`, that of the value. `None` as for [`value_of`].
+/// The gradients that are wanted, from `dy`, that of the value; that of `x` with `plus`, of its dtype, added to it. `None` as
+/// for [`value_of`].
 ///
 /// # Shapes
 ///
@@ -95,6 +96,7 @@ pub fn gradients_of(
     weight: Option<&Tensor>,
     statistics: &Tensor,
     wanted: Wanted,
+    plus: Option<&Tensor>,
 ) -> Result<Option<Gradients>> {
     if norm.width == 0 {
         return Ok(None);
@@ -106,15 +108,18 @@ pub fn gradients_of(
     let parameter = |wanted: bool| wanted.then(|| (Shape::from(norm.width), wide));
     let outputs: Vec<_> =
         dx.into_iter().chain(parameter(wanted.weight)).chain(parameter(wanted.bias)).collect();
-    let inputs: Vec<&Tensor> = [&dy, &x, statistics].into_iter().chain(&weight).collect();
+    let plus = plus.map(|plus| in_rows(OP, plus, plus.elem_count())).transpose()?;
+    let inputs: Vec<&Tensor> = [&dy, &x, statistics].into_iter().chain(&weight).chain(&plus).collect();
     let call = run(OP, &inputs, &outputs, |ins, outs| {
-        let [dy, x, statistics, weight @ ..] = ins else { return Ok(Ran::Composed(Why::Shape("x"))) };
+        let [dy, x, statistics, others @ ..] = ins else { return Ok(Ran::Composed(Why::Shape("x"))) };
+        let mut others = others.iter();
+        let weight = weight.as_ref().and_then(|_| others.next());
         let mut outs = outs.iter_mut();
         let x_grad = wanted.x.and_then(|_| outs.next());
         let mut parameter = |wanted: bool| if wanted { outs.next() } else { None };
-        let grads =
-            GradientsOut { x: x_grad, weight: parameter(wanted.weight), bias: parameter(wanted.bias) };
-        backward(norm, dy, Inputs { x, weight: weight.first(), bias: None }, statistics, grads)
+        let (weight_grad, bias_grad) = (parameter(wanted.weight), parameter(wanted.bias));
+        let grads = GradientsOut { x: x_grad, plus: others.next(), weight: weight_grad, bias: bias_grad };
+        backward(norm, dy, Inputs { x, weight, bias: None }, statistics, grads)
     })?;
     Ok(call.ran().map(|tensors| {
         let mut tensors = tensors.into_iter();

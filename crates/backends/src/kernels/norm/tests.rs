@@ -128,7 +128,12 @@ fn check(case: &Case, numbers: impl Fn(u64, usize) -> Vec<f64>) {
             assert!(same || (got - want).abs() <= 1e-6 * want.abs().max(1e-6), "{got} for {want}");
         }
 
-        let [dx, dw, db] = backward_scalar(norm, &wdy, &wx, ww, &want_saved);
+        let [mut dx, dw, db] = backward_scalar(norm, &wdy, &wx, ww, &want_saved);
+        // With and without what goes around the norm.
+        let add = skip % 2 == 1;
+        let around: Vec<f64> =
+            (0..dx.len()).map(|i| if add { (i * 37 % 11) as f64 - 5. } else { 0. }).collect();
+        dx.iter_mut().zip(&around).for_each(|(dx, plus)| *dx += plus);
         let wide = if kinds[0] == 3 { 3 } else { 2 };
         let mut outs = [(kinds[3], count * width), (wide, width), (wide, width)]
             .map(|(kind, len)| Stored::of(kind, &vec![7.; len]));
@@ -142,7 +147,10 @@ fn check(case: &Case, numbers: impl Fn(u64, usize) -> Vec<f64>) {
             weight: inputs.weight,
             statistics: &statistics,
         };
-        let grads = GradientsOut { x: Some(&mut gx), weight: Some(&mut gw), bias: Some(&mut gb) };
+        let plus = Stored::of(kinds[3], &around);
+        let plus = In::host("plus", plus.slice(), &[count, width], &[width, 1]).unwrap();
+        let (weight, bias) = (Some(&mut gw), Some(&mut gb));
+        let grads = GradientsOut { x: Some(&mut gx), plus: add.then_some(&plus), weight, bias };
         assert!(matches!(host::backward(isa, norm, operands, grads), Ran::Kernel(_)));
         let scaled = |i: usize| (wdy[i] * scale(i)).abs();
         let term = |i: usize| scaled(i) * plain[i].abs().max(1.);
@@ -150,7 +158,7 @@ fn check(case: &Case, numbers: impl Fn(u64, usize) -> Vec<f64>) {
         let largest: Vec<f64> = (0..count).map(most).collect();
         let row_size = |i: usize| {
             let rstd = want_saved[i / width * STATISTICS + 2].abs();
-            3. * largest[i / width] * plain[i].abs().max(1.) * rstd
+            3. * largest[i / width] * plain[i].abs().max(1.) * rstd + around[i].abs()
         };
         close(&outs[0], &dx, row_size, "dx");
         let column = |i: usize, n: &dyn Fn(usize) -> f64| -> f64 {

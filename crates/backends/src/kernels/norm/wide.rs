@@ -28,10 +28,14 @@ pub(super) fn backward(
     weight: Option<Slice<'_>>,
     statistics: &[f64],
     grads: [Option<&mut [f64]>; 3],
+    plus: Option<Slice<'_>>,
 ) {
     let weight = weight.map(to_f64);
     let (x, dy) = (gather(x, x_rows, 0..x_rows.count), gather(dy, dy_rows, 0..dy_rows.count));
-    let values = backward_scalar(norm, &dy, &x, weight.as_deref(), statistics);
+    let mut values = backward_scalar(norm, &dy, &x, weight.as_deref(), statistics);
+    if let Some(plus) = plus.map(to_f64) {
+        values[0].iter_mut().zip(&plus).for_each(|(dx, plus)| *dx += plus);
+    }
     for (grad, values) in grads.into_iter().zip(values) {
         if let Some(grad) = grad {
             grad.copy_from_slice(&values);

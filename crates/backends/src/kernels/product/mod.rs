@@ -1,18 +1,26 @@
-//! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides.
+//! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides; on a GPU also `a · b + row`.
 //!
 //! Sums are f32 (f64 for f64), over at most [`RUN`] terms one after another and over runs in their order; each element is
-//! rounded once to the type of `out`. On a CPU, f32 and f64 are multiplied by the crate `gemm`. f16 is widened first, exactly,
+//! rounded once to the type of `out`.
+//!
+//! On a GPU cuBLASLt multiplies, matrices that are stored by rows or by columns with any pitch. Its runs are of [`DEVICE_RUN`]
+//! terms in f32 and f64, whose sums are added to what the output holds; those of 16 bits are whole. f32 is rounded to TF32
+//! only where candle's `set_gemm_reduced_precision_f32` says so.
+//!
+//! On a CPU, f32 and f64 are multiplied by the crate `gemm`. f16 is widened first, exactly,
 //! and so is bf16 where the machine has no fast product of it. Where it has one, that is Intel's tile unit ([`Engine::Tiles`])
 //! or AMD's `vdpbf16ps` ([`Engine::Pairs`]; Intel's runs at half the speed of its f32). Results do not depend on the
 //! number of threads.
 //!
 //! Contract: with `u` the roundoff of the sums (2⁻²⁴; 2⁻⁵³ in f64) and `r` the runs of `k`, off by at most
-//! `2u · (min(k, RUN) + r) · Σ|a·b|`, and a rounding to the type of `out`. The bf16 products of [`Engine::Tiles`] and
+//! `2u · (min(k, run) + r) · Σ|a·b|`, and a rounding to the type of `out`. The bf16 products of [`Engine::Tiles`] and
 //! [`Engine::Pairs`] take subnormal numbers for zero, in `a`, `b` and in their sums. A NaN or infinity in a row of `a` or a
 //! column of `b` comes out as NaN or infinite in that row or column, and nowhere else.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod engine;
 mod gemm;
 mod host;
@@ -28,14 +36,16 @@ pub(crate) use gemm::{Before, matrix_product};
 pub(crate) use matrix::Matrix;
 pub use scalar::product_scalar;
 #[cfg(feature = "candle")]
-pub use tensors::product_of;
+pub use tensors::{product_of, product_plus_row_of};
 
 use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
 use crate::{Error, Result};
 use matrix::Stack;
 
-/// The most terms that are added one after another.
+/// The most terms that are added one after another on a CPU.
 pub const RUN: usize = 1024;
+/// The same on a GPU, in f32 and f64.
+pub const DEVICE_RUN: usize = 4096;
 
 const OP: &str = "matrix product";
 
@@ -44,12 +54,45 @@ const OP: &str = "matrix product";
 ///
 /// # Errors
 ///
-/// [`Error::Operand`] for shapes that do not fit together.
+/// [`Error::Operand`] for shapes that do not fit together, [`Error::Device`].
 pub fn product(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, out)
+    product_on(Engine::best(), a, b, None, out)
 }
 
-fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
+/// [`product`] with `row`, of `n` elements and the type of `out`, added to each row before it is rounded. No kernel of a CPU.
+///
+/// # Errors
+///
+/// As [`product`], and [`Error::Operand`] for a row of another length.
+pub fn product_plus_row(a: &In<'_>, b: &In<'_>, row: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    product_on(Engine::best(), a, b, Some(row), out)
+}
+
+fn product_on(
+    engine: Engine,
+    a: &In<'_>,
+    b: &In<'_>,
+    row: Option<&In<'_>>,
+    out: &mut Out<'_>,
+) -> Result<Ran> {
+    let (lhs, rhs) = fitted(a, b, row, out)?;
+    let (of, to) = (a.scalar_type(), out.scalar_type());
+    let same = b.scalar_type() == of && row.is_none_or(|row| row.scalar_type() == to);
+    if !same || !(to == of || to == ScalarType::F32 && of != ScalarType::F64) {
+        return Ok(Ran::Composed(Why::Dtype("b, the row or out")));
+    }
+    match (a.place(), b.place()) {
+        (Place::Host(_), Place::Host(_)) if row.is_some() => Ok(Ran::Composed(Why::Device)),
+        (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), out)),
+        #[cfg(feature = "cuda")]
+        (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), row, out),
+        #[cfg(feature = "cuda")]
+        _ => Ok(Ran::Composed(Why::Device)),
+    }
+}
+
+/// The operands as stacks, if all shapes fit together.
+fn fitted(a: &In<'_>, b: &In<'_>, row: Option<&In<'_>>, out: &Out<'_>) -> Result<(Stack, Stack)> {
     let refuse = |argument, expected: String, got: &[usize]| {
         Err(Error::Operand { op: OP, argument, expected, got: format!("{got:?}") })
     };
@@ -64,13 +107,10 @@ fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Resu
     if a.dims().len() != b.dims().len() || out.dims() != expected {
         return refuse("out", format!("{expected:?}"), out.dims());
     }
-    let (of, to) = (a.scalar_type(), out.scalar_type());
-    if b.scalar_type() != of || !(to == of || to == ScalarType::F32 && of != ScalarType::F64) {
-        return Ok(Ran::Composed(Why::Dtype("b or out")));
-    }
-    match (a.place(), b.place()) {
-        (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), out)),
-        #[cfg(feature = "cuda")]
-        _ => Ok(Ran::Composed(Why::Device)),
+    match row {
+        Some(row) if row.count() != rhs.each.columns => {
+            refuse("the row", format!("{} elements", rhs.each.columns), row.dims())
+        }
+        _ => Ok((lhs, rhs)),
     }
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Shape, Tensor};
 
-use super::{OP, product};
+use super::{OP, product, product_plus_row};
 use crate::Result;
-use crate::bridge::{Call, candle, run_one};
+use crate::bridge::{Call, candle, in_rows, run_one};
 
 /// `a · b` in `dtype`, for matrices or stacks of them, read where they lie unless that is mostly gaps.
 ///
@@ -12,12 +12,28 @@ use crate::bridge::{Call, candle, run_one};
 ///
 /// As [`product`].
 pub fn product_of(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Call<Tensor>> {
+    let (a, b, shape) = (dense(a)?, dense(b)?, shape_of(a, b));
+    run_one(OP, &[&a, &b], (shape, dtype), |ins, out| product(&ins[0], &ins[1], out))
+}
+
+/// `a · b` with `row` added to each row, in its dtype.
+///
+/// # Errors
+///
+/// As [`product_plus_row`].
+pub fn product_plus_row_of(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<Call<Tensor>> {
+    let row = in_rows(OP, row, row.elem_count())?;
+    run_one(OP, &[a, b, &row], (shape_of(a, b), row.dtype()), |ins, out| {
+        product_plus_row(&ins[0], &ins[1], &ins[2], out)
+    })
+}
+
+fn shape_of(a: &Tensor, b: &Tensor) -> Shape {
     let mut dims = a.dims().to_vec();
     if let (Some(last), Some(columns)) = (dims.last_mut(), b.dims().last()) {
         *last = *columns;
     }
-    let (a, b) = (dense(a)?, dense(b)?);
-    run_one(OP, &[&a, &b], (Shape::from(dims), dtype), |ins, out| product(&ins[0], &ins[1], out))
+    Shape::from(dims)
 }
 
 /// The tensor, or a copy where more than half of the memory between its first and its last element is not its own.

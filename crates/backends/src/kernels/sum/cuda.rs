@@ -3,66 +3,103 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use super::{Axes, Term};
-use crate::cuda::{Kernel, Module, device, dtype_code, module, read_address, write_address};
-use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use crate::Result;
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
+use crate::cuda::memory::scratch;
+use crate::cuda::{Kernel, Module, float_code, module, slice_address};
 
 const OP: &str = "sum";
 const MODULE: Module = module!("sum");
 
-/// Terms that one block takes: along a row, and down a column of its tile.
+/// Terms that one block takes along a row.
 const ALONG: usize = 16 * 1024;
-const DOWN: usize = 512;
-/// Lanes of a tile, and the columns of each where rows begin where so many can be read at once.
-const TILE: usize = 32;
-const COLUMNS: usize = 4;
+/// Rows that one block takes down a column, at least and at most.
+const DOWN: (usize, usize) = (64, 512);
+/// Blocks that keep a GPU busy.
+const BUSY: usize = 1024;
+/// Lanes of a tile, and where rows begin where so many can be read at once, the bytes of each of so many lanes.
+const LANES: usize = 32;
+const BYTES: usize = 16;
+const NEAR: usize = 8;
 /// Blocks of a launch; more are walked by these.
 const GRID: usize = 1 << 20;
 
-/// The sums of a contiguous tensor on a CUDA device that is seen as `axes`: a new f64 tensor of `outer · inner` elements.
-///
-/// # Errors
-///
-/// [`Error::LengthMismatch`] where the axes do not multiply to the tensor's length, [`Error::Operand`] for a dtype that is no
-/// float, another device or a tensor that is not contiguous, [`Error::Device`] where the driver fails.
-pub fn sum(x: &Tensor, axes: Axes, term: Term) -> Result<Tensor> {
-    axes.check(x.elem_count())?;
-    let zeros = |len: usize| Tensor::zeros(len, DType::F64, x.device()).map_err(device(OP));
-    let Axes { outer, reduced, inner } = axes;
-    if outer * reduced * inner == 0 {
-        // A tensor without elements is made by nobody's kernel.
-        let none = || Tensor::zeros(0, DType::F64, &Device::Cpu).and_then(|t| t.to_device(x.device()));
-        return if outer * inner == 0 { none().map_err(device(OP)) } else { zeros(outer * inner) };
-    }
-    let Device::Cuda(candle) = x.device() else {
-        let got = format!("{:?}", x.device().location());
-        return Err(Error::Operand { op: OP, argument: "x", expected: "on a CUDA device".into(), got });
+/// Numbers that are added up: where they are, and of which type.
+#[derive(Clone, Copy)]
+struct Terms {
+    at: u64,
+    of: ScalarType,
+    code: u64,
+    term: Term,
+}
+
+/// The sums of a contiguous buffer of floats, which `axes` were checked to multiply to.
+pub(super) fn sum(x: &In<'_>, axes: Axes, term: Term, out: &mut Out<'_>) -> Result<Ran> {
+    let (Some(code), Some(to)) = (float_code(x.scalar_type()), float_code(out.scalar_type())) else {
+        return Ok(Ran::Composed(Why::Dtype("x or the sums")));
     };
-    let rows = if inner == 1 { ALONG } else { DOWN };
-    let address = read_address(OP, "x", candle, x)?;
-    let aligned = address.is_multiple_of((COLUMNS * x.dtype().size_in_bytes()) as u64);
-    let columns = if aligned && inner.is_multiple_of(COLUMNS) { COLUMNS } else { 1 };
-    let tiles = if inner == 1 { 1 } else { inner.div_ceil(TILE * columns) };
-    let chunks = reduced.div_ceil(rows);
-    let out = zeros(outer * chunks * inner)?;
-    let blocks = outer * chunks * tiles;
-    let args: [u64; 9] = [
-        address,
-        write_address(OP, "the sums", candle, &out)?,
-        reduced as u64,
-        inner as u64,
-        chunks as u64,
-        rows as u64,
-        tiles as u64,
-        blocks as u64,
-        dtype_code(OP, x.dtype())? | (columns as u64) << 8 | u64::from(term == Term::Square) << 32,
-    ];
-    // SAFETY: `args` is `SumArgs`. `x` is contiguous on this device with `outer · reduced · inner` elements, as checked, and
-    // `out` has `outer · chunks · inner`, which is what the kernel indexes; both are freed in the order of the stream.
-    unsafe { Kernel::load(candle, MODULE, "sum")?.launch(blocks.min(GRID) as u64, &args) }?;
-    crate::bridge::hear(OP, &crate::buffer::Ran::Kernel(OP));
-    match chunks {
-        1 => Ok(out),
-        chunks => sum(&out, Axes { outer, reduced: chunks, inner }, Term::Value),
+    let (Place::Device(from), PlaceMut::Device(sums)) = (x.place(), out.place()) else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let Axes { outer, mut reduced, inner } = axes;
+    if outer * reduced * inner == 0 || !x.is_contiguous() {
+        return Ok(Ran::Composed(Why::Shape("x")));
+    }
+    let (gpu, stream) = (sums.gpu(), sums.gpu().cuda_stream());
+    let kernel = Kernel::load(gpu, MODULE, OP)?;
+    let mut terms = Terms { at: from.address(), of: x.scalar_type(), code, term };
+    // Freed in the order of the stream, after the launch that reads them.
+    let mut parts = Vec::new();
+    loop {
+        let (columns, tiles) = tiles(terms, inner);
+        let rows = if inner == 1 { ALONG } else { rows(outer * tiles, reduced) };
+        let chunks = reduced.div_ceil(rows);
+        let (at, to) = match chunks {
+            1 => (sums.address(), to),
+            chunks => {
+                parts.push(scratch(OP, gpu, outer * chunks * inner)?);
+                let last = parts.last().map_or(0, |part| slice_address(part, &stream));
+                (last, float_code(ScalarType::F64).unwrap_or_default())
+            }
+        };
+        let blocks = outer * chunks * tiles;
+        let square = u64::from(terms.term == Term::Square);
+        let args: [u64; 9] = [
+            terms.at,
+            at,
+            reduced as u64,
+            inner as u64,
+            chunks as u64,
+            rows as u64,
+            tiles as u64,
+            blocks as u64,
+            terms.code | to << 8 | (columns as u64) << 16 | square << 24,
+        ];
+        // SAFETY: `args` is `SumArgs`. The terms are contiguous on this device, `outer · reduced · inner` of them, as checked,
+        // and there is room for `outer · chunks · inner` sums, which is what the kernel indexes; all is freed in the order of
+        // the stream.
+        unsafe { kernel.launch(blocks.min(GRID) as u64, &args) }?;
+        if chunks == 1 {
+            return Ok(Ran::Kernel(OP));
+        }
+        (reduced, terms) = (chunks, Terms { at, of: ScalarType::F64, code: to, term: Term::Value });
+    }
+}
+
+/// Columns of a lane, and tiles of them in a row.
+fn tiles(terms: Terms, inner: usize) -> (usize, usize) {
+    let most = BYTES / terms.of.bytes();
+    match terms.at.is_multiple_of(BYTES as u64) && inner.is_multiple_of(most) {
+        _ if inner == 1 => (1, 1),
+        true => (most, inner.div_ceil(NEAR * most)),
+        false => (1, inner.div_ceil(LANES)),
+    }
+}
+
+/// Rows of a block, by the shape alone: a sum is the same on every GPU.
+fn rows(tiles: usize, reduced: usize) -> usize {
+    match reduced {
+        few if few <= DOWN.1 => few,
+        many => (many.saturating_mul(tiles) / BUSY).clamp(DOWN.0, DOWN.1),
     }
 }

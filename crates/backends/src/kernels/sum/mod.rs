@@ -1,8 +1,8 @@
 //! Sums along one axis of a block of numbers `[outer, reduced, inner]`: of the values, or of their squares.
 //!
 //! `out[o, i] = Σ_r f(x[o, r, i])`. Terms of f16, bf16 and f32 are exact in f64 (squares, too) and are added in f64; those of
-//! f64 are added with what each addition loses beside the sum. Nothing is rounded to a narrower type: that is the caller's
-//! to do, once. Over nothing the sum is 0; infinities and NaN come out as plain addition has them.
+//! f64 are added with what each addition loses beside the sum. [`sum`] rounds nothing to a narrower type, [`sum_of`] once
+//! (to 16 bits by way of f32). Over nothing the sum is 0; infinities and NaN come out as plain addition has them.
 //!
 //! Contract: with `n` terms `t`, off by at most `n · 2⁻⁵³ · Σ|t|` for the narrower types, and by `2⁻⁵² · |Σt| + n² · 2⁻¹⁰⁶ · Σ|t|`
 //! for f64. Chunks have a fixed size, so the result does not depend on the number of threads; the devices differ in the order.
@@ -12,10 +12,14 @@
 //! Neumaier, Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen, 1974, with Knuth's branch-free sum.
 
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+mod cuda;
 mod scalar;
+#[cfg(feature = "candle")]
+mod tensors;
 
 pub use scalar::sum_scalar;
+#[cfg(feature = "candle")]
+pub use tensors::sum_of;
 
 use crate::{Element, Error, Floats, Real, Result};
 use rayon::prelude::*;

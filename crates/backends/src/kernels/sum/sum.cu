@@ -7,13 +7,13 @@
 
 struct SumArgs {
     const void* x;
-    double* out;        // [outer, chunks, inner]
+    void* out;          // [outer, chunks, inner]
     uint64_t reduced, inner;
     uint64_t chunks, rows; // chunks per outer index, and the terms of one
     uint64_t tiles;     // of columns, per chunk
     uint64_t blocks;    // in all: more than a grid may have are walked
-    uint8_t dtype, columns, unused[2]; // columns: of a lane, where more than one are reduced to
-    uint32_t square;
+    uint8_t dtype, to, columns, square; // columns: of a lane, where more than one are reduced to
+    uint32_t unused;
 };
 static_assert(sizeof(SumArgs) == 72, "");
 
@@ -23,6 +23,16 @@ template <typename T> __device__ __forceinline__ double term(T x, bool square) {
 }
 template <> __device__ __forceinline__ double term(__half x, bool square) { return term(__half2float(x), square); }
 template <> __device__ __forceinline__ double term(__nv_bfloat16 x, bool square) { return term(__bfloat162float(x), square); }
+
+// Rounded once, to 16 bits by way of f32.
+__device__ __forceinline__ void store(const SumArgs& a, uint64_t at, double sum) {
+    switch (a.to) {
+        case F16: static_cast<__half*>(a.out)[at] = convert<__half>(float(sum)); break;
+        case BF16: static_cast<__nv_bfloat16*>(a.out)[at] = convert<__nv_bfloat16>(float(sum)); break;
+        case F64: static_cast<double*>(a.out)[at] = sum; break;
+        default: static_cast<float*>(a.out)[at] = float(sum); break;
+    }
+}
 
 // The fold over the block, valid in thread 0.
 template <bool EXACT> __device__ Sum<EXACT> fold(Sum<EXACT> mine) {
@@ -47,48 +57,62 @@ template <bool EXACT, typename T> __device__ void rows(const SumArgs& a, const T
         Sum<EXACT> mine;
         for (uint64_t i = from + threadIdx.x; i < to; i += BLOCK) mine.add(term(start[i], a.square));
         mine = fold<EXACT>(mine);
-        if (threadIdx.x == 0) a.out[block] = mine.value();
+        if (threadIdx.x == 0) store(a, block, mine.value());
     }
 }
 
-// inner > 1: a block of 32 lanes by 8 rows at a time for each tile of a chunk, of N columns each.
-constexpr int WIDE = 32, DEEP = BLOCK / WIDE;
-template <bool EXACT, int N, typename T> __device__ void columns(const SumArgs& a, const T* x, void* shared) {
+// Bytes that a lane reads at once, and lanes that read a run of a row: 128 bytes.
+constexpr int MOST = 16, NEAR = 8;
+
+// inner > 1: a block for each tile of a chunk, of WIDE lanes by BLOCK / WIDE rows at a time, with N columns to a lane.
+template <bool EXACT, int WIDE, int N, typename T>
+__device__ void columns(const SumArgs& a, const T* x, Sum<EXACT> (*warps)[NEAR * MOST / 2]) {
     struct alignas(N * sizeof(T)) Terms { T at[N]; };
-    auto tile = static_cast<Sum<EXACT>(*)[WIDE][N]>(shared);
+    constexpr int DEEP = BLOCK / WIDE, WARPS = BLOCK / 32, TILE = WIDE * N;
     const uint32_t lane = threadIdx.x % WIDE, depth = threadIdx.x / WIDE;
     for (uint64_t block = blockIdx.x; block < a.blocks; block += gridDim.x) {
-        uint64_t column = (block % a.tiles * WIDE + lane) * N, chunk = block / a.tiles;
-        uint64_t outer = chunk / a.chunks, from = chunk % a.chunks * a.rows;
-        uint64_t to = min(from + a.rows, a.reduced);
+        const uint64_t first = block % a.tiles * TILE, column = first + lane * N, chunk = block / a.tiles;
+        const uint64_t outer = chunk / a.chunks, from = chunk % a.chunks * a.rows;
+        const uint64_t to = min(from + a.rows, a.reduced);
         Sum<EXACT> mine[N];
-        if (column < a.inner)
+        if (column < a.inner) {
+            const T* start = x + outer * a.reduced * a.inner + column;
+#pragma unroll 4
             for (uint64_t r = from + depth; r < to; r += DEEP) {
-                Terms terms = *reinterpret_cast<const Terms*>(x + (outer * a.reduced + r) * a.inner + column);
+                const Terms terms = *reinterpret_cast<const Terms*>(start + r * a.inner);
 #pragma unroll
                 for (int k = 0; k < N; ++k) mine[k].add(term(terms.at[k], a.square));
             }
-        __syncthreads();
+        }
+        // The rows of a warp, then the warps.
 #pragma unroll
-        for (int k = 0; k < N; ++k) tile[depth][lane][k] = mine[k];
+        for (int step = WIDE; step < 32; step <<= 1)
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                mine[k].merge(__shfl_xor_sync(0xffffffffu, mine[k].sum, step), __shfl_xor_sync(0xffffffffu, mine[k].lost, step));
         __syncthreads();
-        if (depth == 0 && column < a.inner)
-            for (int k = 0; k < N; ++k) {
-                for (int d = 1; d < DEEP; ++d) mine[k].merge(tile[d][lane][k].sum, tile[d][lane][k].lost);
-                a.out[chunk * a.inner + column + k] = mine[k].value();
-            }
+        if (threadIdx.x % 32 < WIDE)
+#pragma unroll
+            for (int k = 0; k < N; ++k) warps[threadIdx.x / 32][lane * N + k] = mine[k];
+        __syncthreads();
+        if (threadIdx.x < TILE && first + threadIdx.x < a.inner) {
+            Sum<EXACT> all = warps[0][threadIdx.x];
+            for (int w = 1; w < WARPS; ++w) all.merge(warps[w][threadIdx.x].sum, warps[w][threadIdx.x].lost);
+            store(a, chunk * a.inner + first + threadIdx.x, all.value());
+        }
     }
 }
 
 template <typename T> __device__ __forceinline__ void sum(const SumArgs& a, const T* x, void* shared) {
     constexpr bool EXACT = std::is_same_v<T, double>;
+    auto warps = static_cast<Sum<EXACT>(*)[NEAR * MOST / 2]>(shared);
     if (a.inner == 1) rows<EXACT>(a, x);
-    else if (a.columns == 4) columns<EXACT, 4>(a, x, shared);
-    else columns<EXACT, 1>(a, x, shared);
+    else if (a.columns > 1) columns<EXACT, NEAR, MOST / sizeof(T)>(a, x, warps);
+    else columns<EXACT, 32, 1>(a, x, warps);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK) sum(const __grid_constant__ SumArgs a) {
     // One for all types: each would have its own otherwise.
-    __shared__ double2 shared[DEEP * WIDE * 4];
+    __shared__ double2 shared[BLOCK / 32 * NEAR * MOST / 2];
     typed(a.x, a.dtype, [&](auto* x) { sum(a, x, shared); });
 }
