@@ -197,7 +197,7 @@ fn an_error_of_the_callback_the_step_or_the_data_keeps_what_was_trained() {
 #[test]
 fn no_data_is_an_error() {
     let trainer = builder("32-true").build().unwrap();
-    let error = trainer.fit(&line(), Vec::new()).unwrap_err();
+    let error = trainer.fit(&line(), Vec::<Pair>::new()).unwrap_err();
     assert!(matches!(error, Error::NoData { what: "fit" }), "{error}");
 }
 
@@ -234,8 +234,7 @@ thread_local! {
 
 #[test]
 fn a_loss_that_is_no_float_is_refused() {
-    let mut module =
-        module(|vb| Ok(nn::linear(2, 1, vb)?), |_, (x, _)| Ok(x.to_dtype(DType::U32)?.sum_all()?));
+    let module = module(|vb| Ok(nn::linear(2, 1, vb)?), |_, (x, _)| Ok(x.to_dtype(DType::U32)?.sum_all()?));
     let error = builder("32-true").build().unwrap().fit(&module, [xy()]).unwrap_err();
     assert!(matches!(error, Error::LossDType { dtype: DType::U32 }), "{error}");
 }

@@ -135,9 +135,7 @@ fn a_state_resumes_at_another_precision() {
         masters.lr = 0.01;
         let after = trainer.fit(&Stochastic(masters), std::iter::repeat(xy())).unwrap();
         let told = after.notices.iter().find(|notice| matches!(notice, trainer::Notice::Resumed { .. }));
-        let wants_telling =
-            from.starts_with("64") || to.starts_with("64") || from.starts_with("16") || to.starts_with("16");
-        assert_eq!(told.is_some(), wants_telling, "{from} to {to}: {:?}", after.notices);
+        assert!(told.is_some(), "{from} to {to}: {:?}", after.notices);
         let again = fit(from, 3, 31).losses[30];
         let difference = (after.losses[0] - again).abs();
         assert!(difference < 0.05 * again.abs().max(0.1), "{from} to {to}: {} for {again}", after.losses[0]);
