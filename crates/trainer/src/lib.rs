@@ -90,7 +90,7 @@ pub use notice::Notice;
 pub use parameters::Parameters;
 pub use progress::ProgressBar;
 pub use report::HtmlReport;
-pub use source::{Data, DataSource, FromClosure, FromIter, FromSource, IntoBatch, IntoData};
+pub use source::DataSource;
 pub use state::TrainingState;
 pub use summary::{LayerSummary, ModelSummary};
 pub use trainer::Trainer;

@@ -6,7 +6,7 @@ use std::fmt;
 use candle_core::Tensor;
 
 use crate::table::{aligned, bytes, count};
-use crate::{Callback, FitStart, Parameters, Result};
+use crate::Parameters;
 
 /// One line of a [`ModelSummary`]: the parameters that share a prefix of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct LayerSummary {
 /// The layers of a model, the parameters of each, and the bytes that training keeps for them at its precision.
 ///
 /// Activations, and the 16-bit copies of parameters that a mixed precision makes for a step, are not in it: they depend on the
-/// batch. As a [`Callback`] it is printed to the standard error when a fit starts.
+/// batch. [`PrintModelSummary`](crate::callbacks::PrintModelSummary) prints it when a fit starts.
 ///
 /// ```
 /// # fn main() -> trainer::Result<()> {
@@ -45,7 +45,6 @@ pub struct LayerSummary {
 #[derive(Clone, Debug)]
 pub struct ModelSummary {
     depth: usize,
-    /// Name, number of elements, bytes, and whether it has a gradient.
     tensors: Vec<Entry>,
 }
 

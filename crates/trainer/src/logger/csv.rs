@@ -33,37 +33,49 @@ impl CsvLogger {
     }
 
     /// The table, with a column for each of `metrics`.
-    fn table(&mut self, metrics: &[(String, f64)]) -> Result<&mut Table> {
-        if self.table.is_none() {
-            self.start(0)?;
-        }
-        let known = self.table.as_ref().map_or(&[][..], |table| &table.columns[..]);
-        let mut columns = known.to_vec();
+    fn table(&mut self, metrics: &[(String, f64)]) -> Result<Table> {
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => self.begin(0)?,
+        };
+        let mut columns = table.columns.clone();
         for (name, _) in metrics {
             if !columns.contains(name) {
                 columns.push(name.clone());
             }
         }
-        if columns.len() > known.len() {
-            let rows = match files::content(&self.path)? {
-                Some(content) => self.rows(&content, usize::MAX)?.1,
-                None => Vec::new(),
-            };
-            self.write(columns, &rows)?;
+        if columns.len() == table.columns.len() {
+            return Ok(table);
         }
-        self.table.as_mut().ok_or_else(|| self.not_a_log("the table is gone"))
+        let rows = match files::content(&self.path)? {
+            Some(content) => self.rows(&content, usize::MAX)?.1,
+            None => Vec::new(),
+        };
+        self.write(columns, &rows)
+    }
+
+    fn begin(&self, step: usize) -> Result<Table> {
+        match files::content(&self.path)? {
+            Some(content) if step > 0 => {
+                let (columns, rows) = self.rows(&content, step)?;
+                self.write(columns, &rows)
+            }
+            _ => {
+                files::put_aside(&self.path)?;
+                self.write(Vec::new(), &[])
+            }
+        }
     }
 
     /// Writes the whole file anew.
-    fn write(&mut self, columns: Vec<String>, rows: &[Vec<String>]) -> Result<()> {
+    fn write(&self, columns: Vec<String>, rows: &[Vec<String>]) -> Result<Table> {
         let mut content = line(std::iter::once(STEP).chain(columns.iter().map(String::as_str)))?;
         for row in rows {
             let missing = (columns.len() + 1).saturating_sub(row.len());
             content.extend(line(row.iter().map(String::as_str).chain(std::iter::repeat_n("", missing)))?);
         }
         files::replace(&self.path, &content)?;
-        self.table = Some(Table { columns, file: Appended::open(&self.path)? });
-        Ok(())
+        Ok(Table { columns, file: Appended::open(&self.path)? })
     }
 
     /// The metrics' names, and the rows up to `last_step`, of what is in the file.
@@ -95,16 +107,8 @@ impl CsvLogger {
 impl Logger for CsvLogger {
     fn start(&mut self, step: usize) -> Result<()> {
         self.table = None;
-        match files::content(&self.path)? {
-            Some(content) if step > 0 => {
-                let (columns, rows) = self.rows(&content, step)?;
-                self.write(columns, &rows)
-            }
-            _ => {
-                files::put_aside(&self.path)?;
-                self.write(Vec::new(), &[])
-            }
-        }
+        self.table = Some(self.begin(step)?);
+        Ok(())
     }
 
     fn log_hyperparameters(&mut self, values: &[(String, String)]) -> Result<()> {
@@ -116,7 +120,7 @@ impl Logger for CsvLogger {
     }
 
     fn log_metrics(&mut self, step: usize, metrics: &[(String, f64)]) -> Result<()> {
-        let table = self.table(metrics)?;
+        let mut table = self.table(metrics)?;
         let mut cells = vec![String::new(); table.columns.len() + 1];
         cells[0] = step.to_string();
         for (column, cell) in table.columns.iter().zip(&mut cells[1..]) {
@@ -125,7 +129,9 @@ impl Logger for CsvLogger {
             }
         }
         let row = line(cells.iter().map(String::as_str))?;
-        table.file.append(&row)
+        let appended = table.file.append(&row);
+        self.table = Some(table);
+        appended
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::Logger;
 
 /// A folder of its own for each test.
 pub(super) fn folder(test: &str) -> PathBuf {
