@@ -36,6 +36,12 @@ thread_local! {
 /// # Ok::<(), autocast::Error>(())
 /// ```
 pub fn defer_buffers<R>(f: impl FnOnce() -> R) -> (R, Vec<BufferUpdate>) {
+    defer_buffers_after(Vec::new(), f)
+}
+
+/// [`defer_buffers`] after writes that are held back already, for a step over several forward passes: layers go on from
+/// these, and they are among the writes that it gives.
+pub fn defer_buffers_after<R>(held: Vec<BufferUpdate>, f: impl FnOnce() -> R) -> (R, Vec<BufferUpdate>) {
     /// Puts back what was held back outside, also where `f` panics.
     struct Restore(Option<Vec<BufferUpdate>>);
     impl Drop for Restore {
@@ -43,7 +49,7 @@ pub fn defer_buffers<R>(f: impl FnOnce() -> R) -> (R, Vec<BufferUpdate>) {
             DEFERRED.set(self.0.take());
         }
     }
-    let _restore = Restore(DEFERRED.replace(Some(Vec::new())));
+    let _restore = Restore(DEFERRED.replace(Some(held)));
     let result = f();
     (result, DEFERRED.take().unwrap_or_default())
 }
@@ -70,5 +76,24 @@ pub(crate) fn write(buffer: &Var, next: impl FnOnce(&Tensor) -> Result<Tensor>) 
             });
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn writes_after_others_go_on_from_them() -> Result<()> {
+        let buffer = Var::new(1f32, &Device::Cpu)?;
+        let double = || write(&buffer, |now| Ok((now * 2.)?));
+        let (result, held) = defer_buffers(double);
+        result?;
+        let (result, held) = defer_buffers_after(held, double);
+        result?;
+        let [(_, value)] = &held[..] else { panic!("{held:?}") };
+        assert_eq!((value.to_scalar::<f32>()?, buffer.to_scalar::<f32>()?), (4., 1.));
+        Ok(())
     }
 }

@@ -34,6 +34,9 @@ pub enum Error {
         /// What came: a value, or `of shape [2, 3]`, or a dtype's name.
         got: String,
     },
+    /// The first NaN, where [`detect_anomaly`](crate::detect_anomaly) looks for it.
+    #[error("{0}")]
+    Anomaly(crate::Anomaly),
     /// A precision that the accelerator does not run.
     #[error(transparent)]
     UnsupportedPrecision(#[from] precision_types::UnsupportedPrecision),

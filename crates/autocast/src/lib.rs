@@ -44,10 +44,10 @@ mod table;
 mod total;
 
 pub use backward::{backward, backward_with, constant_gradients};
-pub use buffers::{BufferUpdate, defer_buffers};
+pub use buffers::{BufferUpdate, defer_buffers, defer_buffers_after};
 pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
-pub use graph::deep_stack;
+pub use graph::{Anomaly, deep_stack, detect_anomaly};
 pub use region::{
     Autocast, CachePolicy, CacheStats, Mode, RegionGuard, cache_stats, cast_inputs, cast_slice, cast_to,
     fast_ops, mode, no_grad, parameters_changed, with_mode,

@@ -20,7 +20,7 @@ fn two_ported_examples_learn_at_every_precision() {
 }
 
 /// The notices of a fit of one step, which the listener hears of as well.
-fn notices<S>(precision: &str, module: &mut Closures<S>) -> Vec<Notice> {
+fn notices<S>(precision: &str, module: &Closures<S>) -> Vec<Notice> {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let listener = heard.clone();
     let builder = Trainer::builder().precision(precision).accelerator("cpu").max_steps(2);
@@ -33,42 +33,42 @@ fn notices<S>(precision: &str, module: &mut Closures<S>) -> Vec<Notice> {
 
 #[test]
 fn a_model_of_candles_own_layers_is_told_that_nothing_followed() {
-    let mut model = module(
+    let model = module(
         |vb| {
             let first = candle_nn::linear(2, 4, vb.pp("a"))?;
             Ok((first, candle_nn::linear(4, 1, vb.pp("b"))?))
         },
         |(a, b), (x, y)| Ok(candle_nn::loss::mse(&b.forward(&a.forward(x)?.relu()?)?, y)?),
     );
-    let told = notices("bf16-mixed", &mut model);
+    let told = notices("bf16-mixed", &model);
     assert_eq!(told, [Notice::NothingInFastDtype { precision: trainer::Precision::Bf16Mixed }]);
     assert!(told[0].to_string().contains("autocast::nn"), "{}", told[0]);
     // At a true precision it trains in that precision.
     for precision in ["32-true", "bf16-true", "16-true", "64-true"] {
-        assert_eq!(notices(precision, &mut model), [], "{precision}");
+        assert_eq!(notices(precision, &model), [], "{precision}");
     }
 }
 
 #[test]
 fn a_loss_of_candles_in_16_bits_is_told() {
-    let mut model = module(
+    let model = module(
         |vb| Ok(nn::linear(2, 1, vb)?),
         |linear, (x, y)| {
             let y = linear.forward(x)?.sub(&y.to_dtype(DType::BF16)?)?;
             Ok(y.sqr()?.mean_all()?)
         },
     );
-    assert_eq!(notices("bf16-mixed", &mut model), [Notice::NarrowLoss { dtype: DType::BF16 }]);
+    assert_eq!(notices("bf16-mixed", &model), [Notice::NarrowLoss { dtype: DType::BF16 }]);
 }
 
 #[test]
 fn a_ported_model_of_our_layers_has_nothing_to_be_told() {
-    let mut model = module(
+    let model = module(
         |vb| Ok(nn::linear(2, 1, vb)?),
         |linear, (x, y)| Ok(ops::mse_loss(&linear.forward(x)?, y, ops::Reduction::Mean)?),
     );
     for precision in CPU_PRECISIONS {
-        assert_eq!(notices(precision, &mut model), [], "{precision}");
+        assert_eq!(notices(precision, &model), [], "{precision}");
     }
 }
 
@@ -85,15 +85,15 @@ fn candles_operators_say_what_to_write_instead() {
         ("a maximum", "ops::maximum", |l, (x, _)| Ok(ops::sum_all(&x.maximum(&l.forward(x)?)?)?)),
     ];
     for (what, instead, step) in steps {
-        let mut model = module(|vb| Ok(nn::linear(2, 2, vb)?), step);
+        let model = module(|vb| Ok(nn::linear(2, 2, vb)?), step);
         let trainer = builder("bf16-mixed").build().unwrap();
-        let error = trainer.fit(&mut model, [xy()]).unwrap_err();
+        let error = trainer.fit(&model, [xy()]).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::CandleOperator { .. }), "{what}: {text}");
         assert!(text.contains(instead) && text.contains("README"), "{what}: {text}");
         // Where all is of one dtype, candle's operators work.
         for precision in ["32-true", "bf16-true", "64-true"] {
-            builder(precision).max_steps(1).build().unwrap().fit(&mut model, [xy()]).unwrap();
+            builder(precision).max_steps(1).build().unwrap().fit(&model, [xy()]).unwrap();
         }
     }
 }
@@ -106,19 +106,19 @@ fn an_f32_table_works_through_our_ops_and_is_explained_through_candles() {
         let table = Tensor::arange(0f32, 8., vb.device())?.reshape((2, 4))?;
         Ok((nn::embedding(5, 4, vb.pp("e"))?, table, nn::linear(4, 1, vb.pp("l"))?))
     };
-    let mut ours = module(build, |(embedding, table, linear), (x, _)| {
+    let ours = module(build, |(embedding, table, linear), (x, _)| {
         let tokens = embedding.forward(&Tensor::new(&[[0u32, 1], [2, 3]], x.device())?)?;
         let x = ops::add(&tokens, &table.to_dtype(tokens.dtype())?)?;
         Ok(ops::mean_all(&linear.forward(&x)?)?)
     });
-    let mut candles = module(build, |(embedding, table, linear), (x, _)| {
+    let candles = module(build, |(embedding, table, linear), (x, _)| {
         let tokens = embedding.forward(&Tensor::new(&[[0u32, 1], [2, 3]], x.device())?)?;
         Ok(ops::mean_all(&linear.forward(&tokens.broadcast_add(table)?)?)?)
     });
     for precision in CPU_PRECISIONS {
         let trainer = builder(precision).max_steps(1).build().unwrap();
-        trainer.fit(&mut ours, [xy()]).unwrap();
-        let result = trainer.fit(&mut candles, [xy()]);
+        trainer.fit(&ours, [xy()]).unwrap();
+        let result = trainer.fit(&candles, [xy()]);
         match precision {
             "32-true" | "bf16-mixed" => assert!(result.is_ok(), "{precision}"),
             _ => {
@@ -131,12 +131,12 @@ fn an_f32_table_works_through_our_ops_and_is_explained_through_candles() {
 
 #[test]
 fn settings_without_an_effect_are_told() {
-    let mut model = module(
+    let model = module(
         |vb| Ok(nn::linear(2, 1, vb)?),
         |linear, (x, y)| Ok(ops::mse_loss(&linear.forward(x)?, y, ops::Reduction::Mean)?),
     );
-    let mut told = |builder: trainer::TrainerBuilder| {
-        let fit = builder.max_steps(1).build().unwrap().fit(&mut model, [xy()]).unwrap();
+    let told = |builder: trainer::TrainerBuilder| {
+        let fit = builder.max_steps(1).build().unwrap().fit(&model, [xy()]).unwrap();
         fit.notices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let values = || {
@@ -156,28 +156,33 @@ fn settings_without_an_effect_are_told() {
 
 #[test]
 fn a_parameter_that_the_optimizer_was_not_given_is_told() {
-    struct Half(Option<nn::Linear>);
+    struct Half;
     impl trainer::TrainingModule for Half {
+        type Model = nn::Linear;
         type Batch = checks::models::closures::Pair;
-        fn configure_model(&mut self, vb: candle_nn::VarBuilder) -> trainer::Result<()> {
-            self.0 = Some(nn::linear(2, 1, vb)?);
-            Ok(())
+        fn build(&self, vb: candle_nn::VarBuilder) -> trainer::Result<nn::Linear> {
+            Ok(nn::linear(2, 1, vb)?)
         }
-        fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
-            Ok(ops::mse_loss(&self.0.as_ref().unwrap().forward(x)?, y, ops::Reduction::Mean)?)
+        fn training_step(
+            &self,
+            linear: &nn::Linear,
+            (x, y): &Self::Batch,
+            _: &trainer::StepContext,
+        ) -> trainer::Result<trainer::StepOutput> {
+            Ok(ops::mse_loss(&linear.forward(x)?, y, ops::Reduction::Mean)?.into())
         }
         fn configure_optimizers(&self, all: &trainer::Parameters) -> trainer::Result<trainer::Optimization> {
             let weight = [("weight", all.get("weight").unwrap().clone())];
             Ok(trainer::Optimization::new(optim::Sgd::new(weight, Default::default())?))
         }
     }
-    let fit = builder("32-true").max_steps(1).build().unwrap().fit(&mut Half(None), [xy()]).unwrap();
+    let fit = builder("32-true").max_steps(1).build().unwrap().fit(&Half, [xy()]).unwrap();
     assert_eq!(fit.notices, [Notice::NotOptimized { names: vec!["bias".to_string()] }]);
 }
 
 #[test]
 fn weights_load_strictly_by_default_and_leniently_on_request() {
-    let mut model = module(
+    let model = module(
         |vb| Ok(nn::linear(2, 1, vb)?),
         |linear, (x, y)| Ok(ops::mse_loss(&linear.forward(x)?, y, ops::Reduction::Mean)?),
     );
@@ -188,8 +193,7 @@ fn weights_load_strictly_by_default_and_leniently_on_request() {
     let foreign = || {
         [one("weight", &[1, 2]), one("bias", &[1]), one("bn.num_batches_tracked", &[])].into_iter().collect()
     };
-    let mut fit =
-        |builder: trainer::TrainerBuilder| builder.max_steps(1).build().unwrap().fit(&mut model, [xy()]);
+    let fit = |builder: trainer::TrainerBuilder| builder.max_steps(1).build().unwrap().fit(&model, [xy()]);
     let missing = fit(builder("32-true").initial_values(partial())).unwrap_err();
     assert!(matches!(&missing, Error::MissingInitialValues { names } if names == &["bias"]), "{missing}");
     let unused = fit(builder("32-true").initial_values(foreign())).unwrap_err();
@@ -206,12 +210,12 @@ fn weights_load_strictly_by_default_and_leniently_on_request() {
 
 #[test]
 fn a_shape_of_another_model_is_an_error_also_when_lenient() {
-    let mut model = module(
+    let model = module(
         |vb| Ok(nn::linear(2, 1, vb)?),
         |linear, (x, _)| Ok(ops::sum_all(&linear.forward(x)?.squeeze(D::Minus1)?)?),
     );
     let values = [("weight".to_string(), Tensor::ones((3, 2), DType::F32, &Device::Cpu).unwrap())];
     let builder = builder("32-true").initial_values_with(values.into(), Strictness::Lenient);
-    let error = builder.build().unwrap().fit(&mut model, [xy()]).unwrap_err();
+    let error = builder.build().unwrap().fit(&model, [xy()]).unwrap_err();
     assert!(error.to_string().contains("weight") && error.to_string().contains("[3, 2]"), "{error}");
 }

@@ -151,6 +151,17 @@ impl GradScaler {
         self.active.as_mut().map_or(Ok(()), |on| on.unscale(optimizer, grads))
     }
 
+    /// A gradient without the scale that it carries, in f32 (f64 where it is f64), to be looked at; the optimizer's step goes on
+    /// with the gradient as it is. Waits for a CUDA device where something is scaled.
+    ///
+    /// # Errors
+    ///
+    /// When the device fails.
+    pub fn unscaled(&self, grad: &Tensor) -> Result<Tensor> {
+        let inv_scale = self.state()?.map_or(1.0, |state| state.inv_scale());
+        Ok(crate::active::unscaled(grad, inv_scale)?)
+    }
+
     /// Lets `optimizer` take its step, unless one of its gradients is infinite or NaN.
     ///
     /// On a CUDA device the device decides, and [`StepOutcome::Pending`] comes back before it has. The host waits for it

@@ -8,6 +8,7 @@
 //! With the feature `cuda`, parameters may be on a CUDA device, where a step is two launches for all of them together and
 //! the host does not wait. It then hears of skipped steps late: see [`Optimizer::steps`].
 
+mod accumulate;
 mod clip;
 mod error;
 mod fused;
@@ -22,6 +23,7 @@ mod state;
 mod step;
 mod strictness;
 
+pub use accumulate::accumulate;
 pub use backends::kernels::loss_scale::LossScale;
 pub use backends::kernels::step::{Outcome, Pending, Scaling, Seen, StepCounts};
 pub use clip::{Clip, clip_grad_norm, clip_grad_value};

@@ -1,6 +1,6 @@
 //! The traits that every optimizer here implements.
 
-use crate::{LoadReport, OptimizerId, Parameter, Result, Schedule, StepCounts, Strictness};
+use crate::{Clip, LoadReport, OptimizerId, Parameter, Result, Schedule, StepCounts, Strictness};
 use backends::kernels::step::{Pending, Scaling};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
@@ -78,6 +78,9 @@ pub trait Optimizer: ScaledOptimizer {
     /// On a CUDA device it is the device that looks the rate up, by its own count: a skipped step does not move the
     /// schedule, whenever the host hears of it.
     fn set_schedule(&mut self, schedule: Option<Schedule>);
+
+    /// Clips the unscaled gradients of each step from here on inside the step, in place of any clip before.
+    fn set_clip(&mut self, clip: Option<Clip>);
 
     /// The seed of a run, which stochastic rounding draws under together with its own. 0, the default, leaves that one as
     /// it is. The other write-backs draw nothing: there it has no effect.

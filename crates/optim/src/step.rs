@@ -90,6 +90,10 @@ impl<R: Rule> Optimizer for Fused<R> {
         self.stepper.rates_changed();
     }
 
+    fn set_clip(&mut self, clip: Option<Clip>) {
+        self.clip = clip;
+    }
+
     fn set_seed(&mut self, seed: u64) {
         self.seed = seed;
         if let crate::WriteBack::StochasticRounding { seed: now } = self.write_back.under(seed) {

@@ -8,12 +8,12 @@ mod shapes;
 use shapes::{Net, Shapes};
 use trainer::autocast::ops::{self, CrossEntropy};
 use trainer::autocast::{Mode, mode};
-use trainer::callbacks::{Better, EarlyStopping, EarlyStoppingConfig};
+use trainer::callbacks::{EarlyStopping, EarlyStoppingConfig};
 use trainer::candle_core::{DType, Tensor};
 use trainer::candle_nn::VarBuilder;
 use trainer::data::{Dataset, Loader, LoaderConfig, Order};
 use trainer::optim::{AdamW, AdamWConfig};
-use trainer::{Optimization, Parameters, ProgressBar, StepContext, StepOutput, Trainer, TrainingModule};
+use trainer::{Best, Optimization, Parameters, ProgressBar, StepContext, StepOutput, Trainer, TrainingModule};
 
 const CLASSES: &[&str] = &["disc", "square", "cross"];
 
@@ -59,7 +59,7 @@ fn main() -> trainer::Result<()> {
 
     let stopping = EarlyStopping::new(EarlyStoppingConfig {
         monitor: "val_accuracy".to_string(),
-        better: Better::Larger,
+        best: Best::Highest,
         patience: 4,
         ..Default::default()
     })?;

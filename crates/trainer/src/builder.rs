@@ -1,15 +1,21 @@
 //! From a handful of settings to a [`Trainer`]: every setting is checked here, before any work starts.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use autocast::Autocast;
 use candle_core::Tensor;
 use grad_scaler::{DiagnosticsConfig, ScalerConfig, Strictness};
 use precision_types::{IntoPrecision, Precision, RequestedPrecision};
 
+use crate::followers::Followers;
 use crate::notice::Listener;
-use crate::{AcceleratorChoice, Error, IntoAcceleratorChoice, Notice, Result, Trainer, TrainingState};
+use crate::settings::{LoopSettings, StepSettings};
+use crate::{
+    AcceleratorChoice, Callback, IntoAcceleratorChoice, Logger, ModelCheckpoint, Notice, Result, Trainer,
+    TrainingState,
+};
 
 /// What to do when the accelerator does not support the precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,13 +46,15 @@ pub enum OnNonFinite {
 
 /// The settings of a [`Trainer`].
 ///
-/// No setting is needed: the default trains in 32-true on the best accelerator for 1,000 steps.
+/// No setting is needed: the default trains in 32-true on the best accelerator for 1,000 steps. The settings of the loop are those
+/// of PyTorch Lightning's `Trainer`, under its names.
 #[must_use = "call build() to get the trainer"]
 pub struct TrainerBuilder {
     precision: precision_types::Result<RequestedPrecision>,
     accelerator: Result<AcceleratorChoice>,
     on_unsupported: OnUnsupported,
-    settings: Settings,
+    followers: Followers,
+    pub(crate) settings: Settings,
 }
 
 impl Default for TrainerBuilder {
@@ -55,7 +63,8 @@ impl Default for TrainerBuilder {
             precision: Ok(Precision::F32True.into()),
             accelerator: Ok(AcceleratorChoice::Auto),
             on_unsupported: OnUnsupported::default(),
-            settings: Settings { max_steps: 1_000, ..Settings::default() },
+            followers: Followers::default(),
+            settings: Settings::default(),
         }
     }
 }
@@ -63,7 +72,9 @@ impl Default for TrainerBuilder {
 /// What a builder was told and its trainer keeps as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
-    pub(crate) max_steps: usize,
+    pub(crate) run: LoopSettings,
+    pub(crate) steps: StepSettings,
+    pub(crate) checkpoint: Option<ModelCheckpoint>,
     /// As it was set, or not.
     pub(crate) seed: Option<u64>,
     pub(crate) on_non_finite: OnNonFinite,
@@ -86,12 +97,6 @@ impl TrainerBuilder {
     /// Where to train: `"auto"`, `"cpu"`, `"gpu"`, or an [`Accelerator`](precision_types::Accelerator).
     pub fn accelerator(mut self, accelerator: impl IntoAcceleratorChoice) -> Self {
         self.accelerator = accelerator.into_accelerator_choice();
-        self
-    }
-
-    /// The number of batches to train on, at most; those before a [`resume`](Self::resume) count.
-    pub fn max_steps(mut self, max_steps: usize) -> Self {
-        self.settings.max_steps = max_steps;
         self
     }
 
@@ -149,10 +154,39 @@ impl TrainerBuilder {
         self
     }
 
-    /// Goes on from a state instead of beginning anew. The data that a fit is given must be those that follow. A state of
-    /// another precision is converted, and a [`Notice::Resumed`] says what was.
+    /// Goes on from a state instead of beginning anew. Data that can be gone through again are gone on with at the batch that
+    /// follows; an iterator must begin with it. A state of another precision is converted, and a [`Notice::Resumed`] says what
+    /// was.
     pub fn resume(mut self, state: TrainingState) -> Self {
         self.settings.resume = Some(state);
+        self
+    }
+
+    /// Goes on from the newest state in a folder of checkpoints, or begins anew where there is none yet: for a program that may
+    /// be ended at any time, and is then started again as it is.
+    ///
+    /// # Errors
+    /// Those of [`TrainingState::latest`].
+    pub fn resume_latest(mut self, folder: impl AsRef<Path>) -> Result<Self> {
+        self.settings.resume = TrainingState::latest(folder)?;
+        Ok(self)
+    }
+
+    /// Writes checkpoints while training.
+    pub fn checkpoint(mut self, checkpoint: ModelCheckpoint) -> Self {
+        self.settings.checkpoint = Some(checkpoint);
+        self
+    }
+
+    /// Adds something that follows each fit.
+    pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
+        self.followers.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Adds a place where numbers go.
+    pub fn logger(mut self, logger: impl Logger + 'static) -> Self {
+        self.followers.loggers.push(Box::new(logger));
         self
     }
 
@@ -160,24 +194,12 @@ impl TrainerBuilder {
     ///
     /// # Errors
     /// An unknown precision or accelerator, an accelerator that is not available here, a precision that it does not
-    /// support, or zero steps.
+    /// support, or a setting that is out of range.
     pub fn build(self) -> Result<Trainer> {
-        let settings = self.settings;
+        let mut settings = self.settings;
         let RequestedPrecision { precision: requested, notice } = self.precision?;
-        if settings.max_steps == 0 {
-            return Err(Error::Setting {
-                setting: "max_steps",
-                got: "0".to_string(),
-                expected: "train for at least one step",
-            });
-        }
-        if let Some(state) = settings.resume.as_ref().filter(|state| state.step >= settings.max_steps) {
-            return Err(Error::Setting {
-                setting: "max_steps",
-                got: format!("{} where {} were taken before", settings.max_steps, state.step),
-                expected: "more than were taken before: it counts them, too",
-            });
-        }
+        settings.check()?;
+        self.followers.check()?;
         let (accelerator, device) = self.accelerator?.open()?;
         let precision = match (requested.supported_on(accelerator), self.on_unsupported) {
             (Ok(()), _) => requested,
@@ -191,39 +213,7 @@ impl TrainerBuilder {
             (true, notice) => notice.map(Notice::Legacy),
         };
         let region = Autocast::for_precision(precision, accelerator)?;
-        Ok(Trainer { precision, accelerator, device, region, notice, settings })
-    }
-}
-
-impl Settings {
-    /// The settings that change nothing at `precision`.
-    pub(crate) fn no_effect(&self, precision: Precision) -> Vec<Notice> {
-        let scales = precision.needs_loss_scaling();
-        let not_scaled = format!("{precision} does not scale its loss");
-        let settings = [
-            ("loss_scaling", self.loss_scaling.is_some() && !scales, not_scaled.clone()),
-            ("diagnostics", self.diagnostics.is_some() && !scales, not_scaled),
-            (
-                "on_non_finite(Apply)",
-                self.on_non_finite == OnNonFinite::Apply && scales,
-                format!("the loss scaler of {precision} skips steps that are not finite"),
-            ),
-            (
-                "initial_values",
-                self.resume.is_some() && !self.initial_values.is_empty(),
-                "the resumed state has the parameters".to_string(),
-            ),
-        ];
-        let in_vain = settings.into_iter().filter(|(_, in_vain, _)| *in_vain);
-        in_vain.map(|(setting, _, why)| Notice::NoEffect { setting, why }).collect()
-    }
-}
-
-/// How the loss is scaled at `precision` where the user does not say it.
-pub(crate) fn default_loss_scaling(precision: Precision) -> ScalerConfig {
-    let recommended = ScalerConfig::recommended();
-    match precision {
-        Precision::F16True => ScalerConfig { init_scale: 32_768., ..recommended },
-        _ => recommended,
+        let followers = Mutex::new(self.followers);
+        Ok(Trainer { precision, accelerator, device, region, notice, settings, followers })
     }
 }

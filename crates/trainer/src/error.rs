@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use precision_types::{Accelerator, UnsupportedPrecision};
 
+use crate::explain::{cure, in_parameters, near};
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -49,9 +51,7 @@ pub enum Error {
     },
 
     /// The model asked the `VarBuilder` for no parameter.
-    #[error(
-        "configure_model created no parameter: take the model's weights from the VarBuilder that it is given"
-    )]
+    #[error("build created no parameter: take the model's weights from the VarBuilder that it is given")]
     NoParameters,
 
     /// Initial values for parameters that the model does not have.
@@ -189,12 +189,41 @@ pub enum Error {
         rhs: candle_core::DType,
     },
 
-    /// A file that is no state of a run.
-    #[error("{}: not a training state: {what}", path.display())]
+    /// A file that is damaged, or no state of a run where one is read.
+    #[error("{}: cannot be loaded: {what}", path.display())]
     NotAState {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        what: String,
+    },
+
+    /// A metric to be watched that a validation does not give.
+    #[error("no metric is called '{name}': a validation gives {}", .known.join(", "))]
+    Monitor {
+        /// The name that was asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+
+    /// A state of other optimizers than the module's.
+    #[error(
+        "the state has the optimizers {state}, the module {module}: resume with the module that it was saved from"
+    )]
+    OtherOptimizers {
+        /// The names in the state.
+        state: String,
+        /// The names in the module.
+        module: String,
+    },
+
+    /// A state that does not fit the model.
+    #[error(
+        "the state has {what} that the model has no place for: resume with the module that it was saved from"
+    )]
+    StateMismatch {
+        /// What does not fit.
         what: String,
     },
 
@@ -210,17 +239,78 @@ pub enum Error {
     },
 
     /// The loss that `training_step` gave is not one number.
-    #[error("training_step returned a loss of shape {shape:?}: it must be one number; take its mean or sum")]
+    #[error("a step returned a loss of shape {shape:?}: it must be one number; take its mean or sum")]
     LossShape {
         /// The shape of the loss.
         shape: Vec<usize>,
     },
 
     /// The loss that `training_step` gave is not a float.
-    #[error("training_step returned a loss of {}: it must be a float", .dtype.as_str())]
+    #[error("a step returned a loss of {}: it must be a float", .dtype.as_str())]
     LossDType {
         /// Its dtype.
         dtype: candle_core::DType,
+    },
+
+    /// A metric that is not one float.
+    #[error("the metric '{name}' is of shape {shape:?} and dtype {}: it must be one float; take its mean", .dtype.as_str())]
+    Metric {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its dtype.
+        dtype: candle_core::DType,
+    },
+
+    /// Two optimizers or callbacks of one name.
+    #[error("two {what} are called '{name}': give each a name of its own, under which its state is saved")]
+    DuplicateName {
+        /// What they are.
+        what: &'static str,
+        /// Their name.
+        name: String,
+    },
+
+    /// [`TrainingModule::predict_step`](crate::TrainingModule::predict_step) was not written.
+    #[error("the module has no predict_step: write it, or use `Trainer::infer` with a closure")]
+    NoPredictStep,
+
+    /// Data of another kind than a setting needs.
+    #[error("{setting} needs data that {needs}: pass `&batches`, a loader or another DataSource")]
+    Data {
+        /// The builder's method.
+        setting: &'static str,
+        /// What the data lack.
+        needs: &'static str,
+    },
+
+    /// The first step came out differently when it was computed again, and `deterministic` does not allow that.
+    #[error(
+        "computed again, the first step gave other gradients for {}: take what is random from the trainer's seed          (nn::Dropout does), and leave nothing to the order of threads",
+        .names.join(", ")
+    )]
+    NotDeterministic {
+        /// The parameters whose gradients differ.
+        names: Vec<String>,
+    },
+
+    /// No loss of a fit was a number.
+    #[error(
+        "the loss was not finite in any of the first {steps} steps: look at the data and the initial weights, lower the          learning rate, or find the op with `detect_anomaly`"
+    )]
+    NeverFinite {
+        /// The steps that were taken.
+        steps: usize,
+    },
+
+    /// The first NaN of a fit with `detect_anomaly`.
+    #[error("{anomaly}{}", near(.parameters))]
+    Anomaly {
+        /// Which op gave it, in which pass.
+        anomaly: autocast::Anomaly,
+        /// The names of the parameters that are the fewest ops before it.
+        parameters: Vec<String>,
     },
 
     /// A file could not be written or read.
@@ -251,55 +341,4 @@ pub enum Error {
     /// An error of the user's own code, in `training_step` or a step callback.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl Error {
-    /// What training gave before this error ended it; `None` where it had not begun.
-    #[must_use]
-    pub fn into_fit(self) -> Option<crate::Fit> {
-        match self {
-            Self::Stopped { fit, .. } => Some(*fit),
-            _ => None,
-        }
-    }
-
-    /// The same error, which says what to write instead where one of candle's own operators met two float dtypes.
-    pub(crate) fn explained(self) -> Self {
-        let candle = match &self {
-            Self::Candle(error) | Self::Autocast(autocast::Error::Candle(error)) => error,
-            _ => return self,
-        };
-        match innermost(candle) {
-            candle_core::Error::DTypeMismatchBinaryOp { lhs, rhs, op }
-                if lhs.is_float() && rhs.is_float() =>
-            {
-                Self::CandleOperator { op: (*op).to_string(), lhs: *lhs, rhs: *rhs }
-            }
-            _ => self,
-        }
-    }
-}
-
-/// candle's error without backtraces and other wrapping.
-fn innermost(error: &candle_core::Error) -> &candle_core::Error {
-    match error {
-        candle_core::Error::WithBacktrace { inner, .. }
-        | candle_core::Error::WithPath { inner, .. }
-        | candle_core::Error::Context { inner, .. } => innermost(inner),
-        error => error,
-    }
-}
-
-fn in_parameters(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) }
-}
-
-/// What to write instead of candle's operator.
-fn cure(op: &str) -> String {
-    match op.trim_start_matches("broadcast_") {
-        op @ ("add" | "sub" | "mul" | "div" | "maximum" | "minimum" | "matmul" | "cat" | "pow") => {
-            format!("Write `ops::{op}(&a, &b)?` for it")
-        }
-        _ => "Use the op of autocast::ops, or cast one of the two".to_string(),
-    }
 }

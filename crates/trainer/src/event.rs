@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use precision_types::{Accelerator, Precision};
 
-use crate::{Parameters, Result};
+use crate::{Notice, Parameters, Result};
 
 /// Where a fit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,6 +66,8 @@ pub struct FitStart<'a> {
     pub steps_per_epoch: Option<usize>,
     /// Where the fit goes on from; all zero for a new one.
     pub resumed_at: Position,
+    /// The settings of the fit, by name: what loggers are given.
+    pub settings: &'a [(String, String)],
 }
 
 /// Why a fit ended.
@@ -104,6 +106,8 @@ pub struct FitEnd<'a> {
     pub metrics: &'a Metrics,
     /// The trained parameters.
     pub parameters: &'a Parameters,
+    /// What came up, such as a setting without an effect.
+    pub notices: &'a [Notice],
 }
 
 /// The gradients of a step that is about to be taken, and the parameters before it.

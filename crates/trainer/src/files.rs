@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::atomic::replace_file;
 use crate::{Error, Result};
 
 /// Says which file an error of the system is about.
@@ -44,13 +45,10 @@ fn create_parent(path: &Path) -> Result<()> {
     }
 }
 
-/// Puts `content` in the place of the file at once: a reader, or a crash, finds the old or the new one.
+/// Puts `content` in the place of the file at once, and makes the folders above it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     create_parent(path)?;
-    let unfinished = beside(path, "unfinished");
-    let mut file = at(&unfinished, File::create(&unfinished))?;
-    at(&unfinished, file.write_all(content).and_then(|()| file.sync_all()))?;
-    at(path, fs::rename(&unfinished, path))
+    replace_file(path, content)
 }
 
 /// The content of a file; `None` where there is none or it is empty.

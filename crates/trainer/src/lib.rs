@@ -9,22 +9,25 @@
 //! use autocast::{nn, ops};
 //! use candle_core::{Device, Module, Tensor};
 //! use optim::{AdamW, AdamWConfig};
-//! use trainer::{Optimization, Parameters, Trainer, TrainingModule};
+//! use trainer::{Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
 //!
-//! #[derive(Default)]
-//! struct Line(Option<nn::Linear>);
+//! struct Line;
 //!
 //! impl TrainingModule for Line {
+//!     type Model = nn::Linear;
 //!     type Batch = (Tensor, Tensor);
 //!
-//!     fn configure_model(&mut self, vb: candle_nn::VarBuilder) -> trainer::Result<()> {
-//!         self.0 = Some(nn::linear(1, 1, vb)?);
-//!         Ok(())
+//!     fn build(&self, vb: candle_nn::VarBuilder) -> trainer::Result<nn::Linear> {
+//!         Ok(nn::linear(1, 1, vb)?)
 //!     }
 //!
-//!     fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
-//!         let line = self.0.as_ref().expect("configured before the first step");
-//!         Ok(ops::mse_loss(&line.forward(x)?, y, ops::Reduction::Mean)?)
+//!     fn training_step(
+//!         &self,
+//!         line: &nn::Linear,
+//!         (x, y): &Self::Batch,
+//!         _: &StepContext,
+//!     ) -> trainer::Result<StepOutput> {
+//!         Ok(ops::mse_loss(&line.forward(x)?, y, ops::Reduction::Mean)?.into())
 //!     }
 //!
 //!     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -35,7 +38,7 @@
 //! let x = Tensor::new(&[[0f32], [1.], [2.]], &Device::Cpu)?;
 //! let y = Tensor::new(&[[1f32], [3.], [5.]], &Device::Cpu)?;
 //! let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_steps(50).build()?;
-//! let fit = trainer.fit(&mut Line::default(), std::iter::repeat((x, y)))?;
+//! let fit = trainer.fit(&Line, std::iter::repeat((x, y)))?;
 //! assert!(fit.losses[49] < fit.losses[0]);
 //! # Ok(())
 //! # }
@@ -45,31 +48,51 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide.md")]
+struct Guide;
+
 mod accelerator;
+mod atomic;
 mod batch;
+mod bounds;
 mod builder;
+mod builder_loop;
 mod callback;
 pub mod callbacks;
+mod checkpoint;
 pub mod data;
+mod effects;
 mod error;
+mod evaluate;
 mod event;
+mod explain;
 mod files;
 mod fit;
+mod fitting;
+mod followers;
+mod interrupt;
 mod logger;
 mod losses;
 mod memory;
 mod module;
 mod notice;
+mod optimization;
+mod output;
 mod parameters;
+mod precision_plugin;
 mod progress;
 pub mod report;
 mod run;
+mod settings;
 mod source;
 mod state;
+mod step;
 mod summary;
 mod table;
 mod trainer;
 mod update;
+mod weights;
 
 /// The crates under this one, in the versions that it was built with, so that a program needs no other dependency.
 pub use {autocast, candle_core, candle_nn, grad_scaler, optim};
@@ -81,16 +104,23 @@ pub use accelerator::{AcceleratorChoice, IntoAcceleratorChoice};
 pub use batch::Batch;
 pub use builder::{OnNonFinite, OnUnsupported, TrainerBuilder};
 pub use callback::{Callback, Control, Logger};
+pub use checkpoint::{Best, ModelCheckpoint};
 pub use error::{Error, Result};
 pub use event::{EndReason, FitEnd, FitStart, Gradients, Metrics, Position};
-pub use fit::{Fit, Step};
+pub use fit::Fit;
 pub use logger::{CsvLogger, JsonLinesLogger, TensorBoardLogger};
-pub use module::{Optimization, TrainingModule};
+pub use module::{StepContext, TrainingModule};
 pub use notice::Notice;
+pub use optimization::Optimization;
+pub use output::StepOutput;
 pub use parameters::Parameters;
+pub use precision_plugin::PrecisionPlugin;
 pub use progress::ProgressBar;
 pub use report::HtmlReport;
-pub use source::DataSource;
-pub use state::TrainingState;
+pub use settings::{Limit, OnInterrupt};
+pub use source::{Data, DataSource, FromClosure, FromIter, FromSource, IntoBatch, IntoData};
+pub use state::{Accumulated, TrainingState};
+pub use step::Step;
 pub use summary::{LayerSummary, ModelSummary};
 pub use trainer::Trainer;
+pub use weights::{load_weights, weights_under};

@@ -1,4 +1,5 @@
-//! The losses of a run, read from the device without waiting at every step and without keeping a tensor for each.
+//! Numbers of a run, read from the device without waiting at every step and without keeping a tensor for each: losses, and
+//! metrics averaged over samples.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -44,6 +45,17 @@ impl Losses {
         Ok(self.read)
     }
 
+    /// All losses so far, in order. Waits for the device.
+    pub(crate) fn read_all(&mut self) -> Result<&[f64]> {
+        self.catch_up()?;
+        Ok(&self.read)
+    }
+
+    /// Those that were read already. Does not wait.
+    pub(crate) fn known(&self) -> &[f64] {
+        &self.read
+    }
+
     fn catch_up(&mut self) -> Result<()> {
         if let Some(block) = &mut self.on_device {
             self.read.extend(block.values.narrow(0, 0, block.filled)?.to_vec1::<f64>()?);
@@ -51,6 +63,48 @@ impl Losses {
         }
         Ok(())
     }
+}
+
+/// Means over samples of numbers by name, since they were last taken.
+#[derive(Default)]
+pub(crate) struct Averages(Vec<Average>);
+
+struct Average {
+    name: String,
+    values: Losses,
+    samples: Vec<f64>,
+}
+
+impl Averages {
+    /// Counts a value that is a mean over `samples`.
+    pub(crate) fn push(&mut self, name: &str, value: &Tensor, samples: usize) -> Result<()> {
+        let known = self.0.iter_mut().position(|average| average.name == name);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let values = Losses::new(value.device())?;
+                self.0.push(Average { name: name.to_string(), values, samples: Vec::new() });
+                self.0.len() - 1
+            }
+        };
+        let average = &mut self.0[index];
+        average.samples.push(samples as f64);
+        average.values.push(value)
+    }
+
+    /// The means, in the order in which their names came up first. Waits for the device.
+    pub(crate) fn take(&mut self) -> Result<Vec<(String, f64)>> {
+        let all = std::mem::take(&mut self.0);
+        all.into_iter()
+            .map(|Average { name, values, samples }| Ok((name, weighted(&values.into_read()?, &samples))))
+            .collect()
+    }
+}
+
+/// The mean of `values`, each of which counts as often as it has samples.
+pub(crate) fn weighted(values: &[f64], samples: &[f64]) -> f64 {
+    let total: f64 = samples.iter().sum();
+    values.iter().zip(samples).map(|(value, count)| value * count).sum::<f64>() / total
 }
 
 #[cfg(test)]
@@ -67,5 +121,16 @@ mod tests {
         }
         let expected: Vec<f64> = (0..count).map(|step| step as f64).collect();
         assert_eq!(losses.into_read().unwrap(), expected);
+    }
+
+    #[test]
+    fn averages_weigh_samples_and_start_anew_once_taken() {
+        let of = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
+        let mut averages = Averages::default();
+        averages.push("a", &of(1.), 3).unwrap();
+        averages.push("b", &of(7.), 1).unwrap();
+        averages.push("a", &of(5.), 1).unwrap();
+        assert_eq!(averages.take().unwrap(), [("a".to_string(), 2.), ("b".to_string(), 7.)]);
+        assert_eq!(averages.take().unwrap(), []);
     }
 }

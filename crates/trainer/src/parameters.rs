@@ -12,6 +12,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use rand_distr::{Distribution, StandardNormal, Uniform};
 
+use crate::atomic::replace_file;
 use crate::{Error, Result};
 
 /// The parameters of a model by name, in the order of their names.
@@ -58,14 +59,14 @@ impl Parameters {
         self.vars.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
-    /// Writes the parameters to a safetensors file. The file appears whole or not at all.
+    /// Writes the parameters to a safetensors file, as candle and PyTorch load it. The file appears whole or not at all.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let tensors: HashMap<&str, Tensor> =
-            self.iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        replace_file(path.as_ref(), |unfinished| Ok(candle_core::safetensors::save(&tensors, unfinished)?))
+        let tensors = self.iter().map(|(name, var)| (name, var.as_tensor()));
+        let bytes = safetensors::serialize(tensors, None).map_err(|error| Error::Other(error.into()))?;
+        replace_file(path.as_ref(), &bytes)
     }
 
     /// Copies of the values on the CPU, which later steps leave alone.
@@ -81,13 +82,6 @@ impl Parameters {
         let vars = self.vars.iter().filter(|(name, _)| keep(name)).map(|(n, v)| (n.clone(), v.clone()));
         Self { vars: vars.collect() }
     }
-}
-
-/// Has `write` write a file beside `path`, and puts it in its place when it is complete.
-pub(crate) fn replace_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let unfinished = path.with_extension("partial");
-    write(&unfinished)?;
-    std::fs::rename(&unfinished, path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }
 
 /// Creates parameters as a model asks for them.

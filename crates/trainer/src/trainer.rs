@@ -1,17 +1,20 @@
 //! The trainer: a precision, a device, and the context in which a model runs on them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use autocast::random::{key, with_seed};
 use autocast::{Autocast, Mode, defer_buffers, with_mode};
 use candle_core::{DType, Device, Tensor};
 use precision_types::{Accelerator, Precision};
 
 use crate::builder::Settings;
-use crate::losses::Losses;
-use crate::{Batch, Error, Notice, Result, TrainerBuilder, TrainingModule};
+use crate::followers::Followers;
+use crate::precision_plugin;
+use crate::{Batch, Error, Notice, Result, TrainerBuilder};
 
 /// Trains models at one precision on one device.
 ///
-/// Made by [`Trainer::builder`]; [`fit`](Trainer::fit) trains, [`evaluate`](Trainer::evaluate) and
+/// Made by [`Trainer::builder`]; [`fit`](Trainer::fit) trains, [`validate`](Trainer::validate), [`test`](Trainer::test) and
 /// [`predict`](Trainer::predict) use what was trained.
 #[derive(Debug)]
 pub struct Trainer {
@@ -22,11 +25,11 @@ pub struct Trainer {
     pub(crate) region: Option<Autocast>,
     pub(crate) notice: Option<Notice>,
     pub(crate) settings: Settings,
+    pub(crate) followers: Mutex<Followers>,
 }
 
-/// Where the random draws outside of training steps begin.
-const EVALUATE: u64 = 1;
-const PREDICT: u64 = 2;
+/// Where the random draws of [`Trainer::infer`] begin.
+const INFER: u64 = 2;
 
 impl Trainer {
     /// A builder with default settings.
@@ -52,10 +55,10 @@ impl Trainer {
         &self.device
     }
 
-    /// The most steps that [`fit`](Self::fit) takes.
+    /// The most steps that [`fit`](Self::fit) takes, where there is a limit.
     #[must_use]
-    pub fn max_steps(&self) -> usize {
-        self.settings.max_steps
+    pub fn max_steps(&self) -> Option<usize> {
+        self.settings.run.steps()
     }
 
     /// What the user should be told about the settings, if anything.
@@ -64,8 +67,14 @@ impl Trainer {
         self.notice.as_ref()
     }
 
+    /// The one that was set, or else that of the state that is gone on from.
     pub(crate) fn seed(&self) -> u64 {
-        self.settings.seed.unwrap_or(0)
+        let resumed = || self.settings.resume.as_ref().map(|state| state.seed);
+        self.settings.seed.or_else(resumed).unwrap_or(0)
+    }
+
+    pub(crate) fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves a batch to the device and its floats to the parameters' dtype, rounded once. Integers stay integers.
@@ -73,11 +82,7 @@ impl Trainer {
     /// # Errors
     /// When the device has no memory left.
     pub fn prepare<B: Batch>(&self, batch: B) -> Result<B> {
-        batch.map_tensors(&mut |tensor| {
-            let floats = tensor.dtype().is_float();
-            let tensor = tensor.to_device(&self.device)?;
-            Ok(if floats { autocast::cast_to(&tensor, self.precision.param_dtype().into())? } else { tensor })
-        })
+        precision_plugin::convert(batch, &self.device, self.precision)
     }
 
     /// Runs `forward` as training does, in the precision's autocast region if it has one, but in [`Mode::Evaluate`] and
@@ -86,62 +91,38 @@ impl Trainer {
     ///
     /// # Errors
     /// Those of `forward`.
-    pub fn predict<T: Batch>(&self, forward: impl FnOnce() -> Result<T>) -> Result<T> {
-        let seed = key(&[self.seed(), PREDICT]);
-        let output = self.outside_of_training(seed, 0, forward)?;
+    pub fn infer<T: Batch>(&self, forward: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.inferred(0, forward)
+    }
+
+    /// The same in the `nth` place of the draws.
+    pub(crate) fn inferred<T: Batch>(&self, nth: u64, forward: impl FnOnce() -> Result<T>) -> Result<T> {
+        let seed = key(&[self.seed(), INFER]);
+        let output = self.outside_of_training(seed, nth, forward)?;
         output.map_tensors(&mut |tensor| match tensor.dtype().is_float() {
             true => Ok(autocast::cast_to(&tensor, self.precision.output_dtype().into())?),
             false => Ok(tensor),
         })
     }
 
-    /// The mean of `validation_step` over the samples of `batches`, in [`Mode::Evaluate`], without training or changing
-    /// anything. The number of samples of a batch is the length of the first dimension of its first tensor.
-    ///
-    /// # Errors
-    /// Those of `validation_step`, except [`Error::NoLoss`], which leaves a batch out; [`Error::NoData`] where none is left.
-    pub fn evaluate<M: TrainingModule>(
+    pub(crate) fn outside_of_training<T>(
         &self,
-        module: &M,
-        batches: impl IntoIterator<Item = M::Batch>,
-    ) -> Result<f64> {
-        let seed = key(&[self.seed(), EVALUATE]);
-        let (mut losses, mut samples) = (Losses::new(&self.device)?, Vec::new());
-        for (index, batch) in batches.into_iter().enumerate() {
-            let (batch, count) = counted(batch)?;
-            let batch = self.prepare(batch)?;
-            let step = || module.validation_step(&batch);
-            let loss = match self.outside_of_training(seed, index as u64, step) {
-                Err(Error::NoLoss) => continue,
-                loss => one_number(loss.map_err(Error::explained)?)?,
-            };
-            losses.push(&loss)?;
-            samples.push(count as f64);
-        }
-        let total: f64 = samples.iter().sum();
-        if total == 0. {
-            return Err(Error::NoData { what: "evaluate" });
-        }
-        let weighted = losses.into_read()?.into_iter().zip(&samples).map(|(loss, count)| loss * count);
-        Ok(weighted.sum::<f64>() / total)
-    }
-
-    fn outside_of_training<T>(&self, seed: u64, step: u64, forward: impl FnOnce() -> Result<T>) -> Result<T> {
+        seed: u64,
+        step: u64,
+        forward: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let forward = || with_mode(Mode::Evaluate, || autocast::no_grad(|| self.run(forward)));
         let ((output, _), _) = defer_buffers(|| with_seed(seed, step, forward));
         output
     }
 
     pub(crate) fn run<T>(&self, forward: impl FnOnce() -> T) -> T {
-        match &self.region {
-            Some(region) => region.run(forward),
-            None => forward(),
-        }
+        precision_plugin::run(self.region.as_ref(), forward)
     }
 }
 
-/// A batch and the number of its samples.
-fn counted<B: Batch>(batch: B) -> Result<(B, usize)> {
+/// A batch and the number of its samples: the length of the first dimension of its first tensor.
+pub(crate) fn counted<B: Batch>(batch: B) -> Result<(B, usize)> {
     let mut samples = None;
     let batch = batch.map_tensors(&mut |tensor| {
         samples.get_or_insert_with(|| tensor.dims().first().copied().unwrap_or(1));
@@ -150,15 +131,24 @@ fn counted<B: Batch>(batch: B) -> Result<(B, usize)> {
     Ok((batch, samples.unwrap_or(1)))
 }
 
-/// A loss as a scalar.
-pub(crate) fn one_number(loss: Tensor) -> Result<Tensor> {
-    if loss.elem_count() != 1 {
-        return Err(Error::LossShape { shape: loss.dims().to_vec() });
+/// A loss or metric as a scalar.
+pub(crate) fn one_number(name: &str, number: Tensor) -> Result<Tensor> {
+    let (shape, dtype) = (number.dims().to_vec(), number.dtype());
+    let is_loss = name == LOSS;
+    if number.elem_count() != 1 {
+        return Err(if is_loss { Error::LossShape { shape } } else { metric(name, shape, dtype) });
     }
-    if !loss.dtype().is_float() {
-        return Err(Error::LossDType { dtype: loss.dtype() });
+    if !dtype.is_float() {
+        return Err(if is_loss { Error::LossDType { dtype } } else { metric(name, shape, dtype) });
     }
-    Ok(if loss.rank() == 0 { loss } else { loss.reshape(())? })
+    Ok(if number.rank() == 0 { number } else { number.reshape(())? })
+}
+
+/// What a loss is called among the metrics.
+pub(crate) const LOSS: &str = "loss";
+
+fn metric(name: &str, shape: Vec<usize>, dtype: DType) -> Error {
+    Error::Metric { name: name.to_string(), shape, dtype }
 }
 
 /// The one number in a tensor, read from its device.

@@ -1,149 +1,183 @@
-//! From a loss to changed parameters: scale, backward, unscale, step, and the scale's own update.
+//! From losses to changed parameters: scale, backward, accumulate, unscale, step, and the scale's own update.
 
 use autocast::BufferUpdate;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use grad_scaler::{Diagnostics, GradScaler, StateDict, StepOutcome, Strictness};
+use grad_scaler::{Diagnostics, StepOutcome};
 use optim::Optimizer;
 
-use crate::builder::{Settings, default_loss_scaling};
+use crate::optimization::{Entry, Turns};
+use crate::precision_plugin::PrecisionPlugin;
 use crate::trainer::read;
-use crate::{Error, Notice, OnNonFinite, Optimization, Parameters, Result, Trainer, TrainingState};
+use crate::{Error, OnNonFinite, Optimization, Parameters, Result, Trainer};
 
 /// The part of training that changes state.
 pub(crate) struct Update {
-    pub(crate) optimizer: Box<dyn Optimizer + Send + Sync>,
-    scaler: GradScaler,
-    /// The parameters whose gradients the first step has yet to be checked for.
-    unchecked: Option<Parameters>,
+    pub(crate) optimizers: Vec<Stepping>,
+    pub(crate) plugin: PrecisionPlugin,
     on_non_finite: OnNonFinite,
-    /// Whether an overflow is how the loss scale is found.
-    scales: bool,
+    /// How many batches a step is made of.
+    pub(crate) accumulate: usize,
 }
 
+/// An optimizer, and what has come for its next step.
+pub(crate) struct Stepping {
+    pub(crate) name: String,
+    pub(crate) optimizer: Box<dyn Optimizer + Send + Sync>,
+    turns: Option<Turns>,
+    /// The parameters whose gradients the first backward pass has yet to be checked for.
+    unchecked: Option<Parameters>,
+    /// Gradients under the loss scale.
+    pub(crate) grads: Option<GradStore>,
+}
+
+/// What [`OnNonFinite::Stop`] has to know before a step: how many were skipped, and the scale.
+type Before = Option<(u64, f32)>;
+
 impl Update {
-    pub(crate) fn new(trainer: &Trainer, optimization: Optimization, trained: Parameters) -> Result<Self> {
-        let scales = trainer.precision.needs_loss_scaling();
-        let Settings { on_non_finite, loss_scaling, diagnostics, .. } = trainer.settings;
-        let loss_scaling = loss_scaling.unwrap_or_else(|| default_loss_scaling(trainer.precision));
-        let scaler = match (scales, on_non_finite) {
-            (true, _) => GradScaler::new(loss_scaling, &trainer.device)?,
-            (false, OnNonFinite::Skip | OnNonFinite::Stop) => GradScaler::skipping(&trainer.device)?,
-            (false, OnNonFinite::Apply) => GradScaler::disabled(),
-        };
-        let scaler = match diagnostics.filter(|_| scales) {
-            Some(config) => scaler.with_diagnostics(config)?,
-            None => scaler,
-        };
-        let Optimization { mut optimizer, schedule } = optimization;
-        optimizer.set_seed(trainer.seed());
-        if schedule.is_some() {
-            optimizer.set_schedule(schedule);
+    pub(crate) fn new(trainer: &Trainer, optimization: Optimization, trained: &Parameters) -> Result<Self> {
+        let settings = &trainer.settings;
+        let several = optimization.entries.len() > 1;
+        let mut optimizers: Vec<Stepping> = Vec::new();
+        for Entry { name, mut optimizer, schedule, turns } in optimization.entries {
+            if optimizers.iter().any(|other| other.name == name) {
+                return Err(Error::DuplicateName { what: "optimizers", name });
+            }
+            optimizer.set_seed(trainer.seed());
+            if schedule.is_some() {
+                optimizer.set_schedule(schedule);
+            }
+            if let Some(clip) = settings.steps.clip()? {
+                optimizer.set_clip(Some(clip));
+            }
+            let unchecked = match several {
+                true => {
+                    trained.filter(|parameter| optimizer.parameters().iter().any(|p| p.name == parameter))
+                }
+                false => trained.clone(),
+            };
+            optimizers.push(Stepping { name, optimizer, turns, unchecked: Some(unchecked), grads: None });
         }
-        Ok(Self { optimizer, scaler, unchecked: Some(trained), on_non_finite, scales })
+        Ok(Self {
+            optimizers,
+            plugin: PrecisionPlugin::new(trainer)?,
+            on_non_finite: settings.on_non_finite,
+            accumulate: settings.steps.accumulate,
+        })
     }
 
-    /// Takes one step. The loss is taken by value, so that its graph is gone when this returns. Buffers are written if the
-    /// step is taken.
-    pub(crate) fn step(&mut self, loss: Tensor, buffers: Vec<BufferUpdate>) -> Result<StepOutcome> {
-        let value = loss.detach();
-        let scaled = self.scaler.scale(&loss)?;
+    /// Whether it is an optimizer's turn at a step, which counts from 0.
+    pub(crate) fn has_turn(&self, index: usize, step: usize) -> bool {
+        self.optimizers[index].turns.as_ref().is_none_or(|turns| turns(step))
+    }
+
+    /// Adds the gradients of a batch's loss to those for the next step of an optimizer. The loss is taken by value, so that its
+    /// graph is gone when this returns.
+    pub(crate) fn backward(&mut self, index: usize, loss: Tensor) -> Result<()> {
+        // In f32 where the loss is f16, whose share might vanish.
+        let mut scaled = self.plugin.scaler.scale(&loss)?;
         drop(loss);
+        if self.accumulate > 1 {
+            scaled = autocast::ops::mul_scalar(&scaled, 1. / self.accumulate as f64)?;
+        }
         let grads = autocast::constant_gradients(scaled)?;
-        if let Some(trained) = &self.unchecked {
-            check_gradients(trained, &grads)?;
-            self.unchecked = None;
+        let stepping = &mut self.optimizers[index];
+        if let Some(trained) = stepping.unchecked.take() {
+            check_gradients(&trained, &grads)?;
         }
-        let before = self.watch()?;
-        let outcome = self.scaler.step(self.optimizer.as_mut(), &grads)?;
-        self.scaler.commit(&outcome, buffers)?;
-        self.scaler.update()?;
-        autocast::parameters_changed();
-        match before {
-            Some(before) => self.stop_if_skipped(before, outcome, &value),
-            None => Ok(outcome),
-        }
+        stepping.grads = Some(match (stepping.grads.take(), self.accumulate) {
+            (None, 1) => grads,
+            (before, _) => {
+                let mut sum = before.unwrap_or_default();
+                optim::accumulate(stepping.optimizer.parameters(), &mut sum, &grads)?;
+                sum
+            }
+        });
+        Ok(())
     }
 
-    /// What [`OnNonFinite::Stop`] has to know before a step: how many were skipped, and the scale.
-    fn watch(&self) -> Result<Option<(u64, f32)>> {
+    /// Takes a step with the gradients that have come. Buffers are written if the step is taken.
+    pub(crate) fn step(&mut self, index: usize, buffers: Vec<BufferUpdate>) -> Result<Option<StepOutcome>> {
+        let stepping = &mut self.optimizers[index];
+        let Some(grads) = stepping.grads.take() else { return Ok(None) };
+        self.plugin.step_of_several(stepping.optimizer.as_mut(), &grads, buffers).map(Some)
+    }
+
+    /// What has to be known before the first optimizer's step.
+    pub(crate) fn watch(&self) -> Result<Before> {
+        let scaler = &self.plugin.scaler;
         Ok(match self.on_non_finite {
-            OnNonFinite::Stop => Some((self.scaler.wait_for_steps()?.skipped, self.scaler.get_scale()?)),
+            OnNonFinite::Stop => Some((scaler.wait_for_steps()?.skipped, scaler.get_scale()?)),
             OnNonFinite::Skip | OnNonFinite::Apply => None,
         })
+    }
+
+    /// Moves the scale after every optimizer's step.
+    pub(crate) fn finish(
+        &mut self,
+        before: Before,
+        outcomes: &[StepOutcome],
+        losses: &[Tensor],
+    ) -> Result<()> {
+        self.plugin.scaler.update()?;
+        match before {
+            Some(before) => self.stop_if_skipped(before, outcomes, losses),
+            None => Ok(()),
+        }
     }
 
     fn stop_if_skipped(
         &self,
         (skipped, scale): (u64, f32),
-        outcome: StepOutcome,
-        loss: &Tensor,
-    ) -> Result<StepOutcome> {
-        if self.scaler.wait_for_steps()?.skipped == skipped {
-            return Ok(outcome);
+        outcomes: &[StepOutcome],
+        losses: &[Tensor],
+    ) -> Result<()> {
+        let scaler = &self.plugin.scaler;
+        if scaler.wait_for_steps()?.skipped == skipped {
+            return Ok(());
         }
-        let loss = read(loss)?;
-        if self.scales && loss.is_finite() && self.scaler.get_scale()? < scale {
-            return Ok(outcome);
+        let losses = losses.iter().map(read).collect::<Result<Vec<f64>>>()?;
+        let odd = losses.iter().copied().find(|loss| !loss.is_finite());
+        if self.plugin.scales && odd.is_none() && scaler.get_scale()? < scale {
+            return Ok(());
         }
-        let parameters = match outcome {
-            StepOutcome::Skipped { overflowed } => overflowed,
-            _ => Vec::new(),
-        };
-        Err(Error::NonFinite { loss, parameters })
+        let overflowed = outcomes.iter().find_map(|outcome| match outcome {
+            StepOutcome::Skipped { overflowed } => Some(overflowed.clone()),
+            _ => None,
+        });
+        let loss = odd.or(losses.last().copied()).unwrap_or(f64::NAN);
+        Err(Error::NonFinite { loss, parameters: overflowed.unwrap_or_default() })
     }
 
-    /// The learning rate that the last step was taken with. Waits for the device where a schedule follows what it decided.
+    /// The learning rate that the first optimizer's last step was taken with. Waits for the device where a schedule follows
+    /// what it decided.
     pub(crate) fn learning_rate(&self) -> f64 {
-        self.optimizer.last_learning_rate().unwrap_or(f64::NAN)
+        self.optimizers
+            .first()
+            .and_then(|first| first.optimizer.last_learning_rate().ok())
+            .unwrap_or(f64::NAN)
     }
 
-    /// The norm of the last step's unscaled gradients. Waits for the device.
+    /// The norm of the first optimizer's last unscaled gradients. Waits for the device.
     pub(crate) fn grad_norm(&self) -> Option<f64> {
-        self.optimizer.last_grad_norm().ok().flatten()
+        self.optimizers.first()?.optimizer.last_grad_norm().ok().flatten()
     }
 
     pub(crate) fn loss_scale(&self) -> f32 {
-        self.scaler.get_scale().unwrap_or(f32::NAN)
+        self.plugin.scaler.get_scale().unwrap_or(f32::NAN)
     }
 
     pub(crate) fn diagnostics(&self) -> Option<&Diagnostics> {
-        self.scaler.diagnostics()
+        self.plugin.scaler.diagnostics()
     }
 
-    /// Whether the optimizer draws from the seed.
+    /// Whether an optimizer draws from the seed.
     pub(crate) fn draws(&self) -> bool {
-        self.optimizer.draws()
+        self.optimizers.iter().any(|stepping| stepping.optimizer.draws())
     }
 
     pub(crate) fn skipped_steps(&self) -> usize {
-        self.scaler.steps().map_or(0, |steps| steps.skipped as usize)
-    }
-
-    /// Takes the optimizer's and the scaler's state; gives what had to be converted, where precisions or settings differ.
-    pub(crate) fn resume(&mut self, state: &TrainingState) -> Result<Option<Notice>> {
-        let loaded = self.optimizer.load_state_dict_with(&state.optimizer, Strictness::Strict)?;
-        let mut differences = Vec::new();
-        for (what, entries) in
-            [("converted", loaded.converted), ("made", loaded.missing), ("left out", loaded.unused)]
-        {
-            if !entries.is_empty() {
-                differences.push(format!("{what} {}", entries.join(", ")));
-            }
-        }
-        match (self.scales, state.scaler.is_empty()) {
-            (true, false) => self.scaler.load_state_dict(&state.scaler)?,
-            (false, true) => {}
-            (true, true) => differences.push("the state has no loss scale: it begins anew".to_string()),
-            (false, false) => {
-                differences.push("this precision has no use for the state's loss scale".to_string())
-            }
-        }
-        Ok((!differences.is_empty()).then_some(Notice::Resumed { differences }))
-    }
-
-    pub(crate) fn scaler_state(&self) -> Result<StateDict> {
-        Ok(if self.scales { self.scaler.state_dict()? } else { StateDict::default() })
+        self.plugin.scaler.steps().map_or(0, |steps| steps.skipped as usize)
     }
 }
 

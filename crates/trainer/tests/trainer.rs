@@ -8,37 +8,46 @@ use candle_nn::VarBuilder;
 use grad_scaler::{DiagnosticsConfig, ScalerConfig, StepOutcome};
 use optim::{Schedule, Sgd, SgdConfig};
 use precision_types::ComplexDType;
-use trainer::{Error, OnUnsupported, Optimization, Parameters, Precision, Trainer, TrainingModule};
+use trainer::{
+    Error, OnUnsupported, Optimization, Parameters, Precision, StepContext, StepOutput, Trainer,
+    TrainingModule,
+};
 
 /// `y = w x + b`, and a parameter that the loss may leave out.
 #[derive(Default)]
 struct Line {
-    layer: Option<nn::Linear>,
-    unused: Option<Tensor>,
     use_unused: bool,
     schedule: Option<Schedule>,
     loss_shape_is_wrong: bool,
 }
 
 impl TrainingModule for Line {
+    type Model = (nn::Linear, Tensor);
     type Batch = (Tensor, Tensor);
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.layer = Some(nn::linear(2, 1, vb.pp("layer"))?);
-        self.unused = Some(vb.get(1, "unused")?);
-        Ok(())
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Self::Model> {
+        Ok((nn::linear(2, 1, vb.pp("layer"))?, vb.get(1, "unused")?))
     }
 
-    fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
-        let prediction = self.layer.as_ref().unwrap().forward(x)?;
+    fn training_step(
+        &self,
+        (layer, unused): &Self::Model,
+        (x, y): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let prediction = layer.forward(x)?;
         if self.loss_shape_is_wrong {
-            return Ok(prediction);
+            return Ok(prediction.into());
         }
         let loss = ops::mse_loss(&prediction, y, ops::Reduction::Mean)?;
         if !self.use_unused {
-            return Ok(loss);
+            return Ok(loss.into());
         }
-        Ok(ops::add(&loss, &self.unused.as_ref().unwrap().squeeze(0)?)?)
+        Ok(ops::add(&loss, &unused.squeeze(0)?)?.into())
+    }
+
+    fn predict_step(&self, (layer, _): &Self::Model, (x, _): &Self::Batch) -> trainer::Result<Tensor> {
+        Ok(layer.forward(x)?)
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -70,11 +79,11 @@ fn every_precision_of_a_cpu_stores_what_it_says_and_learns() {
         ("bf16-true", DType::BF16),
         ("16-true", DType::F16),
     ] {
-        let mut line = Line { use_unused: true, ..Default::default() };
+        let line = Line { use_unused: true, ..Default::default() };
         // 16-true may skip some steps until its loss scale fits.
         let trainer =
             Trainer::builder().precision(precision).accelerator("cpu").max_steps(20).build().unwrap();
-        let fit = trainer.fit(&mut line, batches()).unwrap();
+        let fit = trainer.fit(&line, batches()).unwrap();
         assert!(fit.parameters.iter().all(|(_, var)| var.dtype() == dtype), "{precision}");
         assert!(fit.losses[19] < fit.losses[0], "{precision}: {:?}", fit.losses);
     }
@@ -82,39 +91,38 @@ fn every_precision_of_a_cpu_stores_what_it_says_and_learns() {
 
 #[test]
 fn a_mixed_precision_multiplies_in_the_fast_dtype() {
-    let mut line = Line { loss_shape_is_wrong: true, ..Default::default() };
+    let line = Line { use_unused: true, ..Default::default() };
     let trainer = trainer("bf16-mixed");
-    // The fit fails for the loss's shape, after the model was configured.
-    trainer.fit(&mut line, batches()).unwrap_err();
+    let fit = trainer.fit(&line, batches()).unwrap();
     let batch = trainer.prepare(batches().next().unwrap()).unwrap();
-    let inside = |line: &Line| {
-        let dtype = line.training_step(&batch)?.dtype();
-        Ok(dtype.as_str().to_string())
-    };
-    assert_eq!(trainer.predict(|| inside(&line)).unwrap(), "bf16");
+    let inside = || Ok(fit.model.0.forward(&batch.0)?.dtype().as_str().to_string());
+    assert_eq!(trainer.infer(inside).unwrap(), "bf16");
+    // What leaves is f32.
+    let predicted = trainer.predict(&line, &fit.model, batches().take(2)).unwrap();
+    assert_eq!(predicted.iter().map(Tensor::dtype).collect::<Vec<_>>(), [DType::F32; 2]);
 }
 
 #[test]
 fn a_parameter_without_a_gradient_is_named() {
-    let error = trainer("32-true").fit(&mut Line::default(), batches()).unwrap_err();
+    let error = trainer("32-true").fit(&Line::default(), batches()).unwrap_err();
     assert!(matches!(&error, Error::MissingGradient { names } if names == &["unused"]), "{error}");
     assert!(error.to_string().contains("unused"));
 }
 
 #[test]
 fn a_loss_that_is_not_one_number_is_refused() {
-    let mut line = Line { loss_shape_is_wrong: true, ..Default::default() };
-    let error = trainer("32-true").fit(&mut line, batches()).unwrap_err();
+    let line = Line { loss_shape_is_wrong: true, ..Default::default() };
+    let error = trainer("32-true").fit(&line, batches()).unwrap_err();
     assert!(matches!(&error, Error::LossShape { shape } if shape == &[2, 1]), "{error}");
 }
 
 #[test]
 fn training_ends_with_the_data_or_with_max_steps() {
-    let mut line = Line { use_unused: true, ..Default::default() };
-    assert_eq!(trainer("32-true").fit(&mut line, batches()).unwrap().losses.len(), 5);
-    assert_eq!(trainer("32-true").fit(&mut line, batches().take(3)).unwrap().losses.len(), 3);
+    let line = Line { use_unused: true, ..Default::default() };
+    assert_eq!(trainer("32-true").fit(&line, batches()).unwrap().losses.len(), 5);
+    assert_eq!(trainer("32-true").fit(&line, batches().take(3)).unwrap().losses.len(), 3);
     let mut last = Vec::new();
-    let fit = trainer("32-true").fit_with(&mut line, batches().take(3), |step| {
+    let fit = trainer("32-true").fit_with(&line, batches().take(3), |step| {
         last.push(step.is_last());
         Ok(())
     });
@@ -125,21 +133,21 @@ fn training_ends_with_the_data_or_with_max_steps() {
 #[test]
 fn the_same_seed_trains_to_the_same_bits() {
     let fit = || {
-        let mut line = Line { use_unused: true, ..Default::default() };
-        trainer("bf16-mixed").fit(&mut line, batches()).unwrap().losses
+        let line = Line { use_unused: true, ..Default::default() };
+        trainer("bf16-mixed").fit(&line, batches()).unwrap().losses
     };
     assert_eq!(fit(), fit());
 }
 
 #[test]
 fn a_saved_model_loads_as_initial_values() {
-    let mut line = Line { use_unused: true, ..Default::default() };
-    let fit = trainer("32-true").fit(&mut line, batches()).unwrap();
+    let line = Line { use_unused: true, ..Default::default() };
+    let fit = trainer("32-true").fit(&line, batches()).unwrap();
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("line.safetensors");
     fit.parameters.save(&file).unwrap();
     let values = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
     let again = Trainer::builder().accelerator("cpu").max_steps(1).initial_values(values).build().unwrap();
-    let next = again.fit(&mut line, batches()).unwrap().losses[0];
+    let next = again.fit(&line, batches()).unwrap().losses[0];
     assert!(next < fit.losses[4], "{next} follows {:?}", fit.losses);
 }
 
@@ -147,7 +155,7 @@ fn a_saved_model_loads_as_initial_values() {
 fn initial_values_that_nobody_asks_for_are_named() {
     let values = [("layer.wieght".to_string(), Tensor::zeros((1, 2), DType::F32, &Device::Cpu).unwrap())];
     let trainer = Trainer::builder().accelerator("cpu").initial_values(values.into()).build().unwrap();
-    let error = trainer.fit(&mut Line::default(), batches()).unwrap_err();
+    let error = trainer.fit(&Line::default(), batches()).unwrap_err();
     assert!(error.to_string().contains("layer.wieght"), "{error}");
 }
 
@@ -175,7 +183,7 @@ fn an_unsupported_precision_falls_back_only_when_asked() {
 #[test]
 fn a_schedule_waits_for_steps_that_are_skipped() {
     let schedule = Schedule::linear_warmup(1e-3, 4).unwrap();
-    let mut line = Line { use_unused: true, schedule: Some(schedule), ..Default::default() };
+    let line = Line { use_unused: true, schedule: Some(schedule), ..Default::default() };
     // A scale far above f16's range: the first steps overflow until it has backed off.
     let scaling = ScalerConfig {
         init_scale: 2f64.powi(30),
@@ -185,7 +193,7 @@ fn a_schedule_waits_for_steps_that_are_skipped() {
     };
     let builder = Trainer::builder().precision("16-true").accelerator("cpu").loss_scaling(scaling);
     let mut steps = Vec::new();
-    let fit = builder.max_steps(8).build().unwrap().fit_with(&mut line, batches(), |step| {
+    let fit = builder.max_steps(8).build().unwrap().fit_with(&line, batches(), |step| {
         steps.push((step.learning_rate(), step.outcome().clone()));
         Ok(())
     });
@@ -204,9 +212,9 @@ fn a_skipped_step_names_what_overflowed() {
     let builder =
         Trainer::builder().precision("16-true").accelerator("cpu").max_steps(1).loss_scaling(scaling);
     let trainer = builder.diagnostics(DiagnosticsConfig::default()).build().unwrap();
-    let mut line = Line { use_unused: true, ..Default::default() };
+    let line = Line { use_unused: true, ..Default::default() };
     let mut overflowed = Vec::new();
-    let fit = trainer.fit_with(&mut line, batches(), |step| {
+    let fit = trainer.fit_with(&line, batches(), |step| {
         overflowed.extend(step.diagnostics().unwrap().overflowed().iter().cloned());
         Ok(())
     });

@@ -38,6 +38,7 @@
 //! # Ok::<(), autocast::Error>(())
 //! ```
 
+mod anomaly;
 mod border;
 mod composed;
 mod finals;
@@ -51,6 +52,7 @@ mod stack;
 mod view;
 mod walk;
 
+pub use anomaly::{Anomaly, Pass, detect_anomaly};
 pub(crate) use composed::{Call, Keep, composed, wide};
 pub use finals::OnFinal;
 pub use node::{Attribute, Backward, Input, Node, Op};

@@ -3,7 +3,7 @@
 use candle_core::{Shape, Storage, Tensor, op::BackpropOp};
 
 use super::node::{Input, Node, Op};
-use super::{border, foreign, registry};
+use super::{anomaly, border, foreign, registry};
 use crate::Result;
 
 /// A value on its way into the graph.
@@ -70,13 +70,17 @@ impl From<Tensor> for Value {
 pub fn record(op: impl Op, inputs: &[&Tensor], value: impl Into<Value>) -> Result<Tensor> {
     let value = value.into();
     if !inputs.iter().any(|input| input.track_op()) {
-        return Ok(value.off_graph());
+        let value = value.off_graph();
+        anomaly::check_value(op.name(), inputs, &value)?;
+        return Ok(value);
     }
+    let name = op.name();
     let (storage, shape) = value.in_graph(inputs)?;
-    let inputs = inputs.iter().map(|input| source(input)).collect();
-    let node = Node::new(Box::new(op), inputs, shape.clone(), storage.dtype());
+    let sources = inputs.iter().map(|input| source(input)).collect();
+    let node = Node::new(Box::new(op), sources, shape.clone(), storage.dtype());
     let shown = border::show(&node, storage, &shape)?;
     node.keep(&shown);
+    anomaly::check_value(name, inputs, &shown)?;
     Ok(shown)
 }
 

@@ -6,12 +6,12 @@ use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
 use super::finals::{Finals, OnFinal};
-use super::foreign;
 use super::gradients::{Gradients, Place, Turn, is_foreign};
 use super::held::Held;
 use super::node::{Backward, Node};
 use super::record::source;
 use super::stack::deep_stack;
+use super::{anomaly, foreign};
 use crate::{Error, Result};
 
 /// The gradients of the variables behind `loss`, as constants. What nobody else holds of the graph is released on the way.
@@ -79,6 +79,7 @@ fn step(node: &Arc<Node>, grad: Tensor, gradients: &mut Gradients) -> Result<()>
             format!("one for each of {} inputs, and what was taken with them", node.inputs().len());
         return Err(Error::argument(node.name(), "its gradients", grads.len(), expected));
     }
+    anomaly::check_gradients(node, &grad, &grads)?;
     drop(grad);
     for (input, grad) in node.inputs().iter().zip(grads) {
         if let Some(grad) = grad {
@@ -91,6 +92,8 @@ fn step(node: &Arc<Node>, grad: Tensor, gradients: &mut Gradients) -> Result<()>
 /// Hands the results to candle.
 fn foreign_step(results: Vec<(Tensor, Tensor)>, gradients: &mut Gradients) -> Result<()> {
     let (variables, arrivals) = foreign::differentiate(&results)?;
+    let grads = variables.iter().map(|(_, grad)| grad).chain(arrivals.iter().map(|(_, grad)| grad));
+    anomaly::check_foreign(&results, grads)?;
     // Before the nodes have their turns, so that these hold the graph alone.
     drop(results);
     for (variable, grad) in variables {

@@ -37,7 +37,7 @@ fn measure(config: GptConfig, trainer: &Trainer, steps: usize, line: Line) -> Ou
     let memory = PeakMemory::start(device)?;
     let (gpt, _) = trainer.init_module(|vb| Ok(Gpt::new(config, vb)?))?;
     let next = |tokens: &Tensor| -> trainer::Result<Tensor> {
-        trainer.predict(|| {
+        trainer.infer(|| {
             let logits = gpt.forward(tokens)?;
             Ok(logits.narrow(1, config.context - 1, 1)?.argmax(D::Minus1)?)
         })

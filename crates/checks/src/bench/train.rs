@@ -35,8 +35,7 @@ fn measure(kind: Kind, trainer: &Trainer, warm_up: usize, line: Line) -> Outcome
     let batches = trainer.prepare(kind.batches(line.bs, device)?)?;
     let memory = PeakMemory::start(device)?;
     let mut clock = Clock::start(device)?;
-    let fit =
-        trainer.fit_with(&mut Learner::new(kind), batches.iter().cycle().cloned(), |_| Ok(clock.lap()?))?;
+    let fit = trainer.fit_with(&Learner::new(kind), batches.iter().cycle().cloned(), |_| Ok(clock.lap()?))?;
     let losses = [0, 1, 9, fit.losses.len() - 1];
     let losses = losses.iter().filter_map(|&step| fit.losses.get(step));
     let line = Line {

@@ -8,7 +8,7 @@ use optim::{AdamW, AdamWConfig};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
-use trainer::{Accelerator, Optimization, Parameters, TrainingModule};
+use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, TrainingModule};
 
 use crate::models::{Gpt, GptConfig, Mlp, MlpConfig};
 
@@ -144,36 +144,40 @@ impl Kind {
 /// A model that is trained with AdamW.
 pub(crate) struct Learner {
     kind: Kind,
-    net: Option<Net>,
 }
 
-enum Net {
+pub(crate) enum Net {
     Gpt(Gpt),
     Mlp(Mlp),
 }
 
 impl Learner {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, net: None }
+        Self { kind }
     }
 }
 
 impl TrainingModule for Learner {
+    type Model = Net;
     type Batch = Pair;
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.net = Some(match self.kind {
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Net> {
+        Ok(match self.kind {
             Kind::Gpt(config) => Net::Gpt(Gpt::new(config, vb)?),
             Kind::Mlp(config) => Net::Mlp(Mlp::new(config, vb)?),
-        });
-        Ok(())
+        })
     }
 
-    fn training_step(&self, (inputs, targets): &Pair) -> trainer::Result<Tensor> {
-        match self.net.as_ref().expect("configured before the first step") {
+    fn training_step(
+        &self,
+        net: &Net,
+        (inputs, targets): &Pair,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        match net {
             Net::Gpt(gpt) => {
                 let logits = gpt.forward(inputs)?.flatten_to(1)?;
-                Ok(ops::cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?)
+                Ok(ops::cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?.into())
             }
             Net::Mlp(mlp) => {
                 let output = mlp.forward(inputs)?;
@@ -181,7 +185,7 @@ impl TrainingModule for Learner {
                 let wide = if output.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
                 let (output, targets) =
                     (autocast::cast_to(&output, wide)?, autocast::cast_to(targets, wide)?);
-                Ok(ops::mse_loss(&output, &targets, Reduction::Mean)?)
+                Ok(ops::mse_loss(&output, &targets, Reduction::Mean)?.into())
             }
         }
     }

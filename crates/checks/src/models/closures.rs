@@ -4,7 +4,9 @@
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use optim::{Schedule, Sgd, SgdConfig};
-use trainer::{Fit, Optimization, Parameters, Trainer, TrainerBuilder, TrainingModule};
+use trainer::{
+    Fit, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainerBuilder, TrainingModule,
+};
 
 /// Inputs and targets.
 pub type Pair = (Tensor, Tensor);
@@ -15,8 +17,6 @@ type Step<S> = fn(&S, &Pair) -> trainer::Result<Tensor>;
 pub struct Closures<S> {
     build: Build<S>,
     step: Step<S>,
-    /// What was made.
-    pub model: Option<S>,
     /// The rates, if not a constant one.
     pub schedule: Option<Schedule>,
     /// The constant rate.
@@ -25,29 +25,23 @@ pub struct Closures<S> {
 
 /// A module that `build` makes and whose loss `step` gives.
 pub fn module<S>(build: Build<S>, step: Step<S>) -> Closures<S> {
-    Closures { build, step, model: None, schedule: None, lr: 0.01 }
-}
-
-impl<S> Closures<S> {
-    /// What was made.
-    ///
-    /// # Panics
-    /// Before the first fit.
-    pub fn model(&self) -> &S {
-        self.model.as_ref().unwrap()
-    }
+    Closures { build, step, schedule: None, lr: 0.01 }
 }
 
 impl<S> TrainingModule for Closures<S> {
+    type Model = S;
     type Batch = Pair;
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.model = Some((self.build)(vb)?);
-        Ok(())
+    fn build(&self, vb: VarBuilder) -> trainer::Result<S> {
+        (self.build)(vb)
     }
 
-    fn training_step(&self, batch: &Pair) -> trainer::Result<Tensor> {
-        (self.step)(self.model(), batch)
+    fn training_step(&self, model: &S, batch: &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
+        Ok((self.step)(model, batch)?.into())
+    }
+
+    fn predict_step(&self, model: &S, batch: &Pair) -> trainer::Result<Tensor> {
+        (self.step)(model, batch)
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -73,7 +67,7 @@ pub fn builder(precision: &str) -> TrainerBuilder {
 }
 
 /// Losses and parameters of a fit, to the bit.
-pub fn bits(fit: &Fit) -> (Vec<u64>, Vec<u64>) {
+pub fn bits<S>(fit: &Fit<S>) -> (Vec<u64>, Vec<u64>) {
     let parameters = fit.parameters.iter().flat_map(|(_, var)| numbers(var));
     (fit.losses.iter().map(|loss| loss.to_bits()).collect(), parameters.map(f64::to_bits).collect())
 }

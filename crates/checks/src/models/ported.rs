@@ -5,7 +5,7 @@ use autocast::{nn, ops};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
 use optim::{AdamW, AdamWConfig, Clip};
-use trainer::{Accelerator, Optimization, Parameters, Trainer, TrainingModule};
+use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
 
 const STEPS: usize = 60;
 
@@ -13,8 +13,7 @@ const STEPS: usize = 60;
 const CLASSES: usize = 10;
 
 /// candle's `mnist-training` net at a smaller size: two convolutions, pools, dropout, two linear layers.
-#[derive(Default)]
-struct ConvNet(Option<ConvLayers>);
+struct ConvNet;
 
 struct ConvLayers {
     conv1: nn::Conv2d,
@@ -37,23 +36,27 @@ impl ConvLayers {
 }
 
 impl TrainingModule for ConvNet {
+    type Model = ConvLayers;
     type Batch = (Tensor, Tensor);
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.0 = Some(ConvLayers {
+    fn build(&self, vb: VarBuilder) -> trainer::Result<ConvLayers> {
+        Ok(ConvLayers {
             conv1: nn::conv2d(1, 4, 3, Default::default(), vb.pp("c1"))?,
             norm: nn::batch_norm(4, 1e-5, vb.pp("bn"))?,
             conv2: nn::conv2d(4, 8, 3, Default::default(), vb.pp("c2"))?,
             fc1: nn::linear(8 * 2 * 2, 16, vb.pp("fc1"))?,
             fc2: nn::linear(16, CLASSES, vb.pp("fc2"))?,
             dropout: nn::Dropout::new(0.1),
-        });
-        Ok(())
+        })
     }
 
-    fn training_step(&self, (images, labels): &Self::Batch) -> trainer::Result<Tensor> {
-        let logits = self.0.as_ref().expect("configured before the first step").forward(images)?;
-        Ok(ops::cross_entropy(&logits, labels, &Default::default())?)
+    fn training_step(
+        &self,
+        net: &ConvLayers,
+        (images, labels): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        Ok(ops::cross_entropy(&net.forward(images)?, labels, &Default::default())?.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -62,8 +65,7 @@ impl TrainingModule for ConvNet {
 }
 
 /// A GPT of one block, with a table of positions and a mask that it makes itself.
-#[derive(Default)]
-struct SmallGpt(Option<GptLayers>);
+struct SmallGpt;
 
 struct GptLayers {
     tokens: nn::Embedding,
@@ -120,16 +122,21 @@ impl GptLayers {
 }
 
 impl TrainingModule for SmallGpt {
+    type Model = GptLayers;
     type Batch = (Tensor, Tensor);
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.0 = Some(GptLayers::new(vb)?);
-        Ok(())
+    fn build(&self, vb: VarBuilder) -> trainer::Result<GptLayers> {
+        Ok(GptLayers::new(vb)?)
     }
 
-    fn training_step(&self, (ids, next): &Self::Batch) -> trainer::Result<Tensor> {
-        let logits = self.0.as_ref().expect("configured before the first step").forward(ids)?;
-        Ok(ops::cross_entropy(&logits.flatten_to(1)?, &next.flatten_all()?, &Default::default())?)
+    fn training_step(
+        &self,
+        gpt: &GptLayers,
+        (ids, next): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let logits = gpt.forward(ids)?.flatten_to(1)?;
+        Ok(ops::cross_entropy(&logits, &next.flatten_all()?, &Default::default())?.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -159,10 +166,10 @@ pub fn train_both(
     let cpu = &Device::Cpu;
     let pixels = Tensor::from_vec(pattern(12 * 14 * 14, 17), (12, 1, 14, 14), cpu)?.to_dtype(DType::F32)?;
     let images = ((pixels / 17.)?, Tensor::from_vec(pattern(12, CLASSES), 12, cpu)?);
-    let conv = builder().build()?.fit(&mut ConvNet::default(), std::iter::repeat(images))?;
+    let conv = builder().build()?.fit(&ConvNet, std::iter::repeat(images))?;
     let ids = Tensor::from_vec(pattern(4 * LENGTH, CLASSES), (4, LENGTH), cpu)?;
     let next = Tensor::from_vec(pattern(5 * LENGTH, CLASSES)[LENGTH..].to_vec(), (4, LENGTH), cpu)?;
-    let gpt = builder().build()?.fit(&mut SmallGpt::default(), std::iter::repeat((ids, next)))?;
+    let gpt = builder().build()?.fit(&SmallGpt, std::iter::repeat((ids, next)))?;
     let ends = |losses: &[f64]| (losses[0], losses[losses.len() - 1]);
     let ((conv_first, conv_last), (gpt_first, gpt_last)) = (ends(&conv.losses), ends(&gpt.losses));
     Ok([("convolutional net", conv_first, conv_last), ("GPT", gpt_first, gpt_last)])

@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use grad_scaler::ScalerConfig;
 use optim::{AdamW, AdamWConfig};
 use serde::Deserialize;
-use trainer::{Accelerator, Optimization, Parameters, Trainer, TrainingModule};
+use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
 
 use super::{Gpt, GptConfig, Head, Initial};
 
@@ -75,7 +75,7 @@ pub fn train(
     let batch = |i: usize| Ok((tensors["x"].get(i % 8)?, tensors["y"].get(i % 8)?));
     let batches = (0..STEPS).map(batch).collect::<candle_core::Result<Vec<_>>>()?;
     let mut scales = Vec::new();
-    let fit = builder.build()?.fit_with(&mut TinyGpt::default(), batches, |step| {
+    let fit = builder.build()?.fit_with(&TinyGpt, batches, |step| {
         scales.push(f64::from(step.loss_scale()));
         Ok(())
     })?;
@@ -103,22 +103,26 @@ pub fn landing_error(losses: &[f64], accelerator: Accelerator) -> f64 {
     }
 }
 
-#[derive(Default)]
-struct TinyGpt(Option<Gpt>);
+struct TinyGpt;
 
 impl TrainingModule for TinyGpt {
+    type Model = Gpt;
     type Batch = (Tensor, Tensor);
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
         let (head, initial) = (Head::Own, Initial::Candle);
         let config = GptConfig { vocabulary: 96, context: 32, width: 64, heads: 4, layers: 2, head, initial };
-        self.0 = Some(Gpt::new(config, vb)?);
-        Ok(())
+        Ok(Gpt::new(config, vb)?)
     }
 
-    fn training_step(&self, (inputs, targets): &Self::Batch) -> trainer::Result<Tensor> {
-        let logits = self.0.as_ref().expect("configured before the first step").forward(inputs)?;
-        Ok(cross_entropy(&logits.flatten_to(1)?, &targets.flatten_all()?, &CrossEntropy::default())?)
+    fn training_step(
+        &self,
+        gpt: &Gpt,
+        (inputs, targets): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let logits = gpt.forward(inputs)?.flatten_to(1)?;
+        Ok(cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {

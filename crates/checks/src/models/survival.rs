@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use optim::{AdamW, AdamWConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use trainer::{Accelerator, Optimization, Parameters, Trainer, TrainingModule};
+use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
 
 use super::{Gpt, GptConfig, Head, Initial};
 
@@ -24,20 +24,24 @@ const CONFIG: GptConfig = GptConfig {
 };
 const ROWS: usize = 4;
 
-#[derive(Default)]
-struct SmallGpt(Option<Gpt>);
+struct SmallGpt;
 
 impl TrainingModule for SmallGpt {
+    type Model = Gpt;
     type Batch = (Tensor, Tensor);
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.0 = Some(Gpt::new(CONFIG, vb)?);
-        Ok(())
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
+        Ok(Gpt::new(CONFIG, vb)?)
     }
 
-    fn training_step(&self, (inputs, targets): &Self::Batch) -> trainer::Result<Tensor> {
-        let logits = self.0.as_ref().expect("configured before the first step").forward(inputs)?;
-        Ok(cross_entropy(&logits.flatten_to(1)?, &targets.flatten_all()?, &CrossEntropy::default())?)
+    fn training_step(
+        &self,
+        gpt: &Gpt,
+        (inputs, targets): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let logits = gpt.forward(inputs)?.flatten_to(1)?;
+        Ok(cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -64,7 +68,7 @@ pub fn first_failure(precision: &str, accelerator: Accelerator) -> trainer::Resu
     for seed in 0..SEEDS {
         let builder =
             Trainer::builder().precision(precision).accelerator(accelerator).max_steps(STEPS).seed(seed);
-        let fit = builder.build()?.fit(&mut SmallGpt::default(), std::iter::repeat(batch(seed)?))?;
+        let fit = builder.build()?.fit(&SmallGpt, std::iter::repeat(batch(seed)?))?;
         let finite = fit.losses.iter().all(|loss| loss.is_finite());
         if !finite || fit.losses[STEPS - 1] >= fit.losses[0] {
             return Ok(Some((seed, fit.losses)));

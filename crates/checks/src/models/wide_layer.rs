@@ -4,23 +4,27 @@ use autocast::{nn, ops};
 use candle_core::{Module, Tensor};
 use candle_nn::VarBuilder;
 use optim::{Sgd, SgdConfig};
-use trainer::{Optimization, Parameters, TrainingModule};
+use trainer::{Optimization, Parameters, StepContext, StepOutput, TrainingModule};
 
 /// One layer of 1024 to 1024.
-#[derive(Default)]
-pub struct WideLayer(Option<nn::Linear>);
+#[derive(Clone, Copy, Debug)]
+pub struct WideLayer;
 
 impl TrainingModule for WideLayer {
+    type Model = nn::Linear;
     type Batch = (Tensor, Tensor);
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.0 = Some(nn::linear(1024, 1024, vb)?);
-        Ok(())
+    fn build(&self, vb: VarBuilder) -> trainer::Result<nn::Linear> {
+        Ok(nn::linear(1024, 1024, vb)?)
     }
 
-    fn training_step(&self, (x, y): &Self::Batch) -> trainer::Result<Tensor> {
-        let layer = self.0.as_ref().expect("configured before the first step");
-        Ok(ops::mse_loss(&layer.forward(x)?, y, ops::Reduction::Mean)?)
+    fn training_step(
+        &self,
+        layer: &nn::Linear,
+        (x, y): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        Ok(ops::mse_loss(&layer.forward(x)?, y, ops::Reduction::Mean)?.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {

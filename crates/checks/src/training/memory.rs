@@ -24,7 +24,7 @@ fn constant(device: &Device, precision: Precision) -> Outcome<String> {
     let x = Tensor::randn(0f32, 1f32, (256, 1024), device)?;
     let batches = std::iter::repeat((x.clone(), x));
     let mut in_use = Vec::new();
-    trainer.fit_with(&mut WideLayer::default(), batches, |step| {
+    trainer.fit_with(&WideLayer, batches, |step| {
         if step.number() == EARLY || step.is_last() {
             device.synchronize()?;
             in_use.push(memory_in_use(device)?);

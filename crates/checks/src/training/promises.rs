@@ -4,7 +4,7 @@ use autocast::{nn, ops};
 use candle_core::{Device, Module, Tensor};
 use grad_scaler::ScalerConfig;
 use optim::Schedule;
-use trainer::{Accelerator, Fit, Precision, Trainer, TrainerBuilder, TrainingModule};
+use trainer::{Accelerator, Precision, Trainer, TrainerBuilder};
 
 use crate::models::closures::{Closures, Pair, bits, module, xy};
 use crate::models::ported;
@@ -57,13 +57,13 @@ fn net() -> Closures<Net> {
 }
 
 fn repeats(precision: Precision) -> Outcome<String> {
-    let fit = |steps| builder(precision).max_steps(steps).build()?.fit(&mut net(), std::iter::repeat(xy()));
+    let fit = |steps| builder(precision).max_steps(steps).build()?.fit(&net(), std::iter::repeat(xy()));
     let (straight, again, half) = (fit(20)?, fit(20)?, fit(8)?);
     if bits(&straight) != bits(&again) {
         return wrong(format!("{:?} and {:?}", straight.losses, again.losses));
     }
     let resumed = builder(precision).max_steps(20).resume(half.state()?).build()?;
-    let resumed = resumed.fit(&mut net(), std::iter::repeat(xy()))?;
+    let resumed = resumed.fit(&net(), std::iter::repeat(xy()))?;
     if bits(&resumed).0 != bits(&straight).0[8..] || bits(&resumed).1 != bits(&straight).1 {
         return wrong(format!("{:?} resumed as {:?}", straight.losses, resumed.losses));
     }
@@ -92,9 +92,9 @@ fn skips(precision: Precision) -> Outcome<String> {
     let trainer = builder(precision)
         .loss_scaling(ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() })
         .build()?;
-    let clean = trainer.fit(&mut plain(), with(xy(), 9).take(5))?;
+    let clean = trainer.fit(&plain(), with(xy(), 9).take(5))?;
     for bad in [((&x * f64::NAN)?, y.clone()), (x.clone(), (&y * f64::INFINITY)?)] {
-        let fit = trainer.fit(&mut plain(), with(bad, 2))?;
+        let fit = trainer.fit(&plain(), with(bad, 2))?;
         let losses = [&fit.losses[..2], &fit.losses[3..]].concat();
         if fit.skipped_steps != 1 || losses != clean.losses || bits(&fit).1 != bits(&clean).1 {
             return wrong(format!("{} skipped, {:?} for {:?}", fit.skipped_steps, fit.losses, clean.losses));
@@ -104,7 +104,7 @@ fn skips(precision: Precision) -> Outcome<String> {
 }
 
 fn survives_bad_indices(precision: Precision) -> Outcome<String> {
-    let mut model = module(
+    let model = module(
         |vb| Ok((nn::embedding(5, 4, vb.pp("e"))?, nn::linear(4, 1, vb.pp("l"))?)),
         |(embedding, linear), (ids, y)| {
             Ok(ops::mse_loss(&linear.forward(&embedding.forward(ids)?)?, y, ops::Reduction::Mean)?)
@@ -118,7 +118,7 @@ fn survives_bad_indices(precision: Precision) -> Outcome<String> {
             .map(|last| Ok((ids(last)?, y.clone())))
             .collect::<candle_core::Result<_>>()?;
         let scaling = ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() };
-        let fit = builder(precision).loss_scaling(scaling).build()?.fit(&mut model, data)?;
+        let fit = builder(precision).loss_scaling(scaling).build()?.fit(&model, data)?;
         let finite: Vec<bool> = fit.losses.iter().map(|loss| loss.is_finite()).collect();
         if finite != [true, false, true, true] || fit.skipped_steps != 1 {
             return wrong(format!("id {bad}: losses {:?}, {} skipped", fit.losses, fit.skipped_steps));
@@ -128,20 +128,22 @@ fn survives_bad_indices(precision: Precision) -> Outcome<String> {
 }
 
 fn evaluates(precision: Precision) -> Outcome<String> {
-    let mut model = net();
+    let module = net();
     let trainer = builder(precision).max_steps(5).build()?;
-    let fit: Fit = trainer.fit(&mut model, std::iter::repeat(xy()))?;
+    let fit = trainer.fit(&module, std::iter::repeat(xy()))?;
     let before = bits(&fit).1;
     let far = ((xy().0 + 100.)?, xy().1);
-    let twice = [trainer.evaluate(&model, [far.clone()])?, trainer.evaluate(&model, [far.clone()])?];
-    let batch = trainer.prepare(far)?;
-    let dtype = trainer.predict(|| model.training_step(&batch))?.dtype();
+    let validate =
+        || Ok::<_, trainer::Error>(trainer.validate(&module, &fit.model, [far.clone()])?.get("val_loss"));
+    let twice = [validate()?, validate()?];
+    let dtype = trainer.predict(&module, &fit.model, [far.clone()])?[0].dtype();
     if bits(&fit).1 != before || twice[0] != twice[1] || dtype != precision.output_dtype().into() {
         return wrong(format!("{twice:?}, predicted in {dtype:?}"));
     }
     // The first layer's output on its own, as a prediction.
-    trainer.predict(|| Ok(model.model().0.forward(&batch.0)?))?;
-    Ok(format!("loss {:.4}", twice[0]))
+    let batch = trainer.prepare(far)?;
+    trainer.infer(|| Ok(fit.model.0.forward(&batch.0)?))?;
+    Ok(format!("loss {:?}", twice[0]))
 }
 
 /// The rate of a step follows the steps that were applied before it, however late the host hears of the skips.
@@ -157,7 +159,7 @@ fn schedules(device: &Device) -> Outcome<String> {
             ..Default::default()
         };
         let trainer = builder(Precision::F16Mixed).max_steps(40).loss_scaling(scaling).build()?;
-        let fit = trainer.fit_with(&mut model, std::iter::repeat(xy()), |step| {
+        let fit = trainer.fit_with(&model, std::iter::repeat(xy()), |step| {
             // The host looks at other moments in every run.
             if attempt > 0 && step.number() % attempt == 0 {
                 device.synchronize()?;

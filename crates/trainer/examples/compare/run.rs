@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType};
 use candle_nn::VarBuilder;
 use optim::{AdamW, AdamWConfig};
-use trainer::{Optimization, Parameters, Trainer, TrainingModule};
+use trainer::{Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
 
 use crate::gpt::{Gpt, GptConfig};
 use crate::memory::PeakMemory;
@@ -23,11 +23,11 @@ pub(crate) fn model(task: &Task) -> GptConfig {
 
 /// Trains one model with `trainer` and evaluates it.
 pub(crate) fn run(trainer: &Trainer, task: &Task, progress: &Progress) -> trainer::Result<Run> {
-    let mut learner = Learner { config: model(task), net: None };
-    let batches = task.training_batches(trainer.max_steps())?;
+    let learner = Learner { config: model(task) };
+    let batches = task.training_batches(trainer.max_steps().unwrap_or(0))?;
     let memory = PeakMemory::start(trainer.device());
     let mut clock = Clock::start();
-    let fit = trainer.fit_with(&mut learner, batches, |step| {
+    let fit = trainer.fit_with(&learner, batches, |step| {
         memory.sample();
         if step.number().is_multiple_of(STEPS_PER_READING) || step.is_last() {
             let loss = step.loss()?;
@@ -39,8 +39,8 @@ pub(crate) fn run(trainer: &Trainer, task: &Task, progress: &Progress) -> traine
     let peak_bytes = memory.peak_bytes();
 
     let held_out = task.held_out_batches()?;
-    let heldout_loss = trainer.evaluate(&learner, held_out.clone())?;
-    let exact_match = task.has_answers().then(|| learner.exact_match(trainer, held_out)).transpose()?;
+    let heldout = trainer.validate(&learner, &fit.model, &held_out)?;
+    let exact_match = task.has_answers().then(|| exact_match(trainer, &fit.model, held_out)).transpose()?;
     let ms_per_step = clock.median_ms_per_step();
     Ok(Run {
         precision: trainer.precision().to_string(),
@@ -49,7 +49,7 @@ pub(crate) fn run(trainer: &Trainer, task: &Task, progress: &Progress) -> traine
         peak_bytes,
         first_loss: fit.losses.first().copied().unwrap_or(f64::NAN),
         last_loss: mean_of_last(&fit.losses),
-        heldout_loss,
+        heldout_loss: heldout.get("val_loss").unwrap_or(f64::NAN),
         exact_match,
         skipped_steps: fit.skipped_steps,
         losses: fit.losses,
@@ -87,48 +87,45 @@ impl Clock {
     }
 }
 
-/// The GPT and how it is trained.
-struct Learner {
-    config: GptConfig,
-    net: Option<Gpt>,
+/// The share of rows in which every target is the likeliest token.
+///
+/// Judging each digit after the right digits before it counts a row exactly when writing it out would get it
+/// right: up to the first mistake, both read the same.
+fn exact_match(trainer: &Trainer, net: &Gpt, batches: Vec<Example>) -> trainer::Result<f64> {
+    let (mut right, mut rows) = (0., 0);
+    for batch in batches {
+        let (inputs, targets) = trainer.prepare(batch)?;
+        let guesses = trainer.infer(|| Ok(net.forward(&inputs)?))?.argmax(D::Minus1)?.to_dtype(DType::I64)?;
+        let fine = (guesses.eq(&targets)? + targets.eq(IGNORE)?)?;
+        right += fine.min(1)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as f64;
+        rows += targets.dim(0)?;
+    }
+    Ok(right / rows as f64)
 }
 
-impl Learner {
-    fn logits(&self, inputs: &Tensor) -> trainer::Result<Tensor> {
-        let net = self.net.as_ref().expect("the trainer configures the model before it uses it");
-        Ok(net.forward(inputs)?)
-    }
-
-    /// The share of rows in which every target is the likeliest token.
-    ///
-    /// Judging each digit after the right digits before it counts a row exactly when writing it out would get it
-    /// right: up to the first mistake, both read the same.
-    fn exact_match(&self, trainer: &Trainer, batches: Vec<Example>) -> trainer::Result<f64> {
-        let (mut right, mut rows) = (0., 0);
-        for batch in batches {
-            let (inputs, targets) = trainer.prepare(batch)?;
-            let guesses =
-                trainer.predict(|| self.logits(&inputs))?.argmax(D::Minus1)?.to_dtype(DType::I64)?;
-            let fine = (guesses.eq(&targets)? + targets.eq(IGNORE)?)?;
-            right += fine.min(1)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as f64;
-            rows += targets.dim(0)?;
-        }
-        Ok(right / rows as f64)
-    }
+/// The GPT's size and how it is trained.
+struct Learner {
+    config: GptConfig,
 }
 
 impl TrainingModule for Learner {
+    type Model = Gpt;
     type Batch = Example;
 
-    fn configure_model(&mut self, vb: VarBuilder) -> trainer::Result<()> {
-        self.net = Some(Gpt::new(self.config, vb)?);
-        Ok(())
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
+        Ok(Gpt::new(self.config, vb)?)
     }
 
-    fn training_step(&self, (inputs, targets): &Example) -> trainer::Result<Tensor> {
-        let logits = self.logits(inputs)?;
+    fn training_step(
+        &self,
+        net: &Gpt,
+        (inputs, targets): &Example,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let logits = net.forward(inputs)?;
         let options = autocast::ops::CrossEntropy { ignore_index: IGNORE, ..Default::default() };
-        Ok(autocast::ops::cross_entropy(&logits.flatten_to(1)?, &targets.flatten_all()?, &options)?)
+        let loss = autocast::ops::cross_entropy(&logits.flatten_to(1)?, &targets.flatten_all()?, &options)?;
+        Ok(loss.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {

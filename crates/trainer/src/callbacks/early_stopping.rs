@@ -3,34 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::not_a_state;
-use crate::{Callback, Control, Error, Metrics, Position, Result};
-
-/// Which way a metric gets better.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Better {
-    /// The smaller the better, as a loss.
-    #[default]
-    Smaller,
-    /// The larger the better, as an accuracy.
-    Larger,
-}
-
-impl Better {
-    fn holds(self, new: f64, old: f64, by_more_than: f64) -> bool {
-        match self {
-            Self::Smaller => new < old - by_more_than,
-            Self::Larger => new > old + by_more_than,
-        }
-    }
-}
+use crate::{Best, Callback, Control, Error, Metrics, Position, Result};
 
 /// When [`EarlyStopping`] ends a fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EarlyStoppingConfig {
     /// The metric of a validation that is watched: `"val_loss"` by default.
     pub monitor: String,
-    /// Which way it gets better.
-    pub better: Better,
+    /// Which of its values is better.
+    pub best: Best,
     /// By how much it must get better to count as better: 0 by default, at least 0.
     pub min_delta: f64,
     /// After how many validations in a row without anything better the fit ends: 3 by default, at least 1.
@@ -45,7 +26,7 @@ impl Default for EarlyStoppingConfig {
     fn default() -> Self {
         Self {
             monitor: "val_loss".to_string(),
-            better: Better::default(),
+            best: Best::Lowest,
             min_delta: 0.,
             patience: 3,
             stopping_threshold: None,
@@ -105,20 +86,20 @@ impl EarlyStopping {
 
     /// Why the fit is to end after a validation gave `value`.
     fn verdict(&mut self, value: f64) -> Option<String> {
-        let EarlyStoppingConfig { monitor, better, min_delta, patience, .. } = &self.config;
+        let &EarlyStoppingConfig { ref monitor, best: way, min_delta, patience, .. } = &self.config;
         if !value.is_finite() {
             return Some(format!("{monitor} is {value}, which is no finite number"));
         }
-        if let Some(threshold) = self.config.stopping_threshold.filter(|&limit| better.holds(value, limit, 0.)) {
+        if let Some(threshold) = self.config.stopping_threshold.filter(|&limit| is_better(way, value, limit, 0.)) {
             return Some(format!("{monitor} is {value}, better than the {threshold} that is good enough"));
         }
-        if let Some(threshold) = self.config.divergence_threshold.filter(|&limit| better.holds(limit, value, 0.)) {
+        if let Some(threshold) = self.config.divergence_threshold.filter(|&limit| is_better(way, limit, value, 0.)) {
             return Some(format!("{monitor} is {value}, worse than the {threshold} that is past hope"));
         }
         match self.state.best {
-            Some(best) if !better.holds(value, best, *min_delta) => {
+            Some(best) if !is_better(way, value, best, min_delta) => {
                 self.state.waited += 1;
-                (self.state.waited >= *patience).then(|| {
+                (self.state.waited >= patience).then(|| {
                     format!("{monitor} got no better than {best} in {} validations", self.state.waited)
                 })
             }
@@ -156,6 +137,14 @@ impl Callback for EarlyStopping {
     }
 }
 
+/// Whether a value is better than another by more than so much.
+fn is_better(best: Best, new: f64, old: f64, by_more_than: f64) -> bool {
+    match best {
+        Best::Lowest => new < old - by_more_than,
+        Best::Highest => new > old + by_more_than,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +172,7 @@ mod tests {
         assert_eq!(stops_at(config.clone(), &[3., 2., 2.5, 1.5, 1.5, 1.6]), Some(5));
         let picky = EarlyStoppingConfig { min_delta: 0.5, ..config.clone() };
         assert_eq!(stops_at(picky, &[3., 2.6, 2.4, 2.3, 2.2]), Some(4));
-        let upwards = EarlyStoppingConfig { monitor: "val_accuracy".into(), better: Better::Larger, ..config };
+        let upwards = EarlyStoppingConfig { monitor: "val_accuracy".into(), best: Best::Highest, ..config };
         assert_eq!(stops_at(upwards, &[0.5, 0.6, 0.6, 0.55]), Some(3));
     }
 

@@ -7,7 +7,7 @@ mod monitors;
 mod precision;
 mod print_summary;
 
-pub use early_stopping::{Better, EarlyStopping, EarlyStoppingConfig};
+pub use early_stopping::{EarlyStopping, EarlyStoppingConfig};
 pub use monitors::{LearningRateMonitor, ThroughputMonitor};
 pub use precision::{LayerPrecision, PrecisionMonitor, PrecisionMonitorConfig, PrecisionWarning};
 pub use print_summary::PrintModelSummary;

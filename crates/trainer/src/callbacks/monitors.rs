@@ -7,7 +7,7 @@ use candle_core::Device;
 use super::checked_every;
 use crate::{Callback, Control, FitStart, Result, Step, memory};
 
-/// Logs the learning rate as `learning_rate`.
+/// Logs the learning rate as `learning_rate`, or that of each of several optimizers as `learning_rate/<name>`.
 #[derive(Clone, Debug)]
 pub struct LearningRateMonitor {
     every: usize,
@@ -30,7 +30,11 @@ impl Callback for LearningRateMonitor {
 
     fn on_train_step(&mut self, step: &Step<'_>) -> Result<Control> {
         if step.position().step.is_multiple_of(self.every) {
-            step.log("learning_rate", step.learning_rate());
+            let rates: Vec<(&str, f64)> = step.learning_rates().collect();
+            match rates[..] {
+                [(_, rate)] => step.log("learning_rate", rate),
+                _ => rates.iter().for_each(|(name, rate)| step.log(format!("learning_rate/{name}"), *rate)),
+            }
         }
         Ok(Control::Continue)
     }

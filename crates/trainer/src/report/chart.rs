@@ -49,6 +49,8 @@ pub enum Unit {
     /// Numbers, as they are.
     #[default]
     Number,
+    /// Whole numbers.
+    Count,
     /// Logarithms to the base of 2, shown as the powers.
     PowerOfTwo,
     /// Bytes, shown in the unit that fits.
@@ -64,6 +66,8 @@ pub struct Chart {
     pub unit: Unit,
     /// What the vertical axis holds; by default what the curves need.
     pub range: Option<Range<f64>>,
+    /// The steps that the horizontal axis holds; by default those of the curves, from 0.
+    pub steps: Option<Range<f64>>,
     /// Width and height in pixels.
     pub size: (u32, u32),
     /// The curves, the lowest first.
@@ -74,7 +78,7 @@ impl Chart {
     /// A chart of a usual size, whose vertical axis fits its curves.
     #[must_use]
     pub fn new(meaning: impl Into<String>, curves: Vec<Curve>) -> Self {
-        Self { meaning: meaning.into(), unit: Unit::default(), range: None, size: (960, 380), curves }
+        Self { meaning: meaning.into(), unit: Unit::default(), range: None, steps: None, size: (960, 380), curves }
     }
 
     /// The picture.
@@ -90,9 +94,8 @@ impl Chart {
 
     fn draw(&self, svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {
         let points = || self.curves.iter().flat_map(|curve| finite(&curve.points));
-        let first = points().map(|(step, _)| step).fold(f64::INFINITY, f64::min);
-        let first = if first > 1. && first.is_finite() { first } else { 0. };
-        let last = points().map(|(step, _)| step).fold(first + 1., f64::max);
+        let last = points().map(|(step, _)| step).fold(1., f64::max);
+        let steps = self.steps.clone().unwrap_or(0. ..last);
         let range = self.range.clone().unwrap_or_else(|| fitting(points().map(|(_, value)| value)));
         let grey = RGBColor(128, 128, 128);
         let area = SVGBackend::with_string(svg, self.size).into_drawing_area();
@@ -100,7 +103,7 @@ impl Chart {
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(80)
-            .build_cartesian_2d(first..last, range.clone())?;
+            .build_cartesian_2d(steps, range.clone())?;
         chart
             .configure_mesh()
             .x_desc("step")
@@ -128,7 +131,8 @@ impl Chart {
     fn label(&self, value: f64, range: &Range<f64>) -> String {
         match self.unit {
             Unit::PowerOfTwo if value.fract() == 0. => format!("2^{value:.0}"),
-            Unit::PowerOfTwo => String::new(),
+            Unit::Count if value.fract() == 0. => format!("{value:.0}"),
+            Unit::PowerOfTwo | Unit::Count => String::new(),
             Unit::Bytes => crate::table::bytes(value.max(0.) as u64),
             Unit::Number => {
                 let span = range.end - range.start;
@@ -241,6 +245,8 @@ mod tests {
         let label = |unit, value, range: Range<f64>| Chart { unit, ..Chart::new("", vec![]) }.label(value, &range);
         assert_eq!(label(Unit::PowerOfTwo, 16., 10. ..17.), "2^16");
         assert_eq!(label(Unit::PowerOfTwo, 16.5, 10. ..17.), "");
+        assert_eq!(label(Unit::Count, 1.5, 0. ..3.), "");
+        assert_eq!(label(Unit::Count, 2., 0. ..3.), "2");
         assert_eq!(label(Unit::Bytes, 2048., 0. ..4096.), "2.0 KiB");
         assert_eq!(label(Unit::Number, 0.5, 0. ..1.), "0.5");
         assert_eq!(label(Unit::Number, 1e-5, 0. ..1e-4), "1.0e-5");

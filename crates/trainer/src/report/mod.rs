@@ -145,6 +145,7 @@ impl Callback for HtmlReport {
         self.record.loss.extend_with_means(first, end.losses);
         self.record.skipped_steps = end.skipped_steps;
         self.record.steps = end.position.step;
+        self.record.notices = end.notices.iter().map(ToString::to_string).collect();
         self.record.ended = Some(ended(&end.reason));
         self.write()
     }

@@ -56,20 +56,30 @@ fn notices(notices: &[String]) -> String {
 }
 
 fn figures(run: &Record) -> Result<String> {
+    let last = run.loss.points().last().map_or(1., |&(step, _)| step.max(1.));
     let mut figures = loss_figure(run)?;
+    let mut figure = |heading: &str, unit, series: &Series, line| -> Result<()> {
+        if series.finite().next().is_none() {
+            return Ok(());
+        }
+        let scaled = |(step, value): (f64, f64)| (step, if unit == Unit::PowerOfTwo { value.log2() } else { value });
+        let points = series.points().into_iter().map(scaled).collect();
+        let curves = vec![Curve { points, colour: 2, width: 2, line }];
+        let chart = Chart { unit, size: (960, 220), steps: Some(0. ..last), ..Chart::new(heading, curves) };
+        figures += &format!("<h2>{}</h2>\n<figure>{}</figure>\n", escape(heading), chart.to_svg()?);
+        Ok(())
+    };
     for (name, series) in run.validation.iter().filter(|(name, _)| *name != "val_loss") {
-        figures += &figure(name, Unit::Number, series, Line::Full)?;
+        figure(name, Unit::Number, series, Line::Full)?;
     }
-    figures += &figure("learning rate", Unit::Number, &run.learning_rate, Line::Full)?;
+    figure("Learning rate", Unit::Number, &run.learning_rate, Line::Full)?;
     if run.loss_scale.finite().any(|scale| scale != 1.) {
-        let mut chart = small_chart("loss scale", Unit::PowerOfTwo, &run.loss_scale, Line::Steps);
-        chart.curves.iter_mut().flat_map(|curve| &mut curve.points).for_each(|(_, scale)| *scale = scale.log2());
-        figures += &drawn("Loss scale", &chart)?;
+        figure("Loss scale", Unit::PowerOfTwo, &run.loss_scale, Line::Steps)?;
     }
     if run.skipped.finite().any(|skipped| skipped > 0.) {
-        figures += &figure("steps skipped so far", Unit::Number, &run.skipped, Line::Steps)?;
+        figure("Steps skipped so far", Unit::Count, &run.skipped, Line::Steps)?;
     }
-    figures += &figure("memory", Unit::Bytes, &run.memory, Line::Full)?;
+    figure("Memory", Unit::Bytes, &run.memory, Line::Full)?;
     Ok(figures)
 }
 
@@ -95,26 +105,6 @@ fn loss_figure(run: &Record) -> Result<String> {
         .collect();
     let svg = Chart::new("loss", curves).to_svg()?;
     Ok(format!("<h2>Loss</h2>\n<ul class=\"legend\">{legend}</ul>\n<figure>{svg}</figure>\n"))
-}
-
-fn figure(name: &str, unit: Unit, series: &Series, line: Line) -> Result<String> {
-    if series.finite().next().is_none() {
-        return Ok(String::new());
-    }
-    let mut heading = name.to_string();
-    if let Some(first) = heading.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    drawn(&heading, &small_chart(name, unit, series, line))
-}
-
-fn small_chart(name: &str, unit: Unit, series: &Series, line: Line) -> Chart {
-    let curve = Curve { points: series.points(), colour: 2, width: 2, line };
-    Chart { unit, size: (960, 220), ..Chart::new(name, vec![curve]) }
-}
-
-fn drawn(heading: &str, chart: &Chart) -> Result<String> {
-    Ok(format!("<h2>{}</h2>\n<figure>{}</figure>\n", escape(heading), chart.to_svg()?))
 }
 
 fn user_table(table: &super::record::Table) -> String {

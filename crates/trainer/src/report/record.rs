@@ -55,16 +55,17 @@ impl Record {
 
     pub(super) fn start(&mut self, fit: &FitStart<'_>) {
         self.ended = None;
-        let limit = |limit: Option<usize>| limit.map_or_else(|| "none".to_string(), count);
-        self.settings = vec![
-            ("precision".to_string(), fit.precision.to_string()),
-            ("accelerator".to_string(), fit.accelerator.to_string()),
-            ("parameters".to_string(), count(fit.parameters.element_count())),
-            ("max_steps".to_string(), limit(fit.max_steps)),
-            ("max_epochs".to_string(), limit(fit.max_epochs)),
-        ];
+        self.settings = fit.settings.to_vec();
+        let mut add = |name: &str, value: String| {
+            if !self.settings.iter().any(|(known, _)| known == name) {
+                self.settings.push((name.to_string(), value));
+            }
+        };
+        add("precision", fit.precision.to_string());
+        add("accelerator", fit.accelerator.to_string());
+        add("parameters", count(fit.parameters.element_count()));
         if fit.resumed_at.step > 0 {
-            self.settings.push(("resumed at step".to_string(), count(fit.resumed_at.step)));
+            add("resumed at step", count(fit.resumed_at.step));
         }
     }
 }

@@ -38,7 +38,7 @@ fn a_page_shows_all_there_is_and_needs_nothing_else() {
         std::fs::write(path, &page).unwrap();
     }
     for part in [
-        "GPT &amp; co", "Loss scale", "2^16", "Steps skipped so far", "Val_accuracy", "Memory", "&lt;why&gt;",
+        "GPT &amp; co", "Loss scale", "2^16", "Steps skipped so far", "val_accuracy", "Memory", "&lt;why&gt;",
         "200</b>samples a second", "1:04</b>time", "<td>32-true</td>", "all steps taken", "validation",
     ] {
         assert!(page.contains(part), "{part}");
