@@ -37,8 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (CastRule::Promote, "in the widest dtype of the inputs"),
             (CastRule::Banned, "refused: their 16-bit gradients overflow"),
         ] {
-            let ops: Vec<&str> =
-                table.ops().into_iter().filter(|op| table.rule(op).is_ok_and(|of_op| of_op == rule)).collect();
+            let ops: Vec<&str> = table
+                .ops()
+                .into_iter()
+                .filter(|op| table.rule(op).is_ok_and(|of_op| of_op == rule))
+                .collect();
             let shown = if short { ops.len().min(4) } else { ops.len() };
             println!("  {} {meaning}: {}", ops.len(), ops[..shown].join(", "));
         }

@@ -18,8 +18,8 @@ fn main() -> trainer::Result<()> {
         let mut plugin = trainer.precision_plugin()?;
 
         // Parameters on the device, in the precision's dtype; the same initial values at every precision.
-        let ((up, down), parameters) =
-            trainer.init_module(|vb| Ok((nn::linear(4, 32, vb.pp("up"))?, nn::linear(32, 1, vb.pp("down"))?)))?;
+        let ((up, down), parameters) = trainer
+            .init_module(|vb| Ok((nn::linear(4, 32, vb.pp("up"))?, nn::linear(32, 1, vb.pp("down"))?)))?;
         let config = AdamWConfig { lr: 1e-2, ..Default::default() };
         let mut optimizer = AdamW::new(parameters.to_named(), config)?;
         let (x, y) = plugin.convert_input((x.clone(), y.clone()))?;

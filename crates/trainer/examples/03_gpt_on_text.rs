@@ -85,7 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => include_bytes!("../../../README.md").to_vec(),
     };
     let held_out = text.split_off(text.len() * 9 / 10);
-    let config = LoaderConfig { batch_size: 16, workers: 1, last_batch: LastBatch::Drop, ..Default::default() };
+    let config =
+        LoaderConfig { batch_size: 16, workers: 1, last_batch: LastBatch::Drop, ..Default::default() };
     let order = Order::Shuffled { seed: 1 };
     let train = Loader::new(Windows { text, stride: 1 }, LoaderConfig { order, ..config.clone() })?;
     let validation = Loader::new(Windows { text: held_out, stride: CONTEXT / 8 }, config)?;
@@ -104,7 +105,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .logger(TensorBoardLogger::new(out.join("tensorboard")))
         .build()?;
     let fit = trainer.fit_validated(&LanguageModel { steps: steps as u64 }, &train, &validation)?;
-    println!("loss {:.3} -> {:.3}, held out {:?}", fit.losses[0], fit.losses[steps - 1], fit.metrics.get("val_loss"));
+    println!(
+        "loss {:.3} -> {:.3}, held out {:?}",
+        fit.losses[0],
+        fit.losses[steps - 1],
+        fit.metrics.get("val_loss")
+    );
 
     let mut written = b"The ".to_vec();
     for _ in 0..if short { 8 } else { 120 } {

@@ -13,7 +13,9 @@ use trainer::candle_core::{DType, Tensor};
 use trainer::candle_nn::VarBuilder;
 use trainer::data::{Dataset, Loader, LoaderConfig, Order};
 use trainer::optim::{AdamW, AdamWConfig};
-use trainer::{Best, Optimization, Parameters, ProgressBar, StepContext, StepOutput, Trainer, TrainingModule};
+use trainer::{
+    Best, Optimization, Parameters, ProgressBar, StepContext, StepOutput, Trainer, TrainingModule,
+};
 
 const CLASSES: &[&str] = &["disc", "square", "cross"];
 

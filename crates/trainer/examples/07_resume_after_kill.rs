@@ -15,7 +15,8 @@ use trainer::candle_nn::VarBuilder;
 use trainer::data::{Loader, LoaderConfig, Order};
 use trainer::optim::{AdamW, AdamWConfig};
 use trainer::{
-    CsvLogger, Fit, ModelCheckpoint, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule,
+    CsvLogger, Fit, ModelCheckpoint, Optimization, Parameters, StepContext, StepOutput, Trainer,
+    TrainingModule,
 };
 
 type Error = Box<dyn std::error::Error>;
@@ -77,7 +78,8 @@ fn train(folder: &Path, steps: usize, pause: Duration) -> Result<Fit<Net>, Error
 
 /// Lets another process train in `folder`, and kills it when it has written its first checkpoint.
 fn train_and_kill(folder: &Path, steps: usize) -> Result<(), Error> {
-    let mut process = Command::new(std::env::current_exe()?).arg("--train").arg(folder).arg(steps.to_string()).spawn()?;
+    let mut process =
+        Command::new(std::env::current_exe()?).arg("--train").arg(folder).arg(steps.to_string()).spawn()?;
     while !folder.join("last.safetensors").exists() {
         if let Some(status) = process.try_wait()? {
             return Err(format!("it ended by itself: {status}").into());
@@ -118,7 +120,9 @@ fn main() -> Result<(), Error> {
         }
     }
     let rows = std::fs::read_to_string(killed.join("metrics.csv"))?.lines().count() - 1;
-    println!("the weights are those of an uninterrupted run, to the bit; the log has {rows} rows for {steps} steps");
+    println!(
+        "the weights are those of an uninterrupted run, to the bit; the log has {rows} rows for {steps} steps"
+    );
     std::fs::remove_dir_all(folder)?;
     Ok(())
 }

@@ -115,6 +115,8 @@ pub struct Gradients<'a> {
     pub(crate) step: usize,
     pub(crate) optimizer: &'a str,
     pub(crate) parameters: &'a Parameters,
+    /// The optimizer's.
+    pub(crate) optimized: &'a [optim::Parameter],
     pub(crate) grads: &'a GradStore,
     pub(crate) unscale: &'a dyn Fn(&Tensor) -> Result<Tensor>,
 }
@@ -132,12 +134,15 @@ impl Gradients<'_> {
         self.optimizer
     }
 
-    /// The unscaled gradient of the parameter called `name`, in f32 (f64 where the gradient is f64); `None` where it has none.
+    /// The unscaled gradient of the parameter called `name`, in f32 (f64 where the gradient is f64); `None` where it has none, or
+    /// is not one of the optimizer's.
     ///
     /// # Errors
     /// When the device fails.
     pub fn get(&self, name: &str) -> Result<Option<Tensor>> {
-        let grad = self.parameters.get(name).and_then(|var| self.grads.get(var));
+        let own =
+            |var: &&candle_core::Var| self.optimized.iter().any(|parameter| parameter.var.id() == var.id());
+        let grad = self.parameters.get(name).filter(own).and_then(|var| self.grads.get(var));
         grad.map(|grad| (self.unscale)(grad)).transpose()
     }
 

@@ -5,8 +5,8 @@ use std::fmt;
 
 use candle_core::Tensor;
 
-use crate::table::{aligned, bytes, count};
 use crate::Parameters;
+use crate::table::{aligned, bytes, count};
 
 /// One line of a [`ModelSummary`]: the parameters that share a prefix of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,11 +82,13 @@ impl ModelSummary {
     pub fn with_optimizer_state(mut self, state: &HashMap<String, Tensor>) -> Self {
         for entry in &mut self.tensors {
             let of_this = |name: &str| {
-                name.strip_prefix(&entry.name).is_some_and(|what| what.starts_with('.') && !what[1..].contains('.'))
+                name.strip_prefix(&entry.name)
+                    .is_some_and(|what| what.starts_with('.') && !what[1..].contains('.'))
             };
             let tensors = state.iter().filter(|(name, _)| of_this(name)).map(|(_, tensor)| tensor);
-            entry.optimizer +=
-                tensors.map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64).sum::<u64>();
+            entry.optimizer += tensors
+                .map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64)
+                .sum::<u64>();
         }
         self
     }
@@ -104,7 +106,9 @@ impl ModelSummary {
         let mut layers: BTreeMap<&str, LayerSummary> = BTreeMap::new();
         for entry in &self.tensors {
             let name = prefix(&entry.name, self.depth);
-            let layer = layers.entry(name).or_insert_with(|| LayerSummary { name: name.into(), ..Default::default() });
+            let layer = layers
+                .entry(name)
+                .or_insert_with(|| LayerSummary { name: name.into(), ..Default::default() });
             layer.add(entry);
         }
         layers.into_values().collect()
@@ -173,7 +177,12 @@ mod tests {
     #[test]
     fn layers_are_prefixes_of_names() {
         let names = |depth| -> Vec<String> {
-            ModelSummary::new(&model(DType::F32)).with_depth(depth).layers().into_iter().map(|l| l.name).collect()
+            ModelSummary::new(&model(DType::F32))
+                .with_depth(depth)
+                .layers()
+                .into_iter()
+                .map(|l| l.name)
+                .collect()
         };
         assert_eq!(names(1), ["bn", "h", "scale"]);
         assert_eq!(names(2), ["bn", "h.0", "h.10", "scale"]);
@@ -184,7 +193,10 @@ mod tests {
     fn bytes_are_those_of_the_dtype_and_buffers_have_no_gradient() {
         for (dtype, size) in [(DType::BF16, 2), (DType::F32, 4), (DType::F64, 8)] {
             let total = ModelSummary::new(&model(dtype)).total();
-            assert_eq!((total.parameters, total.parameter_bytes, total.gradient_bytes), (28, 28 * size, 25 * size));
+            assert_eq!(
+                (total.parameters, total.parameter_bytes, total.gradient_bytes),
+                (28, 28 * size, 25 * size)
+            );
         }
     }
 

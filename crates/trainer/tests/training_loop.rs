@@ -10,8 +10,7 @@ use std::time::Duration;
 use autocast::{nn, ops};
 use candle_core::{Device, Module, Tensor};
 use candle_nn::VarBuilder;
-use common::{CPU_PRECISIONS, Net, Pair, batches, builder, numbers};
-use grad_scaler::ScalerConfig;
+use common::{CPU_PRECISIONS, Net, Pair, batches, builder, modest, numbers};
 use optim::{Sgd, SgdConfig};
 use trainer::{
     Callback, Control, EndReason, Error, FitEnd, FitStart, Gradients, Limit, Logger, Metrics, Optimization,
@@ -296,9 +295,7 @@ impl Callback for Watches {
 fn gradients_are_shown_unscaled_and_before_their_step() {
     for precision in CPU_PRECISIONS {
         let expected = Arc::new(Mutex::new(Vec::new()));
-        let scaling = ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() };
-        let builder = builder(precision).max_steps(2).loss_scaling(scaling);
-        let trainer = builder.callback(Watches(expected.clone())).build().unwrap();
+        let trainer = modest(precision).max_steps(2).callback(Watches(expected.clone())).build().unwrap();
         let fit = trainer.fit(&Line { lr: 0.125 }, &batches(2)).unwrap();
         let got = numbers(fit.parameters.get("weight").unwrap());
         let expected = expected.lock().unwrap();

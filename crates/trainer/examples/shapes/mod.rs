@@ -2,8 +2,8 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use trainer::autocast::ops::{self, PoolOptions};
 use trainer::autocast::nn;
+use trainer::autocast::ops::{self, PoolOptions};
 use trainer::candle_core::{self, Device, Module, Tensor};
 use trainer::candle_nn::{Conv2dConfig, VarBuilder};
 use trainer::data::Dataset;

@@ -65,7 +65,11 @@ impl EarlyStopping {
             return refused("patience", "0".into(), "wait for at least one validation");
         }
         if !(config.min_delta >= 0. && config.min_delta.is_finite()) {
-            return refused("min_delta", config.min_delta.to_string(), "a finite number that is not negative");
+            return refused(
+                "min_delta",
+                config.min_delta.to_string(),
+                "a finite number that is not negative",
+            );
         }
         for (setting, threshold) in [
             ("stopping_threshold", config.stopping_threshold),
@@ -90,10 +94,14 @@ impl EarlyStopping {
         if !value.is_finite() {
             return Some(format!("{monitor} is {value}, which is no finite number"));
         }
-        if let Some(threshold) = self.config.stopping_threshold.filter(|&limit| is_better(way, value, limit, 0.)) {
+        if let Some(threshold) =
+            self.config.stopping_threshold.filter(|&limit| is_better(way, value, limit, 0.))
+        {
             return Some(format!("{monitor} is {value}, better than the {threshold} that is good enough"));
         }
-        if let Some(threshold) = self.config.divergence_threshold.filter(|&limit| is_better(way, limit, value, 0.)) {
+        if let Some(threshold) =
+            self.config.divergence_threshold.filter(|&limit| is_better(way, limit, value, 0.))
+        {
             return Some(format!("{monitor} is {value}, worse than the {threshold} that is past hope"));
         }
         match self.state.best {
@@ -119,7 +127,10 @@ impl Callback for EarlyStopping {
     fn on_validation_end(&mut self, metrics: &Metrics, _: &Position) -> Result<Control> {
         let Some(value) = metrics.get(&self.config.monitor) else {
             let known: Vec<&str> = metrics.iter().map(|(name, _)| name).collect();
-            return Err(Error::NoSuchMetric { monitor: self.config.monitor.clone(), known: known.join(", ") });
+            return Err(Error::NoSuchMetric {
+                monitor: self.config.monitor.clone(),
+                known: known.join(", "),
+            });
         };
         Ok(match self.verdict(value) {
             Some(reason) => Control::Stop { reason },

@@ -17,7 +17,11 @@ use crate::{Error, Result};
 /// How often a monitor looks, checked.
 fn checked_every(every: usize) -> Result<usize> {
     match every {
-        0 => Err(Error::Setting { setting: "every_n_steps", got: "0".into(), expected: "look at every step, 1, or at fewer" }),
+        0 => Err(Error::Setting {
+            setting: "every_n_steps",
+            got: "0".into(),
+            expected: "look at every step, 1, or at fewer",
+        }),
         every => Ok(every),
     }
 }

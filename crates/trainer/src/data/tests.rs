@@ -1,8 +1,8 @@
 //! What the loader promises: the same batches whoever loads them, resumed where a fit left, and errors that name items.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 

@@ -46,7 +46,10 @@ fn caught<T>(indices: &[usize], f: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let message = payload.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| payload.downcast_ref::<&str>().copied());
-        Error::LoaderPanicked { indices: indices.to_vec(), message: message.unwrap_or("no message").to_string() }
+        Error::LoaderPanicked {
+            indices: indices.to_vec(),
+            message: message.unwrap_or("no message").to_string(),
+        }
     })
 }
 
@@ -113,7 +116,9 @@ impl<B: Send + 'static> Workers<B> {
                 }
             };
             let spawned = std::thread::Builder::new().name(format!("loader-{number}")).spawn(work);
-            spawned.map_err(|error| Error::Other(format!("no thread for a worker of the loader: {error}").into()))?;
+            spawned.map_err(|error| {
+                Error::Other(format!("no thread for a worker of the loader: {error}").into())
+            })?;
         }
         Ok(Self { asked: first, ahead, jobs, loaded, early: BTreeMap::new(), ended })
     }

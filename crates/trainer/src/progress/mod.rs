@@ -88,7 +88,8 @@ impl ProgressBar {
             }
             Output::Lines(_) => {
                 let left = self.left(position.step);
-                let line = format!("step {}  epoch {}  {status}{left}", self.of(position.step), position.epoch);
+                let line =
+                    format!("step {}  epoch {}  {status}{left}", self.of(position.step), position.epoch);
                 self.line(&line);
             }
         }

@@ -78,7 +78,14 @@ impl Chart {
     /// A chart of a usual size, whose vertical axis fits its curves.
     #[must_use]
     pub fn new(meaning: impl Into<String>, curves: Vec<Curve>) -> Self {
-        Self { meaning: meaning.into(), unit: Unit::default(), range: None, steps: None, size: (960, 380), curves }
+        Self {
+            meaning: meaning.into(),
+            unit: Unit::default(),
+            range: None,
+            steps: None,
+            size: (960, 380),
+            curves,
+        }
     }
 
     /// The picture.
@@ -87,7 +94,8 @@ impl Chart {
     /// When the plotting library refuses the chart.
     pub fn to_svg(&self) -> Result<String> {
         let mut svg = String::new();
-        let failed = |error: &dyn std::fmt::Display| Error::Other(format!("cannot draw a chart: {error}").into());
+        let failed =
+            |error: &dyn std::fmt::Display| Error::Other(format!("cannot draw a chart: {error}").into());
         self.draw(&mut svg).map_err(|error| failed(&error))?;
         Ok(svg)
     }
@@ -199,7 +207,8 @@ pub fn smooth(points: &[(f64, f64)]) -> Points {
 }
 
 fn rgb(hex: &str) -> RGBColor {
-    let channel = |at: usize| hex.get(at..at + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let channel =
+        |at: usize| hex.get(at..at + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or(0);
     RGBColor(channel(1), channel(3), channel(5))
 }
 
@@ -242,7 +251,8 @@ mod tests {
 
     #[test]
     fn labels_are_in_the_axiss_unit() {
-        let label = |unit, value, range: Range<f64>| Chart { unit, ..Chart::new("", vec![]) }.label(value, &range);
+        let label =
+            |unit, value, range: Range<f64>| Chart { unit, ..Chart::new("", vec![]) }.label(value, &range);
         assert_eq!(label(Unit::PowerOfTwo, 16., 10. ..17.), "2^16");
         assert_eq!(label(Unit::PowerOfTwo, 16.5, 10. ..17.), "");
         assert_eq!(label(Unit::Count, 1.5, 0. ..3.), "");

@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use serde::Deserialize;
 
-use crate::{Callback, Control, Error, FitEnd, FitStart, Metrics, Position, Result, Step, files, memory};
-use crate::progress::ended;
+use crate::progress::{ended, number};
+use crate::table::bytes;
+use crate::{
+    Callback, Control, Error, FitEnd, FitStart, Metrics, Position, Recommendation, Result, Row, Step, files,
+    memory,
+};
 use record::Record;
 
 /// How often the page is written anew while a fit goes on.
@@ -38,7 +42,10 @@ pub struct HtmlReport {
 
 impl fmt::Debug for HtmlReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HtmlReport").field("path", &self.path).field("every", &self.every).finish_non_exhaustive()
+        f.debug_struct("HtmlReport")
+            .field("path", &self.path)
+            .field("every", &self.every)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,11 +100,53 @@ impl HtmlReport {
         self
     }
 
+    /// Shows where each precision stands.
+    #[must_use]
+    pub fn with_recommendation(self, recommendation: &Recommendation) -> Self {
+        let header = ["precision", "ms/step", "state", "first loss", "last loss", "skipped", "verdict"];
+        let rows: Vec<Vec<String>> =
+            recommendation.rows.iter().map(|row| standing(row, recommendation)).collect();
+        self.with_table(
+            format!("Where each precision stands, on the {}", recommendation.accelerator),
+            &header,
+            &rows,
+        )
+    }
+
     fn write(&mut self) -> Result<()> {
         self.written = Instant::now();
-        let page = page::html(&self.title, &self.record, self.record.seconds_before + self.started.elapsed().as_secs_f64())?;
+        let page = page::html(
+            &self.title,
+            &self.record,
+            self.record.seconds_before + self.started.elapsed().as_secs_f64(),
+        )?;
         files::replace(&self.path, page.as_bytes())
     }
+}
+
+/// A precision's row in the table of all.
+fn standing(row: &Row, all: &Recommendation) -> Vec<String> {
+    let name = row.precision.to_string();
+    let measured = match &row.outcome {
+        Ok(measured) => measured,
+        Err(error) => {
+            let why = error.lines().next().unwrap_or_default();
+            let unknown = std::iter::repeat_n("–".to_string(), 5);
+            return std::iter::once(name).chain(unknown).chain([format!("does not train: {why}")]).collect();
+        }
+    };
+    let mut verdict = vec![if measured.is_safe { "safe" } else { "look at the losses" }];
+    verdict.extend((all.fastest() == Some(row.precision)).then_some("fastest"));
+    verdict.extend((all.smallest() == Some(row.precision)).then_some("smallest"));
+    vec![
+        name,
+        format!("{:.2}", measured.ms_per_step),
+        bytes(measured.state_bytes as u64),
+        number(measured.first_loss),
+        number(measured.last_loss),
+        measured.skipped_steps.to_string(),
+        verdict.join(", "),
+    ]
 }
 
 impl Callback for HtmlReport {
@@ -156,10 +205,8 @@ impl Callback for HtmlReport {
     }
 
     fn load_state(&mut self, state: &serde_json::Value) -> Result<()> {
-        let record = Record::deserialize(state).map_err(|error| Error::CallbackState {
-            callback: self.name(),
-            what: error.to_string(),
-        })?;
+        let record = Record::deserialize(state)
+            .map_err(|error| Error::CallbackState { callback: self.name(), what: error.to_string() })?;
         let (user_settings, tables) = (self.record.user_settings.clone(), self.record.tables.clone());
         self.record = Record { user_settings, tables, ..record };
         Ok(())

@@ -62,7 +62,8 @@ fn figures(run: &Record) -> Result<String> {
         if series.finite().next().is_none() {
             return Ok(());
         }
-        let scaled = |(step, value): (f64, f64)| (step, if unit == Unit::PowerOfTwo { value.log2() } else { value });
+        let scaled =
+            |(step, value): (f64, f64)| (step, if unit == Unit::PowerOfTwo { value.log2() } else { value });
         let points = series.points().into_iter().map(scaled).collect();
         let curves = vec![Curve { points, colour: 2, width: 2, line }];
         let chart = Chart { unit, size: (960, 220), steps: Some(0. ..last), ..Chart::new(heading, curves) };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use autocast::{nn, ops};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
+use grad_scaler::ScalerConfig;
 use optim::{AdamW, AdamWConfig, Schedule};
 use trainer::{
     Fit, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainerBuilder, TrainingModule,
@@ -75,6 +76,12 @@ pub(crate) fn batches(count: usize) -> Vec<Pair> {
 /// A trainer on a CPU that tells nothing and leaves signals alone.
 pub(crate) fn builder(precision: &str) -> TrainerBuilder {
     Trainer::builder().precision(precision).accelerator("cpu").seed(7).on_notice(|_| ())
+}
+
+/// The same with a loss scale at which nothing overflows that is finite without it.
+pub(crate) fn modest(precision: &str) -> TrainerBuilder {
+    let scaling = ScalerConfig { init_scale: 128., is_static: true, ..ScalerConfig::recommended() };
+    builder(precision).loss_scaling(scaling)
 }
 
 /// Losses and parameters, to the bit.

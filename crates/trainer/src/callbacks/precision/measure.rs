@@ -17,8 +17,8 @@ pub struct LayerPrecision {
     pub underflow: f64,
     /// The share of them that is infinite, NaN, or under the loss scale beyond the format's largest number.
     pub overflow: f64,
-    /// The root mean square of the step's change over that of the weights; `None` where the step was skipped, or all weights
-    /// were 0.
+    /// The root mean square of the step's change over that of the weights; `None` where nothing was to change (the step was
+    /// skipped, the learning rate or all gradients were 0), or all weights were 0.
     pub update_to_weight: Option<f64>,
 }
 
@@ -29,6 +29,8 @@ pub(super) struct Counts {
     zeros: usize,
     underflow: usize,
     overflow: usize,
+    /// Those that are infinite or NaN: a step with any of them is skipped.
+    not_finite: usize,
 }
 
 impl Counts {
@@ -36,6 +38,7 @@ impl Counts {
     pub(super) fn add(&mut self, gradients: impl IntoIterator<Item = f64>, scale: f64, format: FloatFormat) {
         for gradient in gradients {
             self.elements += 1;
+            self.not_finite += usize::from(!gradient.is_finite());
             match (gradient * scale).abs() {
                 0. => self.zeros += 1,
                 scaled if scaled < format.min_normal() => self.underflow += 1,
@@ -43,6 +46,10 @@ impl Counts {
                 _ => self.overflow += 1,
             }
         }
+    }
+
+    pub(super) fn all_finite(self) -> bool {
+        self.not_finite == 0
     }
 
     pub(super) fn to_layer(self, layer: &str) -> LayerPrecision {
@@ -85,15 +92,18 @@ mod tests {
     #[test]
     fn gradients_are_counted_as_they_pass_through_the_format() {
         let smallest_normal = 2f64.powi(-14);
-        let gradients = [0., 1., smallest_normal, smallest_normal / 2., 65504., 65536., f64::NAN, f64::INFINITY];
+        let gradients =
+            [0., 1., smallest_normal, smallest_normal / 2., 65504., 65536., f64::NAN, f64::INFINITY];
         let mut counts = Counts::default();
         counts.add(gradients, 1., FloatFormat::F16);
         let layer = counts.to_layer("h.0");
         let shares = (layer.zeros, layer.underflow, layer.overflow);
+        assert!(!counts.all_finite());
         assert_eq!((layer.elements, shares), (8, (1. / 8., 1. / 8., 3. / 8.)));
 
         let mut scaled = Counts::default();
         scaled.add([smallest_normal / 2., 65504.], 2., FloatFormat::F16);
+        assert!(scaled.all_finite());
         let layer = scaled.to_layer("h.0");
         assert_eq!((layer.underflow, layer.overflow), (0., 0.5));
     }

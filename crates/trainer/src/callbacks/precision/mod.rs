@@ -66,6 +66,16 @@ struct Layer {
     precision: LayerPrecision,
     before: Vec<(String, Vec<f64>)>,
     arithmetic: FloatFormat,
+    gradients: Gradient,
+}
+
+/// Whether a step can be taken with a layer's gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gradient {
+    Finite,
+    NotFinite,
+    /// Nothing is to change, so that nothing can be lost.
+    AllZero,
 }
 
 impl fmt::Debug for PrecisionMonitor {
@@ -155,22 +165,32 @@ impl Callback for PrecisionMonitor {
                 before.push((name.to_string(), numbers(value)?));
             }
             if !before.is_empty() {
-                self.seen.push(Layer { precision: counts.to_layer(layer), before, arithmetic });
+                let precision = counts.to_layer(layer);
+                let gradients = match counts.all_finite() {
+                    false => Gradient::NotFinite,
+                    true if precision.zeros == 1. => Gradient::AllZero,
+                    true => Gradient::Finite,
+                };
+                self.seen.push(Layer { precision, before, arithmetic, gradients });
             }
         }
         Ok(())
     }
 
     fn on_train_step(&mut self, step: &Step<'_>) -> Result<Control> {
-        for mut layer in std::mem::take(&mut self.seen) {
+        let seen = std::mem::take(&mut self.seen);
+        let is_taken = !seen.iter().any(|layer| layer.gradients == Gradient::NotFinite);
+        let moves = is_taken && !seen.is_empty() && step.learning_rates().any(|(_, rate)| rate != 0.);
+        for mut layer in seen {
             let mut change = Change::default();
             for (name, before) in &layer.before {
                 if let Some(after) = step.parameters().get(name) {
                     change.add(before, &numbers(after)?);
                 }
             }
-            // A step that was skipped changes nothing at all.
-            layer.precision.update_to_weight = change.ratio().filter(|&ratio| ratio > 0.);
+            if moves && layer.gradients == Gradient::Finite {
+                layer.precision.update_to_weight = change.ratio();
+            }
             self.log(step, &layer.precision, layer.arithmetic);
         }
         let next = step.position().step + 1;

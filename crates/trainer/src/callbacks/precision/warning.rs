@@ -94,7 +94,11 @@ pub(super) fn of(
         warnings.push(PrecisionWarning::Overflow { layer: layer(), share: measured.overflow, format });
     }
     if let Some(ratio) = measured.update_to_weight.filter(|&ratio| ratio < arithmetic.epsilon() / 2.) {
-        warnings.push(PrecisionWarning::LostUpdate { layer: layer(), update_to_weight: ratio, format: arithmetic });
+        warnings.push(PrecisionWarning::LostUpdate {
+            layer: layer(),
+            update_to_weight: ratio,
+            format: arithmetic,
+        });
     }
     warnings
 }
@@ -116,8 +120,17 @@ mod tests {
         assert_eq!(of(measured(0.1, 0.1, 1e-3)), []);
         let all = of(measured(0.25, 0.5, 1e-8));
         let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
-        assert!(texts[0].starts_with("25% of the gradients of h.3.mlp underflow f16 (below 6.1e-5"), "{texts:?}");
-        assert!(texts[1].starts_with("50% of the gradients of h.3.mlp overflow f16 (above 6.6e4"), "{texts:?}");
-        assert!(texts[2].starts_with("a step changes h.3.mlp by 1.0e-8 of its weights, below half of f32's"), "{texts:?}");
+        assert!(
+            texts[0].starts_with("25% of the gradients of h.3.mlp underflow f16 (below 6.1e-5"),
+            "{texts:?}"
+        );
+        assert!(
+            texts[1].starts_with("50% of the gradients of h.3.mlp overflow f16 (above 6.6e4"),
+            "{texts:?}"
+        );
+        assert!(
+            texts[2].starts_with("a step changes h.3.mlp by 1.0e-8 of its weights, below half of f32's"),
+            "{texts:?}"
+        );
     }
 }

@@ -113,9 +113,7 @@ impl Value {
         Self {
             tag: tag.to_string(),
             content: Some(Content::Tensor(tensor)),
-            metadata: Some(Metadata {
-                plugin_data: Some(PluginData { plugin_name: "text".to_string() }),
-            }),
+            metadata: Some(Metadata { plugin_data: Some(PluginData { plugin_name: "text".to_string() }) }),
         }
     }
 }

@@ -112,7 +112,8 @@ impl Logger for TensorBoardLogger {
 /// Cuts a file off before its first event of a later step than `step`, or before what a crash left of an event.
 fn cut_after(path: &Path, step: usize) -> Result<()> {
     let Some(content) = files::content(path)? else { return Ok(()) };
-    let is_kept = |record: &[u8]| Event::decode(record).is_ok_and(|event| event.step <= step as i64 || starts(&event));
+    let is_kept =
+        |record: &[u8]| Event::decode(record).is_ok_and(|event| event.step <= step as i64 || starts(&event));
     let kept = record::records(&content).take_while(|(_, record)| is_kept(record));
     let end = kept.last().map_or(0, |(at, record)| at + record::frame(record).len());
     if end == content.len() {

@@ -11,11 +11,23 @@ pub(in super::super) fn run() -> Record {
         let noise = ((step * 7919) % 101) as f64 / 101. - 0.5;
         run.loss.push(step, 2.5 * (-3. * progress).exp() + 0.3 + 0.25 * noise);
         run.learning_rate.push(step, 1e-3 * (1. + (std::f64::consts::PI * progress).cos()) / 2.);
-        run.loss_scale.push(step, if step < 150 { 65536. } else if step < 300 { 32768. } else { 65536. });
+        run.loss_scale.push(
+            step,
+            if step < 150 {
+                65536.
+            } else if step < 300 {
+                32768.
+            } else {
+                65536.
+            },
+        );
         run.skipped.push(step, (step / 130) as f64);
         run.memory.push(step, 500e6 + 2e6 * (step as f64).sqrt());
         if step % 50 == 0 {
-            run.validation.entry("val_loss".into()).or_default().push(step, 2.6 * (-2.7 * progress).exp() + 0.4);
+            run.validation
+                .entry("val_loss".into())
+                .or_default()
+                .push(step, 2.6 * (-2.7 * progress).exp() + 0.4);
             run.validation.entry("val_accuracy".into()).or_default().push(step, 0.2 + 0.6 * progress);
         }
     }
@@ -38,8 +50,18 @@ fn a_page_shows_all_there_is_and_needs_nothing_else() {
         std::fs::write(path, &page).unwrap();
     }
     for part in [
-        "GPT &amp; co", "Loss scale", "2^16", "Steps skipped so far", "val_accuracy", "Memory", "&lt;why&gt;",
-        "200</b>samples a second", "1:04</b>time", "<td>32-true</td>", "all steps taken", "validation",
+        "GPT &amp; co",
+        "Loss scale",
+        "2^16",
+        "Steps skipped so far",
+        "val_accuracy",
+        "Memory",
+        "&lt;why&gt;",
+        "200</b>samples a second",
+        "1:04</b>time",
+        "<td>32-true</td>",
+        "all steps taken",
+        "validation",
     ] {
         assert!(page.contains(part), "{part}");
     }
