@@ -83,6 +83,14 @@ pub trait Callback: Send {
 
 /// Where numbers go.
 pub trait Logger: Send {
+    /// A fit begins after `step`: 0, or where the state that it resumes was taken. Nothing was logged in it yet.
+    ///
+    /// # Errors
+    /// Where what an earlier fit logged cannot be gone on with.
+    fn start(&mut self, _step: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// The settings of a fit, once, before its first step.
     ///
     /// # Errors

@@ -82,6 +82,63 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A dataset could not give an item.
+    #[error("item {index} of the dataset: {source}")]
+    Item {
+        /// The item's index in the dataset.
+        index: usize,
+        /// What the dataset said.
+        source: Box<Error>,
+    },
+
+    /// The items of a batch could not be put together.
+    #[error(
+        "the items {indices:?} of the dataset do not make a batch: {source}; give every item the same shapes, or say how in \
+         `Loader::with_collate`"
+    )]
+    Collate {
+        /// The items' indices in the dataset, in their order in the batch.
+        indices: Vec<usize>,
+        /// What does not go together.
+        source: Box<Error>,
+    },
+
+    /// The dataset's or the collating code panicked.
+    #[error("loading the items {indices:?} of the dataset panicked: {message}")]
+    LoaderPanicked {
+        /// The indices that were being loaded: of one item, or of a batch that was being put together.
+        indices: Vec<usize>,
+        /// What the panic said.
+        message: String,
+    },
+
+    /// A metric that a callback watches is not among those of a validation.
+    #[error("no validation gives {monitor:?}; it gives {known}")]
+    NoSuchMetric {
+        /// The metric that is watched.
+        monitor: String,
+        /// Those that there are.
+        known: String,
+    },
+
+    /// A checkpoint's state of a callback that is not of this callback.
+    #[error("{callback} cannot go on from its state in the checkpoint: {what}")]
+    CallbackState {
+        /// The callback's name.
+        callback: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// A file that a logger is to go on with, and that it did not write.
+    #[error("{}: not a log that can be gone on with: {what}; move it away or log to another file", path.display())]
+    NotALog {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
     /// Said by `training_step` or `validation_step`: this batch has no loss. No step is taken, and the fit goes on.
     #[error("the batch has no loss")]
     NoLoss,

@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use precision_types::{Accelerator, Precision};
 
-use crate::{Parameters, Result};
+use crate::{Notice, Parameters, Result};
 
 /// Where a fit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,6 +66,8 @@ pub struct FitStart<'a> {
     pub steps_per_epoch: Option<usize>,
     /// Where the fit goes on from; all zero for a new one.
     pub resumed_at: Position,
+    /// The settings of the fit, by name: what loggers are given.
+    pub settings: &'a [(String, String)],
 }
 
 /// Why a fit ended.
@@ -104,6 +106,8 @@ pub struct FitEnd<'a> {
     pub metrics: &'a Metrics,
     /// The trained parameters.
     pub parameters: &'a Parameters,
+    /// What came up, such as a setting without an effect.
+    pub notices: &'a [Notice],
 }
 
 /// The gradients of a step that is about to be taken, and the parameters before it.
@@ -111,6 +115,8 @@ pub struct Gradients<'a> {
     pub(crate) step: usize,
     pub(crate) optimizer: &'a str,
     pub(crate) parameters: &'a Parameters,
+    /// The optimizer's.
+    pub(crate) optimized: &'a [optim::Parameter],
     pub(crate) grads: &'a GradStore,
     pub(crate) unscale: &'a dyn Fn(&Tensor) -> Result<Tensor>,
 }
@@ -128,12 +134,15 @@ impl Gradients<'_> {
         self.optimizer
     }
 
-    /// The unscaled gradient of the parameter called `name`, in f32 (f64 where the gradient is f64); `None` where it has none.
+    /// The unscaled gradient of the parameter called `name`, in f32 (f64 where the gradient is f64); `None` where it has none, or
+    /// is not one of the optimizer's.
     ///
     /// # Errors
     /// When the device fails.
     pub fn get(&self, name: &str) -> Result<Option<Tensor>> {
-        let grad = self.parameters.get(name).and_then(|var| self.grads.get(var));
+        let own =
+            |var: &&candle_core::Var| self.optimized.iter().any(|parameter| parameter.var.id() == var.id());
+        let grad = self.parameters.get(name).filter(own).and_then(|var| self.grads.get(var));
         grad.map(|grad| (self.unscale)(grad)).transpose()
     }
 

@@ -52,6 +52,7 @@ impl Followers {
     /// The loggers are told of settings where there are any to be told.
     pub(crate) fn start(&mut self, fit: &FitStart<'_>, settings: Option<&[(String, String)]>) -> Result<()> {
         if let Some(settings) = settings {
+            self.loggers.iter_mut().try_for_each(|logger| logger.start(fit.resumed_at.step))?;
             self.loggers.iter_mut().try_for_each(|logger| logger.log_hyperparameters(settings))?;
         }
         self.callbacks.iter_mut().try_for_each(|callback| callback.on_fit_start(fit))

@@ -113,6 +113,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
             max_epochs: bounds.max_epochs,
             steps_per_epoch: bounds.steps_per_epoch(),
             resumed_at: self.run.progress.position,
+            settings: &settings,
         };
         self.followers.start(&fit, if self.run.collects { Some(&settings) } else { None })?;
         let sanity = self.trainer.settings.run.sanity_batches();

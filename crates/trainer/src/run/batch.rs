@@ -152,6 +152,7 @@ impl Run<'_> {
                 step: number,
                 optimizer: &stepping.name,
                 parameters: &progress.parameters,
+                optimized: stepping.optimizer.parameters(),
                 grads,
                 unscale: &|grad| Ok(scaler.unscaled(grad)?),
             })?;

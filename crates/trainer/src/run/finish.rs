@@ -30,6 +30,7 @@ impl Run<'_> {
             losses: &losses,
             metrics: &metrics,
             parameters: &self.progress.parameters,
+            notices: &self.notices,
         });
         let end = end.and_then(|reason| told.map(|()| reason));
         let end = match end {

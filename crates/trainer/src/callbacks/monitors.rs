@@ -1,0 +1,108 @@
+//! Numbers for the loggers that the loop does not log by itself.
+
+use std::time::Instant;
+
+use candle_core::Device;
+
+use super::checked_every;
+use crate::{Callback, Control, FitStart, Result, Step, memory};
+
+/// Logs the learning rate as `learning_rate`, or that of each of several optimizers as `learning_rate/<name>`.
+#[derive(Clone, Debug)]
+pub struct LearningRateMonitor {
+    every: usize,
+}
+
+impl LearningRateMonitor {
+    /// Logs every `every_n_steps` steps.
+    ///
+    /// # Errors
+    /// When that is 0.
+    pub fn new(every_n_steps: usize) -> Result<Self> {
+        Ok(Self { every: checked_every(every_n_steps)? })
+    }
+}
+
+impl Callback for LearningRateMonitor {
+    fn name(&self) -> &'static str {
+        "learning_rate_monitor"
+    }
+
+    fn on_train_step(&mut self, step: &Step<'_>) -> Result<Control> {
+        if step.position().step.is_multiple_of(self.every) {
+            let rates: Vec<(&str, f64)> = step.learning_rates().collect();
+            match rates[..] {
+                [(_, rate)] => step.log("learning_rate", rate),
+                _ => rates.iter().for_each(|(name, rate)| step.log(format!("learning_rate/{name}"), *rate)),
+            }
+        }
+        Ok(Control::Continue)
+    }
+}
+
+/// Logs `samples_per_second` and `steps_per_second` since the step that was logged before, and in bytes `memory` and
+/// `peak_memory`: of the process on a CPU, and all that is in use on a GPU. The peak is the most at any of the steps that are
+/// logged. The first step of a fit sets things up, and is not measured.
+///
+/// On a GPU a step is counted when its work is handed to the device, which is as fast as the device works once its queue is
+/// full.
+#[derive(Clone, Debug)]
+pub struct ThroughputMonitor {
+    every: usize,
+    device: Device,
+    peak: u64,
+    /// Since when steps and samples are counted.
+    since: Option<Instant>,
+    steps: usize,
+    samples: usize,
+}
+
+impl ThroughputMonitor {
+    /// Logs every `every_n_steps` steps.
+    ///
+    /// # Errors
+    /// When that is 0.
+    pub fn new(every_n_steps: usize) -> Result<Self> {
+        let every = checked_every(every_n_steps)?;
+        Ok(Self { every, device: Device::Cpu, peak: 0, since: None, steps: 0, samples: 0 })
+    }
+
+    /// Steps and samples a second until now, since the last time.
+    fn rates(&mut self) -> Option<(f64, f64)> {
+        let seconds = self.since?.elapsed().as_secs_f64();
+        let (steps, samples) = (self.steps as f64, self.samples as f64);
+        (self.since, self.steps, self.samples) = (Some(Instant::now()), 0, 0);
+        (steps > 0. && seconds > 0.).then(|| (steps / seconds, samples / seconds))
+    }
+}
+
+impl Callback for ThroughputMonitor {
+    fn name(&self) -> &'static str {
+        "throughput_monitor"
+    }
+
+    fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
+        *self = Self { device: fit.device.clone(), ..Self::new(self.every)? };
+        Ok(())
+    }
+
+    fn on_train_step(&mut self, step: &Step<'_>) -> Result<Control> {
+        match self.since {
+            None => self.since = Some(Instant::now()),
+            Some(_) => (self.steps, self.samples) = (self.steps + 1, self.samples + step.samples()),
+        }
+        if !step.position().step.is_multiple_of(self.every) {
+            return Ok(Control::Continue);
+        }
+        if let Some((steps, samples)) = self.rates() {
+            step.log("samples_per_second", samples);
+            step.log("steps_per_second", steps);
+        }
+        if let Some(bytes) = memory::in_use(&self.device) {
+            self.peak = self.peak.max(bytes);
+            step.log("memory", bytes as f64);
+            step.log("peak_memory", self.peak as f64);
+        }
+        Ok(Control::Continue)
+    }
+}

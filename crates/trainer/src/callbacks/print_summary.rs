@@ -1,0 +1,34 @@
+//! Prints the model's summary when a fit starts.
+
+use crate::{Callback, FitStart, ModelSummary, Result};
+
+/// Prints a [`ModelSummary`] to the standard error when a fit starts.
+#[derive(Clone, Debug)]
+pub struct PrintModelSummary {
+    depth: usize,
+}
+
+impl Default for PrintModelSummary {
+    fn default() -> Self {
+        Self { depth: 2 }
+    }
+}
+
+impl PrintModelSummary {
+    /// Goes `depth` names deep, as [`ModelSummary::with_depth`] does.
+    #[must_use]
+    pub fn with_depth(depth: usize) -> Self {
+        Self { depth }
+    }
+}
+
+impl Callback for PrintModelSummary {
+    fn name(&self) -> &'static str {
+        "print_model_summary"
+    }
+
+    fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
+        eprint!("{}", ModelSummary::new(fit.parameters).with_depth(self.depth));
+        Ok(())
+    }
+}
