@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod cuda;
 mod error;
 mod floats;
+mod heap;
 pub mod kernels;
 #[cfg(feature = "candle")]
 mod moved;
@@ -19,5 +20,6 @@ mod simd;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};
+pub use heap::keep_memory;
 #[cfg(feature = "candle")]
 pub use moved::into_storage;

@@ -19,6 +19,11 @@ fn two_ported_examples_learn_at_every_precision() {
     }
 }
 
+/// Those that are not about the machine.
+fn of_the_run(notices: Vec<Notice>) -> Vec<Notice> {
+    notices.into_iter().filter(|notice| !matches!(notice, Notice::NoFastProduct { .. })).collect()
+}
+
 /// The notices of a fit of one step, which the listener hears of as well.
 fn notices<S>(precision: &str, module: &Closures<S>) -> Vec<Notice> {
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -28,7 +33,7 @@ fn notices<S>(precision: &str, module: &Closures<S>) -> Vec<Notice> {
         builder.on_notice(move |notice| listener.lock().unwrap().push(notice.clone())).build().unwrap();
     let fit = trainer.fit(module, [xy(), xy()]).unwrap();
     assert_eq!(*heard.lock().unwrap(), fit.notices);
-    fit.notices
+    of_the_run(fit.notices)
 }
 
 #[test]
@@ -137,7 +142,7 @@ fn settings_without_an_effect_are_told() {
     );
     let told = |builder: trainer::TrainerBuilder| {
         let fit = builder.max_steps(1).build().unwrap().fit(&model, [xy()]).unwrap();
-        fit.notices.iter().map(ToString::to_string).collect::<Vec<_>>()
+        of_the_run(fit.notices).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let values = || {
         let of = |dims: &[usize]| Tensor::ones(dims, DType::F64, &Device::Cpu).unwrap();
@@ -177,7 +182,7 @@ fn a_parameter_that_the_optimizer_was_not_given_is_told() {
         }
     }
     let fit = builder("32-true").max_steps(1).build().unwrap().fit(&Half, [xy()]).unwrap();
-    assert_eq!(fit.notices, [Notice::NotOptimized { names: vec!["bias".to_string()] }]);
+    assert_eq!(of_the_run(fit.notices), [Notice::NotOptimized { names: vec!["bias".to_string()] }]);
 }
 
 #[test]
@@ -204,7 +209,7 @@ fn weights_load_strictly_by_default_and_leniently_on_request() {
         let lenient = fit(builder("16-true").initial_values_with(values, Strictness::Lenient)).unwrap();
         let names = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
         let expected = Notice::Weights { missing: names(missing), unused: names(unused) };
-        assert_eq!(lenient.notices, [expected]);
+        assert_eq!(of_the_run(lenient.notices), [expected]);
     }
 }
 
@@ -218,4 +223,20 @@ fn a_shape_of_another_model_is_an_error_also_when_lenient() {
     let builder = builder("32-true").initial_values_with(values.into(), Strictness::Lenient);
     let error = builder.build().unwrap().fit(&model, [xy()]).unwrap_err();
     assert!(error.to_string().contains("weight") && error.to_string().contains("[3, 2]"), "{error}");
+}
+
+/// A CPU that has to widen 16 bits says so once, and one that has not says nothing.
+#[test]
+fn a_cpu_without_a_fast_16_bit_product_says_so() {
+    let model = module(
+        |vb| Ok(nn::linear(2, 1, vb)?),
+        |linear, (x, y)| Ok(ops::mse_loss(&linear.forward(x)?, y, ops::Reduction::Mean)?),
+    );
+    for (precision, dtype) in [("16-true", DType::F16), ("bf16-mixed", DType::BF16), ("32-true", DType::F32)] {
+        let trainer = builder(precision).max_steps(2).build().unwrap();
+        let fit = trainer.fit(&model, [xy(), xy()]).unwrap();
+        let told = fit.notices.iter().filter(|notice| matches!(notice, Notice::NoFastProduct { .. })).count();
+        let slow = dtype != DType::F32 && !autocast::has_fast_product(dtype, &Device::Cpu);
+        assert_eq!(told, usize::from(slow), "{precision}");
+    }
 }

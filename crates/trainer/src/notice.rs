@@ -33,6 +33,11 @@ pub enum Notice {
         /// The precision.
         precision: Precision,
     },
+    /// The CPU has no fast product of 16-bit matrices, so that 16 bits save memory and no time.
+    NoFastProduct {
+        /// The precision.
+        precision: Precision,
+    },
     /// At a mixed precision, the loss came out in 16 bits: it was computed by candle's own ops.
     NarrowLoss {
         /// The loss's dtype.
@@ -69,6 +74,11 @@ impl fmt::Display for Notice {
                 f,
                 "no op of the first step followed {precision}: candle's own layers and operators do not. Build the model \
                  from autocast::nn and autocast::ops, or train at a -true precision"
+            ),
+            Self::NoFastProduct { precision } => write!(
+                f,
+                "this CPU has no fast 16-bit product: {precision} is computed in f32 and rounded, which is right, takes less \
+                 memory and no less time than 32-true"
             ),
             Self::NarrowLoss { dtype } => write!(
                 f,

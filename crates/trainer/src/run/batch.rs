@@ -235,7 +235,11 @@ impl Run<'_> {
 
     /// Tells what came up until the first step's forward pass.
     fn tell_of_the_first(&mut self, forward: &Forward) {
-        let Trainer { precision, ref settings, .. } = *self.trainer;
+        let Trainer { precision, ref settings, ref device, .. } = *self.trainer;
+        let computed: DType = precision.compute_dtype().into();
+        if computed.size_in_bytes() == 2 && !autocast::has_fast_product(computed, device) {
+            self.notices.push(Notice::NoFastProduct { precision });
+        }
         if precision.is_mixed() {
             if autocast::fast_ops() == 0 {
                 self.notices.push(Notice::NothingInFastDtype { precision });

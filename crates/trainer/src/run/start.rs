@@ -13,6 +13,9 @@ use crate::{Error, Notice, Parameters, Position, Result, Trainer, TrainingModule
 impl<'a> Run<'a> {
     /// The run, and the model that it trains.
     pub(crate) fn start<M: TrainingModule>(trainer: &'a Trainer, module: &M) -> Result<(Self, M::Model)> {
+        if trainer.device.is_cpu() {
+            autocast::keep_host_memory();
+        }
         let mut notices = trainer.settings.no_effect(trainer.precision);
         let store = trainer.parameter_store();
         let (model, parameters, weights) = trainer.create(&store, |vb| module.configure_model(vb))?;

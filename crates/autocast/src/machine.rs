@@ -1,0 +1,34 @@
+//! What the machine is fast at.
+
+use backends::kernels::product::Engine;
+use candle_core::{DType, Device};
+
+/// Whether products of matrices of `dtype` are faster than those of f32 on `device`. On a CPU that is so for bf16 where there is an
+/// instruction for it (Intel's AMX, AMD's AVX-512 BF16); what has none is widened to f32 and rounded, which is right and takes longer.
+pub fn has_fast_product(dtype: DType, device: &Device) -> bool {
+    match (dtype, device) {
+        (DType::BF16, Device::Cpu) => Engine::best() != Engine::Widened,
+        (DType::F16, Device::Cpu) => false,
+        (DType::F16 | DType::BF16, _) => true,
+        _ => false,
+    }
+}
+
+/// Has the process keep memory that it frees for its next buffers, as a training run wants it: on Linux with glibc, whose heap
+/// otherwise asks the system for the pages of large buffers anew in every step. It is a setting of the whole process.
+pub fn keep_host_memory() {
+    backends::keep_memory();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f16_is_widened_on_every_cpu_and_bf16_where_nothing_multiplies_it() {
+        assert!(!has_fast_product(DType::F16, &Device::Cpu));
+        assert!(!has_fast_product(DType::F32, &Device::Cpu));
+        let widened = Engine::available() == [Engine::Widened];
+        assert!(!(widened && has_fast_product(DType::BF16, &Device::Cpu)));
+    }
+}
