@@ -1,4 +1,4 @@
-//! `evaluate` and `predict` use a model and change nothing in it.
+//! `validate`, `test`, `predict` and `infer` use a model and change nothing in it.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use autocast::{Mode, nn, ops};

@@ -313,6 +313,12 @@ pub enum Error {
         parameters: Vec<String>,
     },
 
+    /// A fit of the same trainer is running, and has its callbacks and loggers.
+    #[error(
+        "a fit of this trainer is running and has its callbacks and loggers: build another trainer for this one"
+    )]
+    Busy,
+
     /// A file could not be written or read.
     #[error("{}: {source}", path.display())]
     Io {

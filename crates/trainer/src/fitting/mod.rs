@@ -2,13 +2,12 @@
 
 mod after;
 
-use std::sync::MutexGuard;
 use std::time::Instant;
 
 use crate::bounds::Bounds;
 use crate::checkpoint::Saver;
 use crate::evaluate::Evaluation;
-use crate::followers::Followers;
+use crate::followers::Lent;
 use crate::interrupt::Interrupt;
 use crate::run::{Group, Run};
 use crate::source::Data;
@@ -23,7 +22,7 @@ pub(crate) struct Fitting<'a, M: TrainingModule> {
     module: &'a M,
     model: M::Model,
     run: Run<'a>,
-    followers: MutexGuard<'a, Followers>,
+    followers: Lent<'a>,
     on_step: &'a mut dyn FnMut(&Step<'_>) -> Result<()>,
     saver: Option<Saver>,
     interrupt: Option<Interrupt>,
@@ -43,7 +42,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
         let started = Instant::now();
         let settings = &trainer.settings;
         let (mut run, model) = Run::start(trainer, module)?;
-        let mut followers = trainer.followers();
+        let mut followers = Lent::by(trainer)?;
         let states = run.callbacks();
         followers.load(&states)?;
         let dry = settings.run.fast_dev_run.is_some();
