@@ -232,14 +232,14 @@ fn progress_is_plain_lines_where_nobody_watches() {
     let lines = Shared::default();
     let trainer =
         builder("32-true").max_steps(15).callback(ProgressBar::lines_to(lines.clone())).build().unwrap();
-    let fit = trainer.fit_validated(&Line { lr: 0.05 }, &loader(0), &loader(0)).unwrap();
+    trainer.fit_validated(&Line { lr: 0.05 }, &loader(0), &loader(0)).unwrap();
     let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].starts_with("step 1/15  epoch 0  loss "), "{said}");
     assert!(lines[0].contains("lr 5.00e-2"), "{said}");
     let last = lines[lines.len() - 1];
-    assert!(last.starts_with(&"step 15/15  loss "), "{said}");
+    assert!(last.starts_with("step 15/15  loss "), "{said}");
     assert!(last.ends_with("all steps taken"), "{said}");
 }
 

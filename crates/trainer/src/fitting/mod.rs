@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::bounds::Bounds;
 use crate::checkpoint::Saver;
 use crate::evaluate::Evaluation;
+use crate::event::Optimizers;
 use crate::followers::Lent;
 use crate::interrupt::Interrupt;
 use crate::run::{Group, Run};
@@ -113,6 +114,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
             steps_per_epoch: bounds.steps_per_epoch(),
             resumed_at: self.run.progress.position,
             settings: &settings,
+            optimizers: Optimizers(&self.run.progress.update.optimizers),
         };
         self.followers.start(&fit, if self.run.collects { Some(&settings) } else { None })?;
         let sanity = self.trainer.settings.run.sanity_batches();
