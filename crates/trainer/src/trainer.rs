@@ -143,23 +143,15 @@ pub(crate) fn counted<B: Batch>(batch: B) -> Result<(B, usize)> {
 
 /// A loss or metric as a scalar.
 pub(crate) fn one_number(name: &str, number: Tensor) -> Result<Tensor> {
-    let (shape, dtype) = (number.dims().to_vec(), number.dtype());
-    let is_loss = name == LOSS;
-    if number.elem_count() != 1 {
-        return Err(if is_loss { Error::LossShape { shape } } else { metric(name, shape, dtype) });
-    }
-    if !dtype.is_float() {
-        return Err(if is_loss { Error::LossDType { dtype } } else { metric(name, shape, dtype) });
+    if number.elem_count() != 1 || !number.dtype().is_float() {
+        let (shape, dtype) = (number.dims().to_vec(), number.dtype());
+        return Err(Error::NotOneNumber { name: name.to_string(), shape, dtype });
     }
     Ok(if number.rank() == 0 { number } else { number.reshape(())? })
 }
 
 /// What a loss is called among the metrics.
 pub(crate) const LOSS: &str = "loss";
-
-fn metric(name: &str, shape: Vec<usize>, dtype: DType) -> Error {
-    Error::Metric { name: name.to_string(), shape, dtype }
-}
 
 /// The one number in a tensor, read from its device.
 pub(crate) fn read(scalar: &Tensor) -> Result<f64> {
