@@ -236,7 +236,7 @@ thread_local! {
 fn a_loss_that_is_no_float_is_refused() {
     let module = module(|vb| Ok(nn::linear(2, 1, vb)?), |_, (x, _)| Ok(x.to_dtype(DType::U32)?.sum_all()?));
     let error = builder("32-true").build().unwrap().fit(&module, [xy()]).unwrap_err();
-    assert!(matches!(error, Error::LossDType { dtype: DType::U32 }), "{error}");
+    assert!(matches!(error, Error::NotOneNumber { dtype: DType::U32, .. }), "{error}");
 }
 
 #[test]

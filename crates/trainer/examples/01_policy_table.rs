@@ -42,6 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .into_iter()
                 .filter(|op| table.rule(op).is_ok_and(|of_op| of_op == rule))
                 .collect();
+            if ops.is_empty() {
+                continue;
+            }
             let shown = if short { ops.len().min(4) } else { ops.len() };
             println!("  {} {meaning}: {}", ops.len(), ops[..shown].join(", "));
         }

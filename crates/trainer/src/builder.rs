@@ -13,8 +13,8 @@ use crate::followers::Followers;
 use crate::notice::Listener;
 use crate::settings::{LoopSettings, StepSettings};
 use crate::{
-    AcceleratorChoice, Callback, IntoAcceleratorChoice, Logger, ModelCheckpoint, Notice, Result, Trainer,
-    TrainingState,
+    AcceleratorChoice, Callback, IntoAcceleratorChoice, Logger, ModelCheckpoint, Notice, OwnPrecision,
+    Result, Trainer, TrainingState,
 };
 
 /// What to do when the accelerator does not support the precision.
@@ -88,7 +88,7 @@ pub(crate) struct Settings {
 
 impl TrainerBuilder {
     /// The precision: `"16-mixed"`, `"bf16-mixed"`, `"16-true"`, `"bf16-true"`, `"32-true"`, `"64-true"`, a
-    /// [`Precision`], or one of Lightning's historical names.
+    /// [`Precision`], the name of an [`OwnPrecision`], or one of Lightning's historical names.
     pub fn precision(mut self, precision: impl IntoPrecision) -> Self {
         self.precision = precision.into_precision();
         self
@@ -197,7 +197,15 @@ impl TrainerBuilder {
     /// support, or a setting that is out of range.
     pub fn build(self) -> Result<Trainer> {
         let mut settings = self.settings;
-        let RequestedPrecision { precision: requested, notice } = self.precision?;
+        let (RequestedPrecision { precision: requested, notice }, own) = match self.precision {
+            Ok(requested) => (requested, None),
+            Err(precision_types::Error::UnknownPrecision { got }) => match OwnPrecision::find(&got) {
+                Some(own) => (own.base.into(), Some(own)),
+                None => return Err(precision_types::Error::UnknownPrecision { got }.into()),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let own = own.map(Box::new);
         settings.check()?;
         self.followers.check()?;
         let (accelerator, device) = self.accelerator?.open()?;
@@ -213,7 +221,12 @@ impl TrainerBuilder {
             (true, notice) => notice.map(Notice::Legacy),
         };
         let region = Autocast::for_precision(precision, accelerator)?;
-        let followers = Mutex::new(self.followers);
-        Ok(Trainer { precision, accelerator, device, region, notice, settings, followers })
+        let own = own.filter(|own| own.base == precision);
+        let region = match own.as_ref().and_then(|own| own.table.clone()) {
+            Some(table) => region.map(|region| region.with_table(table)),
+            None => region,
+        };
+        let followers = Mutex::new(Some(self.followers));
+        Ok(Trainer { precision, own, accelerator, device, region, notice, settings, followers })
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use precision_types::{Accelerator, UnsupportedPrecision};
 
-use crate::explain::{cure, in_parameters, near};
+use crate::explain;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -55,21 +55,14 @@ pub enum Error {
     NoParameters,
 
     /// Initial values for parameters that the model does not have.
-    #[error(
-        "initial values that no parameter of the model has the name of: {}; leave them out, or load with \
-         `initial_values_with(.., Strictness::Lenient)`",
-        .names.join(", ")
-    )]
+    #[error("{}", explain::unused_initial_values(.names))]
     UnusedInitialValues {
         /// The names without a parameter.
         names: Vec<String>,
     },
 
     /// Parameters that the initial values have no value for.
-    #[error(
-        "no initial value for {}; add them, or have them drawn with `initial_values_with(.., Strictness::Lenient)`",
-        .names.join(", ")
-    )]
+    #[error("{}", explain::missing_initial_values(.names))]
     MissingInitialValues {
         /// The parameters' names.
         names: Vec<String>,
@@ -151,11 +144,7 @@ pub enum Error {
     },
 
     /// A step's gradients were not finite, and the trainer was told to stop.
-    #[error(
-        "the gradients are not finite (loss {loss}){}; no step was taken: look at this batch, lower the learning rate or \
-         clip, or go on with `on_non_finite(OnNonFinite::Skip)`",
-        in_parameters(.parameters)
-    )]
+    #[error("{}", explain::non_finite(*.loss, .parameters))]
     NonFinite {
         /// The step's loss.
         loss: f64,
@@ -175,11 +164,7 @@ pub enum Error {
     },
 
     /// One of candle's own operators met two dtypes.
-    #[error(
-        "candle's own `{op}` met {} and {}: candle's operators do not promote as those of autocast::ops do. {} (README, \
-         \"Porting a model\")",
-        .lhs.as_str(), .rhs.as_str(), cure(.op)
-    )]
+    #[error("{}", explain::candle_operator(.op, *.lhs, *.rhs))]
     CandleOperator {
         /// candle's name of the operator.
         op: String,
@@ -207,55 +192,24 @@ pub enum Error {
         known: Vec<String>,
     },
 
-    /// A state of other optimizers than the module's.
-    #[error(
-        "the state has the optimizers {state}, the module {module}: resume with the module that it was saved from"
-    )]
-    OtherOptimizers {
-        /// The names in the state.
-        state: String,
-        /// The names in the module.
-        module: String,
-    },
-
     /// A state that does not fit the model.
-    #[error(
-        "the state has {what} that the model has no place for: resume with the module that it was saved from"
-    )]
+    #[error("the state has {what}, which does not fit: resume with the module that it was saved from")]
     StateMismatch {
         /// What does not fit.
         what: String,
     },
 
     /// Parameters that the first step's loss does not depend on.
-    #[error(
-        "no gradient at the first step for {}: the loss does not depend on them, or an op without a backward is in \
-         between; use them, or exclude them in `is_trained`",
-        .names.join(", ")
-    )]
+    #[error("{}", explain::missing_gradient(.names))]
     MissingGradient {
         /// The parameters' names.
         names: Vec<String>,
     },
 
-    /// The loss that `training_step` gave is not one number.
-    #[error("a step returned a loss of shape {shape:?}: it must be one number; take its mean or sum")]
-    LossShape {
-        /// The shape of the loss.
-        shape: Vec<usize>,
-    },
-
-    /// The loss that `training_step` gave is not a float.
-    #[error("a step returned a loss of {}: it must be a float", .dtype.as_str())]
-    LossDType {
-        /// Its dtype.
-        dtype: candle_core::DType,
-    },
-
-    /// A metric that is not one float.
-    #[error("the metric '{name}' is of shape {shape:?} and dtype {}: it must be one float; take its mean", .dtype.as_str())]
-    Metric {
-        /// Its name.
+    /// A loss or metric that a step gave and that is not one float.
+    #[error("{}", explain::not_a_number(.name, .shape, *.dtype))]
+    NotOneNumber {
+        /// `"loss"`, or the metric's name.
         name: String,
         /// Its shape.
         shape: Vec<usize>,
@@ -286,32 +240,33 @@ pub enum Error {
     },
 
     /// The first step came out differently when it was computed again, and `deterministic` does not allow that.
-    #[error(
-        "computed again, the first step gave other gradients for {}: take what is random from the trainer's seed          (nn::Dropout does), and leave nothing to the order of threads",
-        .names.join(", ")
-    )]
+    #[error("{}", explain::not_deterministic(.names))]
     NotDeterministic {
         /// The parameters whose gradients differ.
         names: Vec<String>,
     },
 
     /// No loss of a fit was a number.
-    #[error(
-        "the loss was not finite in any of the first {steps} steps: look at the data and the initial weights, lower the          learning rate, or find the op with `detect_anomaly`"
-    )]
+    #[error("{}", explain::never_finite(*.steps))]
     NeverFinite {
         /// The steps that were taken.
         steps: usize,
     },
 
     /// The first NaN of a fit with `detect_anomaly`.
-    #[error("{anomaly}{}", near(.parameters))]
+    #[error("{anomaly}{}", explain::near(.parameters))]
     Anomaly {
         /// Which op gave it, in which pass.
         anomaly: autocast::Anomaly,
         /// The names of the parameters that are the fewest ops before it.
         parameters: Vec<String>,
     },
+
+    /// A fit of the same trainer is running, and has its callbacks and loggers.
+    #[error(
+        "a fit of this trainer is running and has its callbacks and loggers: build another trainer for this one"
+    )]
+    Busy,
 
     /// A file could not be written or read.
     #[error("{}: {source}", path.display())]

@@ -1,9 +1,13 @@
 //! What callbacks are told: where a fit is, how it began and ended, its numbers and its gradients.
 
+use std::collections::HashMap;
+use std::fmt;
+
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use precision_types::{Accelerator, Precision};
 
+use crate::update::Stepping;
 use crate::{Notice, Parameters, Result};
 
 /// Where a fit is.
@@ -68,6 +72,27 @@ pub struct FitStart<'a> {
     pub resumed_at: Position,
     /// The settings of the fit, by name: what loggers are given.
     pub settings: &'a [(String, String)],
+    pub(crate) optimizers: Optimizers<'a>,
+}
+
+/// The optimizers of a fit.
+#[derive(Clone, Copy)]
+pub(crate) struct Optimizers<'a>(pub(crate) &'a [Stepping]);
+
+impl fmt::Debug for Optimizers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|stepping| &stepping.name)).finish()
+    }
+}
+
+impl FitStart<'_> {
+    /// The state of each optimizer, as its `state_dict` gives it: copies on the CPU. Waits for the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn optimizer_states(&self) -> Result<Vec<HashMap<String, Tensor>>> {
+        self.optimizers.0.iter().map(|stepping| Ok(stepping.optimizer.state_dict()?)).collect()
+    }
 }
 
 /// Why a fit ended.

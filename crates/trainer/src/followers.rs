@@ -1,16 +1,67 @@
 //! The callbacks and loggers of a trainer, called in the order in which they were added.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
 
 use serde_json::{Map, Value};
 
-use crate::{Callback, Control, Error, FitEnd, FitStart, Gradients, Logger, Metrics, Position, Result, Step};
+use crate::{
+    Callback, Control, Error, FitEnd, FitStart, Gradients, Logger, Metrics, Position, Result, Step, Trainer,
+};
 
 /// Whoever follows the fits of a trainer.
 #[derive(Default)]
 pub(crate) struct Followers {
     pub(crate) callbacks: Vec<Box<dyn Callback>>,
     pub(crate) loggers: Vec<Box<dyn Logger>>,
+}
+
+/// The followers of a trainer while a fit has them; they go back when it ends.
+pub(crate) struct Lent<'a> {
+    from: &'a Trainer,
+    followers: Option<Followers>,
+}
+
+impl<'a> Lent<'a> {
+    /// # Errors
+    /// [`Error::Busy`] where another fit has them.
+    pub(crate) fn by(trainer: &'a Trainer) -> Result<Self> {
+        let mut followers = trainer.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where there are none, fits need not wait for each other.
+        let none = |followers: &Followers| followers.callbacks.is_empty() && followers.loggers.is_empty();
+        let lent = match followers.as_ref().map(none) {
+            Some(true) => Some(Followers::default()),
+            Some(false) | None => followers.take(),
+        };
+        match lent {
+            Some(lent) => Ok(Self { from: trainer, followers: Some(lent) }),
+            None => Err(Error::Busy),
+        }
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = Followers;
+
+    fn deref(&self) -> &Followers {
+        self.followers.as_ref().expect("they go back when this is dropped")
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Followers {
+        self.followers.as_mut().expect("they go back when this is dropped")
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut followers = self.from.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if followers.is_none() {
+            *followers = self.followers.take();
+        }
+    }
 }
 
 impl fmt::Debug for Followers {

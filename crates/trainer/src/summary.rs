@@ -76,8 +76,7 @@ impl ModelSummary {
         Self { depth: 2, tensors: parameters.iter().map(entry).collect() }
     }
 
-    /// Adds an optimizer's state, as its `state_dict` gives it. A parameter that no state is of has no gradient, either, once
-    /// there is one of others.
+    /// Adds an optimizer's state, as its `state_dict` gives it.
     #[must_use]
     pub fn with_optimizer_state(mut self, state: &HashMap<String, Tensor>) -> Self {
         for entry in &mut self.tensors {

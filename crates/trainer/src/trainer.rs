@@ -1,6 +1,6 @@
 //! The trainer: a precision, a device, and the context in which a model runs on them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use autocast::random::{key, with_seed};
 use autocast::{Autocast, Mode, defer_buffers, with_mode};
@@ -10,7 +10,7 @@ use precision_types::{Accelerator, Precision};
 use crate::builder::Settings;
 use crate::followers::Followers;
 use crate::precision_plugin;
-use crate::{Batch, Error, Notice, Result, TrainerBuilder};
+use crate::{Batch, Error, Notice, OwnPrecision, Result, TrainerBuilder};
 
 /// Trains models at one precision on one device.
 ///
@@ -19,13 +19,16 @@ use crate::{Batch, Error, Notice, Result, TrainerBuilder};
 #[derive(Debug)]
 pub struct Trainer {
     pub(crate) precision: Precision,
+    /// What a user's own precision has beside it.
+    pub(crate) own: Option<Box<OwnPrecision>>,
     pub(crate) accelerator: Accelerator,
     pub(crate) device: Device,
     /// The autocast region of a mixed precision; a true precision has none.
     pub(crate) region: Option<Autocast>,
     pub(crate) notice: Option<Notice>,
     pub(crate) settings: Settings,
-    pub(crate) followers: Mutex<Followers>,
+    /// Taken out while a fit has them.
+    pub(crate) followers: Mutex<Option<Followers>>,
 }
 
 /// Where the random draws of [`Trainer::infer`] begin.
@@ -37,10 +40,21 @@ impl Trainer {
         TrainerBuilder::default()
     }
 
-    /// The precision in use.
+    /// The precision in use; of an [`OwnPrecision`], the one whose storage and loss scaling it has.
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The name of the precision in use.
+    #[must_use]
+    pub fn precision_name(&self) -> &str {
+        self.own.as_ref().map_or(self.precision.as_str(), |own| &own.name)
+    }
+
+    /// The dtype in which predictions leave.
+    fn output_dtype(&self) -> DType {
+        self.own.as_ref().map_or_else(|| self.precision.output_dtype().into(), |own| own.output)
     }
 
     /// The accelerator in use.
@@ -73,10 +87,6 @@ impl Trainer {
         self.settings.seed.or_else(resumed).unwrap_or(0)
     }
 
-    pub(crate) fn followers(&self) -> MutexGuard<'_, Followers> {
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Moves a batch to the device and its floats to the parameters' dtype, rounded once. Integers stay integers.
     ///
     /// # Errors
@@ -100,7 +110,7 @@ impl Trainer {
         let seed = key(&[self.seed(), INFER]);
         let output = self.outside_of_training(seed, nth, forward)?;
         output.map_tensors(&mut |tensor| match tensor.dtype().is_float() {
-            true => Ok(autocast::cast_to(&tensor, self.precision.output_dtype().into())?),
+            true => Ok(autocast::cast_to(&tensor, self.output_dtype())?),
             false => Ok(tensor),
         })
     }
@@ -133,23 +143,15 @@ pub(crate) fn counted<B: Batch>(batch: B) -> Result<(B, usize)> {
 
 /// A loss or metric as a scalar.
 pub(crate) fn one_number(name: &str, number: Tensor) -> Result<Tensor> {
-    let (shape, dtype) = (number.dims().to_vec(), number.dtype());
-    let is_loss = name == LOSS;
-    if number.elem_count() != 1 {
-        return Err(if is_loss { Error::LossShape { shape } } else { metric(name, shape, dtype) });
-    }
-    if !dtype.is_float() {
-        return Err(if is_loss { Error::LossDType { dtype } } else { metric(name, shape, dtype) });
+    if number.elem_count() != 1 || !number.dtype().is_float() {
+        let (shape, dtype) = (number.dims().to_vec(), number.dtype());
+        return Err(Error::NotOneNumber { name: name.to_string(), shape, dtype });
     }
     Ok(if number.rank() == 0 { number } else { number.reshape(())? })
 }
 
 /// What a loss is called among the metrics.
 pub(crate) const LOSS: &str = "loss";
-
-fn metric(name: &str, shape: Vec<usize>, dtype: DType) -> Error {
-    Error::Metric { name: name.to_string(), shape, dtype }
-}
 
 /// The one number in a tensor, read from its device.
 pub(crate) fn read(scalar: &Tensor) -> Result<f64> {

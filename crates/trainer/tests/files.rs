@@ -81,6 +81,16 @@ fn what_is_wrong_with_a_file_is_told() {
 }
 
 #[test]
+fn a_model_beside_the_states_is_no_state() {
+    let folder = folder("beside");
+    let fit = builder("32-true").max_steps(2).build().unwrap().fit(&Net, &batches(2)).unwrap();
+    fit.parameters.save(folder.join("model.safetensors")).unwrap();
+    assert!(TrainingState::latest(&folder).unwrap().is_none());
+    fit.state().unwrap().save(folder.join("state.safetensors")).unwrap();
+    assert_eq!(TrainingState::latest(&folder).unwrap().unwrap().position.step, 2);
+}
+
+#[test]
 fn mutated_precisions_are_errors_or_precisions() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for _ in 0..cases() {

@@ -110,7 +110,7 @@ fn a_fit_stops_when_validation_gets_no_better_and_says_why() {
     // A learning rate of 0: nothing gets better after the first validation.
     let stopping = EarlyStopping::new(EarlyStoppingConfig { patience: 2, ..Default::default() }).unwrap();
     let trainer = builder("32-true").max_epochs(10).callback(stopping).build().unwrap();
-    let fit = trainer.fit_validated(&Line { lr: 0. }, &loader(0), &loader(0)).unwrap();
+    let fit = trainer.fit_validated(&Line { lr: 0. }, loader(0), loader(0)).unwrap();
     assert_eq!(fit.position.epoch, 3);
     let EndReason::Stopped(reason) = fit.reason else { panic!("{:?}", fit.reason) };
     assert!(reason.contains("val_loss got no better"), "{reason}");
@@ -121,7 +121,7 @@ fn a_metric_that_no_validation_gives_ends_the_fit_with_its_name() {
     let config = EarlyStoppingConfig { monitor: "val_f1".into(), ..Default::default() };
     let trainer =
         builder("32-true").max_epochs(2).callback(EarlyStopping::new(config).unwrap()).build().unwrap();
-    let error = trainer.fit_validated(&Line { lr: 0.1 }, &loader(0), &loader(0)).unwrap_err().to_string();
+    let error = trainer.fit_validated(&Line { lr: 0.1 }, loader(0), loader(0)).unwrap_err().to_string();
     assert!(error.contains("val_f1") && error.contains("val_loss"), "{error}");
 }
 
@@ -138,7 +138,7 @@ fn loggers_have_every_number_under_its_step() {
         .callback(ThroughputMonitor::new(10).unwrap())
         .build()
         .unwrap();
-    let fit = trainer.fit_validated(&Line { lr: 0.05 }, &loader(2), &loader(0)).unwrap();
+    let fit = trainer.fit_validated(&Line { lr: 0.05 }, loader(2), loader(0)).unwrap();
     let rows: Vec<serde_json::Value> =
         text(&json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows[0]["hyperparameters"]["precision"], "32-true");
@@ -166,18 +166,18 @@ fn a_resumed_fit_logs_and_trains_as_one_that_was_not_interrupted() {
         builder("bf16-mixed").max_steps(steps).log_every_n_steps(1).logger(CsvLogger::new(path))
     };
     let module = Line { lr: 0.05 };
-    with(&straight, 25).build().unwrap().fit(&module, &loader(0)).unwrap();
+    with(&straight, 25).build().unwrap().fit(&module, loader(0)).unwrap();
 
     // The state is of step 13, in the middle of an epoch; the first fit went on to 18 and logged that.
     let state = with(&folder.join("first.csv"), 13)
         .build()
         .unwrap()
-        .fit(&module, &loader(1))
+        .fit(&module, loader(1))
         .unwrap()
         .state()
         .unwrap();
-    with(&resumed, 18).build().unwrap().fit(&module, &loader(2)).unwrap();
-    with(&resumed, 25).resume(state).build().unwrap().fit(&module, &loader(3)).unwrap();
+    with(&resumed, 18).build().unwrap().fit(&module, loader(2)).unwrap();
+    with(&resumed, 25).resume(state).build().unwrap().fit(&module, loader(3)).unwrap();
     assert_eq!(text(&resumed), text(&straight));
 }
 
@@ -211,7 +211,7 @@ fn precision_is_monitored_by_layer_and_warned_of_by_name() {
         .callback(monitor)
         .build()
         .unwrap();
-    trainer.fit(&Line { lr: 2e-10 }, &loader(0)).unwrap();
+    trainer.fit(&Line { lr: 2e-10 }, loader(0)).unwrap();
     let rows: Vec<serde_json::Value> =
         text(&json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let monitored: Vec<&serde_json::Value> =
@@ -232,14 +232,14 @@ fn progress_is_plain_lines_where_nobody_watches() {
     let lines = Shared::default();
     let trainer =
         builder("32-true").max_steps(15).callback(ProgressBar::lines_to(lines.clone())).build().unwrap();
-    let fit = trainer.fit_validated(&Line { lr: 0.05 }, &loader(0), &loader(0)).unwrap();
+    trainer.fit_validated(&Line { lr: 0.05 }, loader(0), loader(0)).unwrap();
     let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].starts_with("step 1/15  epoch 0  loss "), "{said}");
     assert!(lines[0].contains("lr 5.00e-2"), "{said}");
     let last = lines[lines.len() - 1];
-    assert!(last.starts_with(&"step 15/15  loss "), "{said}");
+    assert!(last.starts_with("step 15/15  loss "), "{said}");
     assert!(last.ends_with("all steps taken"), "{said}");
 }
 

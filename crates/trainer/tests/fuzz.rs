@@ -1,7 +1,5 @@
 //! Mutated checkpoints, alone in a process whose memory is counted.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod common;
 
 use common::{Net, batches, builder, folder};

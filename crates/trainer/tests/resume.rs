@@ -137,3 +137,24 @@ fn a_finished_run_has_nothing_left_to_do() {
     assert_eq!((again.losses.len(), again.reason), (0, EndReason::MaxEpochs));
     assert_eq!(parameter_bits(&again.parameters), parameter_bits(&done.parameters));
 }
+
+/// With validations in the middle of steps and of epochs, wherever the data fail.
+#[test]
+fn every_batch_is_a_place_to_stop_at() {
+    let (data, validation) = (batches(11), batches(2));
+    let fit = || builder("bf16-mixed").max_steps(15).accumulate_grad_batches(2).val_check_interval(5);
+    let straight = fit().build().unwrap().fit_validated(&Net, &data, &validation).unwrap();
+    for fails_at in 1..26 {
+        let failing = |epoch: usize| {
+            let batch = move |(at, pair): (usize, Pair)| match 11 * epoch + at == fails_at {
+                true => Err(Error::Other("the disk is gone".into())),
+                false => Ok(pair),
+            };
+            data.clone().into_iter().enumerate().map(batch)
+        };
+        let stopped = fit().build().unwrap().fit_validated(&Net, failing, &validation).unwrap_err();
+        let state = through_a_file("every-batch", &stopped.into_fit().unwrap().state().unwrap());
+        let rest = fit().resume(state).build().unwrap().fit_validated(&Net, &data, &validation).unwrap();
+        assert_eq!(bits(&rest).1, bits(&straight).1, "at {fails_at}");
+    }
+}

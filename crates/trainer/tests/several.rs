@@ -10,7 +10,8 @@ use candle_nn::VarBuilder;
 use common::{CPU_PRECISIONS, Net, batches, bits, builder, modest, numbers, parameter_bits};
 use optim::{Adam, AdamConfig, Clip, Sgd, SgdConfig};
 use trainer::{
-    Error, Optimization, Parameters, Precision, Result, StepContext, StepOutput, Trainer, TrainingModule,
+    Error, Optimization, OwnPrecision, Parameters, Precision, Result, StepContext, StepOutput, Trainer,
+    TrainingModule,
 };
 
 /// A generator that shifts its noise, and a critic of one layer (a Wasserstein GAN whose critic is bounded by decay).
@@ -234,4 +235,45 @@ fn a_precision_that_does_not_train_says_why() {
         assert_eq!(row.outcome.is_ok(), trains, "{}: {:?}", row.precision, row.outcome);
     }
     assert!(found.to_string().contains("does not train"), "{found}");
+}
+
+#[test]
+fn a_precision_of_ones_own_is_a_string_like_the_others() {
+    let table = autocast::OpTable::cpu().with_rule("linear", autocast::CastRule::Fp32).unwrap();
+    let own = OwnPrecision::new(DType::F32, DType::BF16, DType::F64).unwrap();
+    own.with_table(table).unwrap().register("bf16-but-linear").unwrap();
+    let data = batches(3);
+    let fit = |precision| {
+        let trainer = builder(precision).max_steps(3).build().unwrap();
+        let fit = trainer.fit(&Plain, &data).unwrap();
+        let predicted = trainer.infer(|| Ok(fit.model.forward(&data[0].0)?)).unwrap();
+        (bits(&fit), predicted.dtype(), trainer.precision_name().to_string())
+    };
+    // Its only product is not cast, so that it computes what 32-true does.
+    let own = fit("bf16-but-linear");
+    assert_eq!((own.1, own.2.as_str()), (DType::F64, "bf16-but-linear"));
+    assert_eq!(own.0, fit("32-true").0);
+    assert_ne!(own.0, fit("bf16-mixed").0);
+    let unknown = builder("bf16-but-conv").build().unwrap_err().to_string();
+    assert!(unknown.contains("bf16-but-conv"), "{unknown}");
+}
+
+/// A callback that fits with the trainer that it belongs to would wait for itself.
+#[test]
+fn a_fit_inside_a_fit_of_the_same_trainer_is_an_error_only_where_they_share_callbacks() {
+    struct Quiet;
+    impl trainer::Callback for Quiet {
+        fn name(&self) -> &'static str {
+            "quiet"
+        }
+    }
+    let data = batches(2);
+    let nested = |trainer: Trainer| {
+        let fit = trainer.fit_with(&Plain, &data, |_| trainer.fit(&Plain, &data).map(drop));
+        fit.map(|fit| fit.losses.len())
+    };
+    assert_eq!(nested(builder("32-true").max_steps(2).build().unwrap()).unwrap(), 2);
+    let shared = builder("32-true").max_steps(2).callback(Quiet).build().unwrap();
+    let error = nested(shared).unwrap_err();
+    assert!(error.to_string().contains("another trainer"), "{error}");
 }

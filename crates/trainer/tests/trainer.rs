@@ -113,7 +113,7 @@ fn a_parameter_without_a_gradient_is_named() {
 fn a_loss_that_is_not_one_number_is_refused() {
     let line = Line { loss_shape_is_wrong: true, ..Default::default() };
     let error = trainer("32-true").fit(&line, batches()).unwrap_err();
-    assert!(matches!(&error, Error::LossShape { shape } if shape == &[2, 1]), "{error}");
+    assert!(matches!(&error, Error::NotOneNumber { shape, .. } if shape == &[2, 1]), "{error}");
 }
 
 #[test]

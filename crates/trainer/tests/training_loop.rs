@@ -228,6 +228,15 @@ fn validations_come_when_they_are_due() {
 }
 
 #[test]
+fn a_validation_after_the_last_batch_sees_the_step_that_it_completes() {
+    let log = Log::default();
+    let builder = builder("32-true").max_epochs(1).accumulate_grad_batches(2).val_check_interval(3);
+    let trainer = builder.callback(log.clone()).build().unwrap();
+    trainer.fit_validated(&Line { lr: 0.01 }, &batches(3), &batches(1)).unwrap();
+    assert_eq!(log.take()[1..4], ["step 1", "step 2", "validation at 0/3"]);
+}
+
+#[test]
 fn a_mistake_in_validation_is_found_before_training() {
     let log = Log::default();
     let wrong = vec![(

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::not_a_state;
-use crate::{Best, Callback, Control, Error, Metrics, Position, Result};
+use crate::progress::number;
+use crate::{Best, Callback, Control, Error, FitStart, Metrics, Position, Result};
 
 /// When [`EarlyStopping`] ends a fit.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,18 +98,28 @@ impl EarlyStopping {
         if let Some(threshold) =
             self.config.stopping_threshold.filter(|&limit| is_better(way, value, limit, 0.))
         {
-            return Some(format!("{monitor} is {value}, better than the {threshold} that is good enough"));
+            return Some(format!(
+                "{monitor} is {}, better than the {threshold} that is good enough",
+                number(value)
+            ));
         }
         if let Some(threshold) =
             self.config.divergence_threshold.filter(|&limit| is_better(way, limit, value, 0.))
         {
-            return Some(format!("{monitor} is {value}, worse than the {threshold} that is past hope"));
+            return Some(format!(
+                "{monitor} is {}, worse than the {threshold} that is past hope",
+                number(value)
+            ));
         }
         match self.state.best {
             Some(best) if !is_better(way, value, best, min_delta) => {
                 self.state.waited += 1;
                 (self.state.waited >= patience).then(|| {
-                    format!("{monitor} got no better than {best} in {} validations", self.state.waited)
+                    format!(
+                        "{monitor} got no better than {} in {} validations",
+                        number(best),
+                        self.state.waited
+                    )
                 })
             }
             _ => {
@@ -122,6 +133,13 @@ impl EarlyStopping {
 impl Callback for EarlyStopping {
     fn name(&self) -> &'static str {
         "early_stopping"
+    }
+
+    fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
+        if fit.resumed_at.step == 0 {
+            self.state = State::default();
+        }
+        Ok(())
     }
 
     fn on_validation_end(&mut self, metrics: &Metrics, _: &Position) -> Result<Control> {
@@ -210,7 +228,7 @@ mod tests {
         let mut after = stopping(config);
         after.load_state(&before.state()).unwrap();
         assert_eq!(after.best(), Some(1.));
-        assert!(validate(&mut after, 2.).unwrap().contains("no better than 1 in 2 validations"));
+        assert!(validate(&mut after, 2.).unwrap().contains("no better than 1.0000 in 2 validations"));
         let error = after.load_state(&serde_json::json!({"best": "x"})).unwrap_err().to_string();
         assert!(error.contains("early_stopping"), "{error}");
     }

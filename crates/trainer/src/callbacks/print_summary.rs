@@ -28,7 +28,11 @@ impl Callback for PrintModelSummary {
     }
 
     fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
-        eprint!("{}", ModelSummary::new(fit.parameters).with_depth(self.depth));
+        let mut summary = ModelSummary::new(fit.parameters).with_depth(self.depth);
+        for state in fit.optimizer_states()? {
+            summary = summary.with_optimizer_state(&state);
+        }
+        eprint!("{summary}");
         Ok(())
     }
 }

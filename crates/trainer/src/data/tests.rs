@@ -88,7 +88,8 @@ fn a_fit_resumes_in_an_epoch_without_reading_what_came_before() {
         assert_eq!(epoch(&loader, 2, 3), whole[3..]);
         let mut asked = dataset.asked.lock().unwrap().iter().map(|&index| index as u32).collect::<Vec<_>>();
         let mut expected = whole[3..].concat();
-        (asked.sort_unstable(), expected.sort_unstable());
+        asked.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(asked, expected);
         assert!(epoch(&loader, 2, 5).is_empty() && epoch(&loader, 2, 99).is_empty());
     }

@@ -2,13 +2,13 @@
 
 mod after;
 
-use std::sync::MutexGuard;
 use std::time::Instant;
 
 use crate::bounds::Bounds;
 use crate::checkpoint::Saver;
 use crate::evaluate::Evaluation;
-use crate::followers::Followers;
+use crate::event::Optimizers;
+use crate::followers::Lent;
 use crate::interrupt::Interrupt;
 use crate::run::{Group, Run};
 use crate::source::Data;
@@ -23,7 +23,7 @@ pub(crate) struct Fitting<'a, M: TrainingModule> {
     module: &'a M,
     model: M::Model,
     run: Run<'a>,
-    followers: MutexGuard<'a, Followers>,
+    followers: Lent<'a>,
     on_step: &'a mut dyn FnMut(&Step<'_>) -> Result<()>,
     saver: Option<Saver>,
     interrupt: Option<Interrupt>,
@@ -43,7 +43,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
         let started = Instant::now();
         let settings = &trainer.settings;
         let (mut run, model) = Run::start(trainer, module)?;
-        let mut followers = trainer.followers();
+        let mut followers = Lent::by(trainer)?;
         let states = run.callbacks();
         followers.load(&states)?;
         let dry = settings.run.fast_dev_run.is_some();
@@ -114,6 +114,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
             steps_per_epoch: bounds.steps_per_epoch(),
             resumed_at: self.run.progress.position,
             settings: &settings,
+            optimizers: Optimizers(&self.run.progress.update.optimizers),
         };
         self.followers.start(&fit, if self.run.collects { Some(&settings) } else { None })?;
         let sanity = self.trainer.settings.run.sanity_batches();

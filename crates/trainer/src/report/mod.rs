@@ -107,7 +107,10 @@ impl HtmlReport {
         let rows: Vec<Vec<String>> =
             recommendation.rows.iter().map(|row| standing(row, recommendation)).collect();
         self.with_table(
-            format!("Where each precision stands, on the {}", recommendation.accelerator),
+            format!(
+                "Where each precision stands, on the {}",
+                recommendation.accelerator.to_string().to_uppercase()
+            ),
             &header,
             &rows,
         )

@@ -9,6 +9,9 @@ use crate::Result;
 use crate::progress::{clock, number};
 use crate::table::{bytes, count};
 
+/// Fewer losses than this are shown as they are.
+const FEW: usize = 50;
+
 /// The whole page.
 pub(super) fn html(title: &str, run: &Record, seconds: f64) -> Result<String> {
     let title = escape(title);
@@ -43,7 +46,8 @@ fn tiles(run: &Record, seconds: f64) -> String {
     let rate = run.samples as f64 / seconds;
     tile("samples a second, all in all", (run.samples > 0 && seconds > 0.).then(|| format!("{rate:.0}")));
     tile("most memory seen", run.memory.finite().reduce(f64::max).map(|most| bytes(most as u64)));
-    tile("time", Duration::try_from_secs_f64(seconds).ok().map(clock));
+    let time = |time: Duration| if seconds < 60. { format!("{seconds:.1} s") } else { clock(time) };
+    tile("time", Duration::try_from_secs_f64(seconds).ok().map(time));
     format!("<div class=\"tiles\">{}</div>\n", tiles.concat())
 }
 
@@ -90,12 +94,17 @@ fn loss_figure(run: &Record) -> Result<String> {
         return Ok(String::new());
     }
     let points = run.loss.points();
-    let smoothed = smooth(&points);
-    let mut curves = vec![
-        Curve { points, colour: 0, width: 1, line: Line::Faint },
-        Curve { points: smoothed, colour: 0, width: 2, line: Line::Full },
-    ];
-    let mut legend = vec![(0, "training, smoothed")];
+    // A mean over ten losses says nothing of a few.
+    let (mut curves, mut legend) = match points.len() < FEW {
+        true => (vec![Curve { points, colour: 0, width: 2, line: Line::Full }], vec![(0, "training")]),
+        false => {
+            let smoothed = Curve { points: smooth(&points), colour: 0, width: 2, line: Line::Full };
+            (
+                vec![Curve { points, colour: 0, width: 1, line: Line::Faint }, smoothed],
+                vec![(0, "training, smoothed")],
+            )
+        }
+    };
     if let Some(validation) = run.validation.get("val_loss").filter(|series| !series.is_empty()) {
         curves.push(Curve { points: validation.points(), colour: 1, width: 3, line: Line::Full });
         legend.push((1, "validation"));

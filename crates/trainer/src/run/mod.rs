@@ -100,7 +100,7 @@ impl Run<'_> {
     pub(crate) fn hyperparameters(&self) -> Vec<(String, String)> {
         let settings = &self.trainer.settings;
         let mut values = vec![
-            ("precision", self.progress.precision.to_string()),
+            ("precision", self.trainer.precision_name().to_string()),
             ("accelerator", self.trainer.accelerator.to_string()),
             ("seed", self.progress.seed.to_string()),
             ("accumulate_grad_batches", settings.steps.accumulate.to_string()),

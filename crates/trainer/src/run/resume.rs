@@ -42,9 +42,12 @@ impl Run<'_> {
         let fits = optimizers.len() == state.optimizers.len()
             && optimizers.iter().all(|stepping| state.optimizers.contains_key(&stepping.name));
         if !fits {
-            return Err(Error::OtherOptimizers {
-                state: names(&mut state.optimizers.keys()),
-                module: names(&mut optimizers.iter().map(|stepping| &stepping.name)),
+            let (saved, own) = (
+                names(&mut state.optimizers.keys()),
+                names(&mut optimizers.iter().map(|stepping| &stepping.name)),
+            );
+            return Err(Error::StateMismatch {
+                what: format!("the optimizers {saved} (the module has {own})"),
             });
         }
         for stepping in optimizers {

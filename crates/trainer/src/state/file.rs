@@ -15,14 +15,14 @@ pub(super) const FORMAT: (&str, &str) = ("format", "training-state-1");
 pub(super) const ABOUT: &str = "about";
 
 /// What a tensor is, as the first part of its name.
-pub(crate) const PARAMETER: &str = "parameter.";
+pub(super) const PARAMETER: &str = "parameter.";
 pub(super) const OPTIMIZER: &str = "optimizer.";
 pub(super) const GRADIENT: &str = "gradient.";
 pub(super) const BUFFER: &str = "buffer.";
 
 /// What is no tensor.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct About {
+pub(super) struct About {
     step: usize,
     epoch: usize,
     batch: usize,
@@ -61,7 +61,7 @@ impl About {
         }
     }
 
-    pub(crate) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Position {
         Position { step: self.step, epoch: self.epoch, batch: self.batch }
     }
 

@@ -78,7 +78,8 @@ impl TrainingState {
     }
 
     /// Reads the state of the most steps among the safetensors files of a folder, where a
-    /// [`ModelCheckpoint`](crate::ModelCheckpoint) writes them; `None` where there is none yet.
+    /// [`ModelCheckpoint`](crate::ModelCheckpoint) writes them; `None` where there is none yet. Files of other tensors are left
+    /// alone.
     ///
     /// # Errors
     /// As [`load`](Self::load), for any of the files.

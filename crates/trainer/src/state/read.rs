@@ -64,7 +64,7 @@ pub(super) fn latest(folder: &Path) -> Result<Option<TrainingState>> {
         if path.extension().is_none_or(|extension| extension != "safetensors") {
             continue;
         }
-        let at = Header::read(&path)?.about.position();
+        let Some(at) = position(&path)? else { continue };
         let later = |(best, _): &(Position, PathBuf)| order(at) > order(*best);
         if best.as_ref().is_none_or(later) {
             best = Some((at, path));
@@ -78,26 +78,23 @@ fn order(at: Position) -> (usize, usize, usize) {
     (at.step, at.epoch, at.batch)
 }
 
-/// What a state says of itself, without its tensors.
-struct Header {
-    about: About,
-}
-
-impl Header {
-    /// Reads the header of a state and leaves its tensors alone.
-    fn read(path: &Path) -> Result<Self> {
-        let failed = |source| Error::Io { path: path.to_path_buf(), source };
-        let mut file = File::open(path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        let mut length = [0; LENGTH];
-        file.read_exact(&mut length).map_err(|_| foreign(path, "it is shorter than a header"))?;
-        let length = u64::from_le_bytes(length);
-        if length > LONGEST_HEADER || length > size.saturating_sub(LENGTH as u64) {
-            return Err(foreign(path, "its header is longer than the file"));
-        }
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header).map_err(failed)?;
-        Ok(Self { about: about_of(path, &header)? })
+/// Where the state of a file is, of which the header alone is read; `None` for a safetensors file of something else, such as a
+/// model that was saved beside the states.
+fn position(path: &Path) -> Result<Option<Position>> {
+    let failed = |source| Error::Io { path: path.to_path_buf(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut length = [0; LENGTH];
+    file.read_exact(&mut length).map_err(|_| foreign(path, "it is shorter than a header"))?;
+    let length = u64::from_le_bytes(length);
+    if length > LONGEST_HEADER || length > size.saturating_sub(LENGTH as u64) {
+        return Err(foreign(path, "its header is longer than the file"));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(failed)?;
+    match metadata(path, &header)?.contains_key(FORMAT.0) {
+        true => about_of(path, &header).map(|about| Some(about.position())),
+        false => Ok(None),
     }
 }
 
@@ -129,16 +126,19 @@ fn about(path: &Path, bytes: &[u8]) -> Result<About> {
     about_of(path, header.ok_or_else(|| foreign(path, "it is shorter than its header"))?)
 }
 
-fn about_of(path: &Path, header: &[u8]) -> Result<About> {
+fn metadata(path: &Path, header: &[u8]) -> Result<HashMap<String, String>> {
     /// The one part of a safetensors header that is looked at.
     #[derive(serde::Deserialize)]
-    struct Metadata {
+    struct Header {
         #[serde(rename = "__metadata__")]
         metadata: Option<HashMap<String, String>>,
     }
-    let parsed: Metadata =
-        serde_json::from_slice(header).map_err(|error| foreign(path, format!("its header: {error}")))?;
-    let metadata = parsed.metadata.unwrap_or_default();
+    let parsed: std::result::Result<Header, _> = serde_json::from_slice(header);
+    Ok(parsed.map_err(|error| foreign(path, format!("its header: {error}")))?.metadata.unwrap_or_default())
+}
+
+fn about_of(path: &Path, header: &[u8]) -> Result<About> {
+    let metadata = metadata(path, header)?;
     let field =
         |name: &str| metadata.get(name).ok_or_else(|| foreign(path, format!("it has no field '{name}'")));
     let (key, format) = FORMAT;

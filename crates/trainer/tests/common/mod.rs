@@ -56,7 +56,7 @@ impl TrainingModule for Net {
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
         let config = AdamWConfig { lr: 1e-2, ..Default::default() };
-        let schedule = Schedule::cosine(1e-2, 40)?.with_warmup(5);
+        let schedule = Schedule::cosine(1e-2, 400)?.with_warmup(5);
         Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?).with_schedule(schedule))
     }
 }

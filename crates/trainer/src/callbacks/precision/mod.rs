@@ -144,6 +144,9 @@ impl Callback for PrecisionMonitor {
             false => (Scales::Always1, Some(1.)),
         };
         self.seen.clear();
+        if fit.resumed_at.step == 0 {
+            self.warned.clear();
+        }
         Ok(())
     }
 
