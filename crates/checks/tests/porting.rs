@@ -232,7 +232,8 @@ fn a_cpu_without_a_fast_16_bit_product_says_so() {
         |vb| Ok(nn::linear(2, 1, vb)?),
         |linear, (x, y)| Ok(ops::mse_loss(&linear.forward(x)?, y, ops::Reduction::Mean)?),
     );
-    for (precision, dtype) in [("16-true", DType::F16), ("bf16-mixed", DType::BF16), ("32-true", DType::F32)] {
+    for (precision, dtype) in [("16-true", DType::F16), ("bf16-mixed", DType::BF16), ("32-true", DType::F32)]
+    {
         let trainer = builder(precision).max_steps(2).build().unwrap();
         let fit = trainer.fit(&model, [xy(), xy()]).unwrap();
         let told = fit.notices.iter().filter(|notice| matches!(notice, Notice::NoFastProduct { .. })).count();
