@@ -19,7 +19,7 @@ const LOSSES: usize = 3 * 8 * STEPS;
 #[test]
 fn twenty_thousand_steps_need_what_five_hundred_do() {
     for precision in CPU_PRECISIONS {
-        let mut module = module(
+        let module = module(
             |vb| Ok((nn::linear(2, 8, vb.pp("a"))?, nn::Dropout::new(0.1), nn::linear(8, 1, vb.pp("b"))?)),
             |(a, dropout, b), (x, y)| {
                 let hidden = dropout.forward_by_mode(&ops::gelu(&a.forward(x)?)?)?;
@@ -29,7 +29,7 @@ fn twenty_thousand_steps_need_what_five_hundred_do() {
         let trainer = builder(precision).max_steps(STEPS).build().unwrap();
         let mut early = 0;
         trainer
-            .fit_with(&mut module, std::iter::repeat(xy()), |step| {
+            .fit_with(&module, std::iter::repeat(xy()), |step| {
                 if step.number() == EARLY {
                     HEAP.reset_peak_usage();
                     early = HEAP.current_usage();

@@ -16,12 +16,15 @@ impl<M: TrainingModule> Fitting<'_, M> {
         validation: Validation<'_, '_, M>,
     ) -> Result<Option<EndReason>> {
         let is_last = bounds.is_last(self.position(), is_over);
+        let is_step = taken.is_some();
         let mut stop = self.tell(taken, is_last)?;
         let at = self.position();
         if let (Some(data), true) = (validation, bounds.validates_within(at)) {
             stop = self.validate(data, bounds)?.or(stop);
         }
-        self.save(Moment::Step)?;
+        if is_step {
+            self.save(Moment::Step)?;
+        }
         let end = bounds.end(at).filter(|_| !is_over);
         Ok(stop.map(EndReason::Stopped).or(end))
     }
