@@ -33,7 +33,7 @@ pub enum OnNonFinite {
     /// It is not taken: parameters, moments, counters and running statistics stay as they are, and training goes on.
     #[default]
     Skip,
-    /// It is not taken, and the fit ends with [`Error::NonFinite`] and all that was trained before. Every step waits for
+    /// It is not taken, and the fit ends with [`Error::NonFinite`](crate::Error::NonFinite) and all that was trained before. Every step waits for
     /// the device.
     ///
     /// At the precisions that scale the loss, overflow is how the scale is found. There the fit ends where the loss itself

@@ -252,7 +252,7 @@ fn a_report_is_written_whatever_the_end() {
             HtmlReport::new(&path).every_n_steps(2).unwrap().with_title("A line").with_setting("width", 2);
         let trainer = builder("32-true").max_steps(20).callback(report).build().unwrap();
         let config = LoaderConfig { batch_size: 4, ..Default::default() };
-        let fit = trainer.fit(&Line { lr: 0.05 }, &Loader::new(Samples { panics_at }, config).unwrap());
+        let fit = trainer.fit(&Line { lr: 0.05 }, Loader::new(Samples { panics_at }, config).unwrap());
         assert_eq!(fit.is_ok(), panics_at.is_none());
         let page = text(&path);
         for part in

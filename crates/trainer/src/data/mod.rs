@@ -1,4 +1,4 @@
-//! Batches out of a dataset: which items in which order ([`order`]), put together ([`collate`]), by whom ([`workers`]).
+//! Batches out of a dataset: which items in which order (`order`), put together (`collate`), by whom (`workers`).
 //!
 //! Moving a batch to the trainer's device is the trainer's.
 

@@ -1,5 +1,5 @@
 //! `report.html` of one run: its curves, settings and notices on a page that needs no network. [`HtmlReport`] follows a fit
-//! and keeps the numbers, [`page`] lays them out, [`chart`] draws.
+//! and keeps the numbers, `page` lays them out, [`chart`] draws.
 
 pub mod chart;
 mod page;
