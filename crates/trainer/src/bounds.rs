@@ -86,10 +86,13 @@ impl Bounds {
         self.max_steps.is_some_and(|max| at.step >= max) || (is_over && last_epoch)
     }
 
+    /// Whether a validation sees anything.
+    pub(crate) fn validates(&self) -> bool {
+        self.validation != Limit::Batches(0) && self.validation != Limit::Share(0.)
+    }
+
     fn in_turn(&self, epochs: usize) -> bool {
-        self.validation != Limit::Batches(0)
-            && self.validation != Limit::Share(0.)
-            && epochs.is_multiple_of(self.epochs)
+        self.validates() && epochs.is_multiple_of(self.epochs)
     }
 
     /// Whether a validation follows a batch.

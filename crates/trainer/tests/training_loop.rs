@@ -249,6 +249,9 @@ fn a_mistake_in_validation_is_found_before_training() {
             builder.build().unwrap().fit_validated(&Line { lr: 0.01 }, &batches(2), &wrong).unwrap_err();
         (error.into_fit().map(|fit| fit.losses.len()), log.take().len())
     };
+    // Where validation is off, it is not looked at before training either.
+    let off = builder("32-true").max_epochs(1).limit_val_batches(0).build().unwrap();
+    assert!(off.fit_validated(&Line { lr: 0.01 }, &batches(2), &wrong).is_ok());
     // Started and ended, and no step between.
     assert_eq!(fit(1), (None, 2));
     assert_eq!(fit(0), (Some(2), 4));

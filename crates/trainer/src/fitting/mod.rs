@@ -119,7 +119,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
         self.followers.start(&fit, if self.run.collects { Some(&settings) } else { None })?;
         let sanity = self.trainer.settings.run.sanity_batches();
         match validation {
-            Some(data) if sanity > 0 && self.position() == Position::default() => {
+            Some(data) if sanity > 0 && bounds.validates() && self.position() == Position::default() => {
                 self.evaluated(data, Limit::Batches(sanity)).map(drop)
             }
             _ => Ok(()),
