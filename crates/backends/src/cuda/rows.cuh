@@ -47,9 +47,9 @@ __device__ __forceinline__ void store_unit(T* p, bool whole, int valid, const C 
 template <typename T>
 __device__ __forceinline__ void load_either(bool narrow, const void* p, uint64_t at, int valid, compute_t<T> out[UNIT]) {
     using C = compute_t<T>;
-    const bool whole = reinterpret_cast<uintptr_t>(p) % 16 == 0;
-    if (narrow) load_unit<C>(static_cast<const T*>(p) + at, whole, valid, out);
-    else load_unit<C>(static_cast<const C*>(p) + at, whole, valid, out);
+    auto get = [&](auto* from) { load_unit<C>(from, reinterpret_cast<uintptr_t>(from) % 16 == 0, valid, out); };
+    if (narrow) get(static_cast<const T*>(p) + at);
+    else get(static_cast<const C*>(p) + at);
 }
 template <typename T>
 __device__ __forceinline__ void

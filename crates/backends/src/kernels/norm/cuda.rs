@@ -140,7 +140,9 @@ pub(super) fn backward(
             unsafe { named("columns")?.launch_as(launch, &args(0, dw, db)) }?;
         }
     } else {
-        let holder = if norm.width <= NEAR { "near" } else { holder.name() };
+        // Two rows of f32 fill the registers all the same.
+        let fits = norm.width <= NEAR && (of, dy_type) != (ScalarType::F32, ScalarType::F32);
+        let holder = if fits { "near" } else { holder.name() };
         // SAFETY: as above; the sums have `parts · width` elements.
         unsafe { named(&format!("backward_{holder}"))?.launch(parts as u64, &args(dx, dw, db)) }?;
     }
