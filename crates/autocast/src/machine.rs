@@ -20,6 +20,11 @@ pub fn keep_host_memory() {
     backends::keep_memory();
 }
 
+/// Gives the system back what [`keep_host_memory`] has kept and nobody uses.
+pub fn release_host_memory() {
+    backends::release_memory();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

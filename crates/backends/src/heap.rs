@@ -25,3 +25,12 @@ pub fn keep_memory() {
         });
     }
 }
+
+/// Gives the system back what is free in the heap, which [`keep_memory`] has kept.
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `malloc_trim` may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

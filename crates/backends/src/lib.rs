@@ -20,6 +20,6 @@ mod simd;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};
-pub use heap::keep_memory;
+pub use heap::{keep_memory, release_memory};
 #[cfg(feature = "candle")]
 pub use moved::into_storage;

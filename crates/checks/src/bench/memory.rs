@@ -21,6 +21,8 @@ impl PeakMemory {
                 backends::cuda::reset_peak_memory(gpu).and_then(|()| backends::cuda::peak_memory(gpu));
             return Ok(Self::Pool(gpu.clone(), started.map_err(candle_core::Error::wrap)?));
         }
+        // What an earlier run has left would be used again, and not be seen.
+        autocast::release_host_memory();
         // "5" makes the present use the peak. Where that is refused, the peak is the process's.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         Ok(Self::Resident(status("VmRSS:")))

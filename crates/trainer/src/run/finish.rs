@@ -39,6 +39,9 @@ impl Run<'_> {
             end => end,
         };
         let end = end.and_then(|reason| self.something_trained(reason));
+        if self.trainer.device.is_cpu() {
+            autocast::release_host_memory();
+        }
         let fit = Fit {
             losses,
             skipped_steps: self.progress.update.skipped_steps(),
