@@ -21,12 +21,11 @@ pub fn lookup_of(ids: &Tensor, table: &Tensor) -> Result<Call<Tensor>> {
     }
     let (ids, table) = (in_rows(OP, ids, ids.elem_count())?, in_rows(OP, table, table.elem_count())?);
     let output = ((ids.elem_count(), width).into(), table.dtype());
-    run_one(OP, &[&ids, &table], output, |ins, out| {
+    run_one(OP, &[&ids, &table], output, |ins, out| match ins {
         #[cfg(feature = "cuda")]
-        return super::cuda::lookup(&ins[0], &ins[1], width, out);
-        #[cfg(not(feature = "cuda"))]
-        {
-            let _ = (ins, out);
+        [ids, table] => super::cuda::lookup(ids, table, width, out),
+        _ => {
+            let _ = out;
             Ok(Ran::Composed(Why::Device))
         }
     })
