@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use backends::buffer::Ran;
-use backends::kernels::add::{Among, add_into};
 use backends::kernels::cross_entropy as kernel;
 use candle_core::{D, DType, Tensor};
 
@@ -19,7 +18,7 @@ use super::targets::Targets;
 use crate::dtypes::{accumulation_dtype, same_dtype};
 use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::products::linear::affine_map;
-use crate::ops::products::product::{product, product_wide};
+use crate::ops::products::product::{plus, product, product_wide};
 use crate::region::{cast_inputs, cast_to, uncast, widen};
 use crate::{Error, Result};
 
@@ -217,12 +216,4 @@ impl Op for Classifier {
         let weight = weight.map(|weight: Tensor| cast_to(&weight, self.weight.dtype())).transpose()?;
         Ok(vec![hidden, weight])
     }
-}
-
-/// The sum of gradients, of which nobody else holds the first.
-fn plus(sum: Tensor, part: &Tensor) -> Result<Tensor> {
-    Ok(match add_into(&sum, part, &Among::whole(part.dims()))? {
-        Ran::Kernel(_) => sum,
-        Ran::Composed(_) => (sum + part)?,
-    })
 }

@@ -149,11 +149,15 @@ fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     };
     let middle = (terms / RUN).div_ceil(2) * RUN;
     let (head, tail) = (part(0, middle)?, part(middle, terms - middle)?);
-    // The product of the first half is nobody else's.
-    match add_into(&head, &tail, &Among::whole(head.dims()))? {
-        Ran::Kernel(_) => Ok(head),
-        Ran::Composed(_) => Ok((head + tail)?),
-    }
+    plus(head, &tail)
+}
+
+/// `sum + part`, where nobody else holds `sum`.
+pub(crate) fn plus(sum: Tensor, part: &Tensor) -> Result<Tensor> {
+    Ok(match add_into(&sum, part, &Among::whole(part.dims()))? {
+        Ran::Kernel(_) => sum,
+        Ran::Composed(_) => (sum + part)?,
+    })
 }
 
 /// The product in `dtype`, by the kernel or candle's, which reads no gaps.
