@@ -60,7 +60,7 @@ fn split<'a, T>(x: &'a [T], mid: usize, wrap: fn(&'a [T]) -> Floats<'a>) -> (Flo
 }
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed: crate::heap::Number {}
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
     impl Sealed for f32 {}

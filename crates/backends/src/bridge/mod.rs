@@ -11,7 +11,7 @@ pub use call::{Call, in_rows, run, run_one, update};
 pub(crate) use heard::hear;
 pub use heard::kernels_of;
 #[cfg(feature = "cuda")]
-pub(crate) use storage::scalar_type;
+pub(crate) use storage::{fresh_like, scalar_type};
 
 use candle_core::backend::BackendStorage;
 #[cfg(feature = "cuda")]

@@ -1,12 +1,16 @@
 //! Candle's storage and dtypes as those of kernels.
 
 use candle_core::{CpuStorage, DType, Device, Storage};
-use half::vec::HalfBitsVecExt;
+#[cfg(feature = "cuda")]
+use candle_core::{Tensor, op::BackpropOp};
 
+#[cfg(feature = "cuda")]
+use crate::Error;
 use crate::Result;
 use crate::buffer::{ScalarType, Slice, SliceMut};
 #[cfg(feature = "cuda")]
 use crate::cuda::memory;
+use crate::heap::fresh;
 
 /// Fresh memory: what it holds means nothing.
 pub(super) fn allocate(
@@ -17,20 +21,35 @@ pub(super) fn allocate(
 ) -> Result<Option<Storage>> {
     let _ = op;
     Ok(match device {
-        // Zeros that the system hands out as it does fresh pages: nothing is written twice.
         Device::Cpu => Some(Storage::Cpu(match of {
-            ScalarType::F16 => CpuStorage::F16(vec![0u16; len].reinterpret_into()),
-            ScalarType::Bf16 => CpuStorage::BF16(vec![0u16; len].reinterpret_into()),
-            ScalarType::F32 => CpuStorage::F32(vec![0.; len]),
-            ScalarType::F64 => CpuStorage::F64(vec![0.; len]),
-            ScalarType::I64 => CpuStorage::I64(vec![0; len]),
-            ScalarType::U32 => CpuStorage::U32(vec![0; len]),
-            ScalarType::U8 => CpuStorage::U8(vec![0; len]),
+            ScalarType::F16 => CpuStorage::F16(fresh(len)),
+            ScalarType::Bf16 => CpuStorage::BF16(fresh(len)),
+            ScalarType::F32 => CpuStorage::F32(fresh(len)),
+            ScalarType::F64 => CpuStorage::F64(fresh(len)),
+            ScalarType::I64 => CpuStorage::I64(fresh(len)),
+            ScalarType::U32 => CpuStorage::U32(fresh(len)),
+            ScalarType::U8 => CpuStorage::U8(fresh(len)),
         })),
         #[cfg(feature = "cuda")]
         Device::Cuda(gpu) => Some(Storage::Cuda(memory::allocate(op, gpu, of, len)?)),
         _ => None,
     })
+}
+
+/// A tensor like `x`, a float on a CUDA device, for a kernel that writes each element.
+#[cfg(feature = "cuda")]
+pub(crate) fn fresh_like(op: &'static str, x: &Tensor) -> Result<Tensor> {
+    let made = match scalar_type(x.dtype()) {
+        Some(of) => allocate(op, x.device(), of, x.elem_count())?,
+        None => None,
+    };
+    let storage = made.ok_or_else(|| Error::Operand {
+        op,
+        argument: "x",
+        expected: "a float on a CUDA device".into(),
+        got: format!("{:?} on {:?}", x.dtype(), x.device().location()),
+    })?;
+    Ok(Tensor::from_storage(storage, x.shape(), BackpropOp::none(), false))
 }
 
 pub(crate) fn scalar_type(dtype: DType) -> Option<ScalarType> {

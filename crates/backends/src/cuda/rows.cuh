@@ -79,6 +79,7 @@ __device__ __forceinline__ Two shuffled(Two x, int step) { return {shuffled(x.fi
 // Passes over a NaN, which the sum of exponentials brings back.
 struct Larger {
     __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+    __device__ __forceinline__ double operator()(double a, double b) const { return fmax(a, b); }
 };
 
 // The fold over the threads of a row, in every one of them, in an order that depends on nothing. All threads of the block
@@ -195,6 +196,10 @@ template <typename T, int WARPS, int UNITS> struct Row {
 template <typename C> struct Split {
     C high, low;
     __device__ __forceinline__ explicit Split(double x) : high(C(x)), low(isfinite(double(C(x))) ? C(x - double(C(x))) : C(0)) {}
+    // What an f64 has lost is kept where it is what is computed in.
+    __device__ __forceinline__ Split(double x, double lost) : Split(x) {
+        if constexpr (std::is_same_v<C, double>) low = lost;
+    }
     __device__ __forceinline__ C below(C x) const { return (x - high) - low; }
 };
 

@@ -52,14 +52,15 @@ pub(crate) fn float_name(of: ScalarType) -> Option<&'static str> {
         ScalarType::F32 => Some("f32"),
         ScalarType::F16 => Some("f16"),
         ScalarType::Bf16 => Some("bf16"),
+        ScalarType::F64 => Some("f64"),
         _ => None,
     }
 }
 
-/// Whether a buffer beside one of type `of` is of that type, and not f32. `None` where it is neither.
+/// Whether a buffer beside one of type `of` is of that type, and not f32. `None` where it is neither, or f32 beside f64.
 pub(crate) fn narrow(of: ScalarType, beside: ScalarType) -> Option<u64> {
     match beside {
-        ScalarType::F32 => Some(0),
+        ScalarType::F32 if of != ScalarType::F64 => Some(0),
         beside if beside == of => Some(1),
         _ => None,
     }

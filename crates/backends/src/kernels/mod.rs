@@ -6,6 +6,7 @@ pub mod attention;
 pub mod cast;
 pub mod copy_if_applied;
 pub mod cross_entropy;
+pub mod difference_loss;
 pub mod dropout;
 pub mod finite;
 pub mod lion;

@@ -1,29 +1,75 @@
 //! Attention with its probabilities kept, by products and the softmax kernel: full and causal, in f32 and f64.
 //!
-//! What a query does not see is neither read nor written but as 0. What is not finite would still pass a factor of 0 in a
+//! Under a causal mask the products are of bands of queries with the keys that one of them sees. What a query does not see is
+//! neither read nor written but as 0. What is not finite would still pass a factor of 0 in a
 //! product, so that causal sums are taken of finite numbers, and marked afterwards where they see others.
 
 use backends::buffer::Ran;
+use backends::kernels::add::{Among, add_into};
 use backends::kernels::finite::{SeenBy, finite_of, spread_to};
 use backends::kernels::softmax::{Form, Seen, gradient_of, value_of};
-use candle_core::{D, Shape, Tensor};
+use candle_core::{Shape, Tensor};
 
 use super::mask::OP;
 use crate::graph::{Attribute, Backward, Op};
 use crate::ops::products::product::{product, product_transposed};
 use crate::{Error, Result};
 
+/// Queries of one band of a causal product, which multiplies them with no keys but those that one of them sees.
+const BAND: usize = 256;
+
 /// Attention of untracked flat stacks of matrices, `(batch, rows, width)`.
 pub(super) struct Stored {
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    /// `(batch, T, S)`.
-    probabilities: Tensor,
+    /// Of each band `(batch, its queries, keys)`; keys beyond the last that the band sees have none.
+    probabilities: Vec<Tensor>,
     causal: bool,
     scale: f64,
     /// Of the inputs.
     shapes: [Shape; 3],
+}
+
+/// Queries one after another, and how many keys they see, if all of them see as many as the last.
+#[derive(Clone, Copy)]
+struct Band {
+    first: usize,
+    queries: usize,
+    keys: usize,
+    causal: bool,
+}
+
+impl Band {
+    /// All that there are of these queries and keys, of which there are some.
+    fn all(query: &Tensor, key: &Tensor, causal: bool) -> Result<Vec<Self>> {
+        let (queries, keys) = (query.dim(1)?, key.dim(1)?);
+        let size = if causal { BAND } else { queries.max(1) };
+        let bands = (0..queries).step_by(size).map(|first| {
+            let end = queries.min(first + size);
+            let seen = if causal { keys.min(end) } else { keys };
+            Self { first, queries: end - first, keys: seen, causal }
+        });
+        Ok(bands.collect())
+    }
+
+    /// What a row of its scores sees.
+    fn seen(self) -> Seen {
+        match self.causal {
+            true => Seen::Causal { rows: self.queries, first: self.first },
+            false => Seen::Whole,
+        }
+    }
+
+    /// The band's part of what belongs to queries.
+    fn of_queries(self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.narrow(1, self.first, self.queries)?)
+    }
+
+    /// The part that it sees of what belongs to keys.
+    fn of_keys(self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.narrow(1, 0, self.keys)?)
+    }
 }
 
 impl Stored {
@@ -35,32 +81,60 @@ impl Stored {
         scale: f64,
     ) -> Result<Option<(Self, Tensor)>> {
         let [query, key, value] = flat;
-        let scores = product_transposed(&query.affine(scale, 0.)?, &key)?;
-        let seen = seen(causal, &scores)?;
-        let Some(probabilities) = value_of(Form::Softmax, seen, &scores, scores.dtype())? else {
+        let Some(summed) = finite(&value, causal)? else { return Ok(None) };
+        let (scaled, mut probabilities, mut sums) = (query.affine(scale, 0.)?, Vec::new(), Vec::new());
+        for band in Band::all(&query, &key, causal)? {
+            let scores = product_transposed(&band.of_queries(&scaled)?, &band.of_keys(&key)?)?;
+            let Some(shares) = value_of(Form::Softmax, band.seen(), &scores, scores.dtype())? else {
+                return Ok(None);
+            };
+            sums.push(product(&shares, &band.of_keys(&summed)?)?);
+            probabilities.push(shares);
+        }
+        let out = joined(sums)?;
+        if !marked(&out, &value, causal.then_some(SeenBy::Later))? {
             return Ok(None);
-        };
-        let Some(out) = sum(&probabilities, &value, causal.then_some(SeenBy::Later))? else {
-            return Ok(None);
-        };
+        }
         Ok(Some((Self { query, key, value, probabilities, causal, scale, shapes }, out)))
     }
 }
 
-/// What a row of `(batch, T, S)` sees.
-fn seen(causal: bool, scores: &Tensor) -> Result<Seen> {
-    Ok(if causal { Seen::Causal { rows: scores.dim(D::Minus2)? } } else { Seen::Whole })
+/// Bands one after another.
+fn joined(mut bands: Vec<Tensor>) -> Result<Tensor> {
+    match bands.len() {
+        1 => Ok(bands.remove(0)),
+        _ => Ok(Tensor::cat(&bands, 1)?),
+    }
 }
 
-/// `weights · x`, in which what is not finite in `x` reaches those that see it. `None` where no kernel takes the call.
-fn sum(weights: &Tensor, x: &Tensor, seen_by: Option<SeenBy>) -> Result<Option<Tensor>> {
-    let Some(by) = seen_by else { return product(weights, x).map(Some) };
-    let Some(finite) = finite_of(x)? else { return Ok(None) };
-    let sum = product(weights, &finite)?;
-    Ok(match spread_to(&sum, x, by)? {
-        Ran::Kernel(_) => Some(sum),
-        Ran::Composed(_) => None,
-    })
+/// `x` for sums in which factors of 0 hide some of it. `None` where no kernel takes the call.
+fn finite(x: &Tensor, causal: bool) -> Result<Option<Tensor>> {
+    if causal { Ok(finite_of(x)?) } else { Ok(Some(x.clone())) }
+}
+
+/// Marks in sums of what is finite in `x` those that see something that is not. Whether a kernel took the call.
+fn marked(sums: &Tensor, x: &Tensor, seen_by: Option<SeenBy>) -> Result<bool> {
+    let Some(by) = seen_by else { return Ok(true) };
+    Ok(matches!(spread_to(sums, x, by)?, Ran::Kernel(_)))
+}
+
+/// Adds sums over one band's queries to those of all keys, of which they are the first. Bands come from the last, which may see all.
+fn add_to_keys(total: &mut Option<Tensor>, keys: usize, of_band: Tensor) -> Result<()> {
+    let (batch, seen, width) = of_band.dims3()?;
+    let Some(total) = total else {
+        let unseen = (seen < keys)
+            .then(|| Tensor::zeros((batch, keys - seen, width), of_band.dtype(), of_band.device()))
+            .transpose()?;
+        *total = Some(match unseen {
+            None => of_band,
+            Some(unseen) => Tensor::cat(&[of_band, unseen], 1)?,
+        });
+        return Ok(());
+    };
+    match add_into(total, &of_band, &Among { strides: vec![keys * width, width, 1], offset: 0 })? {
+        Ran::Kernel(_) => Ok(()),
+        Ran::Composed(_) => Err(Error::refused(OP)),
+    }
 }
 
 impl Op for Stored {
@@ -78,20 +152,30 @@ impl Op for Stored {
         let refused = || Error::refused(OP);
         let (batch, rows, _) = query.dims3()?;
         let grad = cx.grad().reshape((batch, rows, ()))?.contiguous()?;
-        let value_grad = sum(&probabilities.t()?, &grad, causal.then_some(SeenBy::Earlier))?;
-        let value_grad = value_grad.ok_or_else(refused)?;
-        let weights_grad = product_transposed(&grad, value)?;
-        let seen = seen(*causal, probabilities)?;
-        let scores = gradient_of(Form::Softmax, seen, probabilities, &weights_grad, weights_grad.dtype())?;
-        let scores = scores.ok_or_else(refused)?;
         // Where something odd is seen, the scores' gradient is NaN already.
-        let finite = |x: &Tensor| match causal {
-            true => finite_of(x)?.ok_or_else(refused),
-            false => Ok(x.clone()),
-        };
-        let query_grad = product(&scores, &finite(key)?)?.affine(*scale, 0.)?;
-        let key_grad = product(&scores.t()?, &finite(query)?)?.affine(*scale, 0.)?;
-        let grads = [query_grad, key_grad, value_grad].into_iter().zip(&self.shapes);
+        let [finite_query, finite_key, finite_grad] = [query, key, &grad].map(|x| finite(x, *causal));
+        let (finite_query, finite_key) =
+            (finite_query?.ok_or_else(refused)?, finite_key?.ok_or_else(refused)?);
+        let finite_grad = finite_grad?.ok_or_else(refused)?;
+        let (mut query_grads, mut key_grad, mut value_grad) = (Vec::new(), None, None);
+        let bands = Band::all(query, key, *causal)?;
+        for (band, shares) in bands.into_iter().zip(probabilities).rev() {
+            let weights_grad = product_transposed(&band.of_queries(&grad)?, &band.of_keys(value)?)?;
+            let scores =
+                gradient_of(Form::Softmax, band.seen(), shares, &weights_grad, weights_grad.dtype())?;
+            let scores = scores.ok_or_else(refused)?;
+            query_grads.push(product(&scores, &band.of_keys(&finite_key)?)?);
+            let of_keys = |weights: &Tensor, x: &Tensor| product(&weights.t()?, &band.of_queries(x)?);
+            add_to_keys(&mut key_grad, key.dim(1)?, of_keys(&scores, &finite_query)?)?;
+            add_to_keys(&mut value_grad, key.dim(1)?, of_keys(shares, &finite_grad)?)?;
+        }
+        query_grads.reverse();
+        let (Some(key_grad), Some(value_grad)) = (key_grad, value_grad) else { return Err(refused()) };
+        if !marked(&value_grad, &grad, causal.then_some(SeenBy::Earlier))? {
+            return Err(refused());
+        }
+        let grads = [joined(query_grads)?.affine(*scale, 0.)?, key_grad.affine(*scale, 0.)?, value_grad];
+        let grads = grads.into_iter().zip(&self.shapes);
         grads.map(|(grad, shape)| Ok(Some(grad.reshape(shape)?))).collect()
     }
 }

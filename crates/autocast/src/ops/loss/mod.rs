@@ -4,6 +4,7 @@
 mod binary;
 mod classifier;
 mod cross_entropy;
+mod difference;
 mod elementwise;
 mod fused;
 mod nll;
@@ -14,7 +15,8 @@ mod targets;
 pub use binary::{BinaryCrossEntropy, binary_cross_entropy, binary_cross_entropy_with_logits};
 pub use classifier::{LinearCrossEntropy, linear_cross_entropy};
 pub use cross_entropy::cross_entropy;
-pub use elementwise::{KlTarget, huber_loss, kl_div, l1_loss, mse_loss, smooth_l1_loss};
+pub use difference::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
+pub use elementwise::{KlTarget, kl_div};
 pub use fused::CrossEntropy;
 pub use nll::{NllLoss, nll_loss};
 pub use reduction::Reduction;

@@ -3,7 +3,7 @@
 
 use backends::kernels::add::{Sign, sum_of};
 use backends::kernels::pointwise::Function;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 use super::elementwise::unary_of;
 use super::whole::{Whole, wrapping};
@@ -12,7 +12,7 @@ use crate::dtypes::result_type;
 use crate::graph::{Backward, Keep, Op, Value, composed, record};
 use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
 use crate::ops::shape::empty::of_no_elements;
-use crate::region::{cast_inputs, cast_to};
+use crate::region::{cast_inputs, cast_to, widen};
 
 /// `a + b`.
 ///
@@ -28,7 +28,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if result_type("add", &a, &b)?.is_int() {
         return wrapping("add", Whole::Add, &a, &b);
     }
-    if let Some(sum) = sum_of_alike(&a, &b, Sign::Plus)? {
+    if let Some(sum) = sum_by_kernel(&a, &b, Sign::Plus)? {
         return Ok(sum);
     }
     if let Some(empty) = of_nothing("add", &a, &b)? {
@@ -50,7 +50,7 @@ pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if result_type("sub", &a, &b)?.is_int() {
         return wrapping("sub", Whole::Sub, &a, &b);
     }
-    if let Some(sum) = sum_of_alike(&a, &b, Sign::Minus)? {
+    if let Some(sum) = sum_by_kernel(&a, &b, Sign::Minus)? {
         return Ok(sum);
     }
     if let Some(empty) = of_nothing("sub", &a, &b)? {
@@ -141,20 +141,34 @@ pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
     unary_of("div", Function::Divide { divisor: scalar }, &in_floats(x)?)
 }
 
-/// `a ± b` where nothing is broadcast and a kernel takes it.
-fn sum_of_alike(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
-    if a.dims() != b.dims() || a.elem_count() == 0 {
+/// `a ± b` where a kernel takes it: of one shape, or one repeated along the first dimensions of the other.
+fn sum_by_kernel(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
+    if a.elem_count() == 0 || b.elem_count() == 0 {
         return Ok(None);
     }
-    let op = Sum { sign, dtypes: [a.dtype(), b.dtype()] };
-    let value = sum_of(&a.detach(), &b.detach(), sign, result_type(op.name(), a, b)?)?;
+    let (first, second) = match sign {
+        Sign::Plus if a.elem_count() < b.elem_count() => (b, a),
+        _ => (a, b),
+    };
+    if !is_repeated(second, first) {
+        return Ok(None);
+    }
+    let op = Sum { sign, inputs: [a, b].map(|x| (x.shape().clone(), x.dtype())) };
+    let value = sum_of(&first.detach(), &second.detach(), sign, result_type(op.name(), a, b)?)?;
     value.ran().map(|value| record(op, &[a, b], Value::fresh(value))).transpose()
 }
 
-/// `a ± b` of one shape, whose gradients are the value's own.
+/// Whether `part` is of the shape of `whole`, or of its last dimensions, of which at least one has several elements.
+fn is_repeated(part: &Tensor, whole: &Tensor) -> bool {
+    let last = part.dims().iter().position(|&size| size != 1).unwrap_or(part.rank());
+    let several = part.elem_count() > 1 || part.dims() == whole.dims();
+    several && part.rank() <= whole.rank() && whole.dims().ends_with(&part.dims()[last..])
+}
+
+/// `a ± b`, whose gradients are the value's own, summed where an operand was repeated.
 struct Sum {
     sign: Sign,
-    dtypes: [DType; 2],
+    inputs: [(Shape, DType); 2],
 }
 
 impl Op for Sum {
@@ -166,10 +180,14 @@ impl Op for Sum {
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let grads = self.dtypes.iter().enumerate().map(|(input, &dtype)| {
-            let grad = || match (self.sign, input) {
-                (Sign::Minus, 1) => Ok(cast_to(cx.grad(), dtype)?.neg()?),
-                _ => cast_to(cx.grad(), dtype),
+        let grads = self.inputs.iter().enumerate().map(|(input, (shape, dtype))| {
+            let grad = || {
+                let whole = cx.grad();
+                let own = match shape == whole.shape() {
+                    true => cast_to(whole, *dtype)?,
+                    false => cast_to(&sum_to(&widen(whole)?, shape.dims())?, *dtype)?,
+                };
+                Ok(if (self.sign, input) == (Sign::Minus, 1) { own.neg()? } else { own })
             };
             cx.wanted(input).then(grad).transpose()
         });

@@ -29,10 +29,10 @@ pub(super) fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Resu
         return Ok(Ran::Composed(Why::Device));
     };
     let dtypes = code(a.scalar_type()) | code(b.scalar_type()) << 8 | dtype << 16;
-    let args = [first, second, to.address(), len, sign.factor().to_bits(), dtypes];
+    let args = [first, second, to.address(), len, b.count() as u64, sign.factor().to_bits(), dtypes];
     let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
-    // SAFETY: `args` is `AddArgs`. The three buffers are contiguous on one device with `len` floats of the dtypes given, as
-    // checked, and are freed in the order of the stream.
+    // SAFETY: `args` is `AddArgs`. The three buffers are contiguous on one device with `len` floats of the dtypes given, the second
+    // with so many as it is repeated after, as checked, and are freed in the order of the stream.
     unsafe { Kernel::load(to.gpu(), MODULE, "add")?.launch(blocks, &args) }?;
     Ok(Ran::Kernel("add"))
 }

@@ -4,6 +4,7 @@ use super::{Among, Sign};
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
 use crate::{Floats, Real, Result, Store};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Elements that are worked on at a time, and per task.
 const BLOCK: usize = 512;
@@ -43,10 +44,25 @@ where
     T: Copy + Send + Sync + std::ops::Add<Output = T> + std::ops::Mul<Output = T>,
 {
     tasks(out, |at, out| {
-        for ((out, &a), &b) in out.iter_mut().zip(&a[at..]).zip(&b[at..]) {
-            *out = a + sign * b;
+        for (range, second) in repeated(at, out.len(), b.len()) {
+            let a = &a[at..][range.clone()];
+            for ((out, &a), &b) in out[range].iter_mut().zip(a).zip(&b[second..]) {
+                *out = a + sign * b;
+            }
         }
     });
+}
+
+/// The parts of a range of `len` elements from `at` on which do not pass an end of what is repeated every `period`, and where in that
+/// they begin.
+fn repeated(at: usize, len: usize, period: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let second = (at + from) % period.max(1);
+        let range = from..len.min(from + (period - second));
+        from = range.end;
+        (!range.is_empty()).then_some((range, second))
+    })
 }
 
 fn rounded<T: Send>(
@@ -84,10 +100,12 @@ fn sums<'x, A: Real>(
     y: &mut [A],
     sign: Sign,
 ) -> &'x mut [A] {
-    let range = at..at + x.len();
-    let (Some(a), Some(b)) = (a.get(range.clone()), b.get(range)) else { return x };
+    let Some(a) = a.get(at..at + x.len()) else { return x };
     A::load(a, x);
-    A::load(b, y);
+    for (range, second) in repeated(at, x.len(), b.len()) {
+        let Some(b) = b.get(second..second + range.len()) else { return x };
+        A::load(b, &mut y[range]);
+    }
     let sign = A::from_f64(sign.factor());
     x.iter_mut().zip(&*y).for_each(|(x, &y)| *x = *x + sign * y);
     x
@@ -114,26 +132,53 @@ pub(super) fn add_to_part(x: &In<'_>, among: &Among, target: &mut Out<'_>) -> Re
     Ok(Ran::Kernel("add_into"))
 }
 
-/// `runs` are the dimensions of `x` from the last.
+/// `runs` are the dimensions of `x` from the last, with their strides in the target.
 fn into<T: Store<A>, A: Real>(x: Floats<'_>, runs: &[(usize, usize)], offset: usize, target: &mut [T]) {
     // A row of `x` is one run of the target's elements, if its last dimension is.
     let (row, outer) = match runs.split_first() {
         Some((&(len, 1), outer)) => (len, outer),
         _ => (1, runs),
     };
-    let (mut wide, mut sum) = (vec![A::ZERO; row], vec![A::ZERO; row]);
+    // Where the outermost dimension has the widest steps, what lies between two of them is one part's.
+    let widest = outer.split_last().filter(|(last, rest)| rest.iter().all(|(_, stride)| *stride < last.1));
+    match widest {
+        Some((&(size, stride), inner)) if x.len() > 2 * CHUNK => {
+            let each = x.len() / size;
+            let parts = target[offset..].par_chunks_mut(stride).take(size).enumerate();
+            parts.with_min_len(CHUNK.div_ceil(each)).for_each(|(i, part)| {
+                if let Some(x) = x.get(i * each..(i + 1) * each) {
+                    add_rows(x, row, inner, part);
+                }
+            });
+        }
+        _ => add_rows(x, row, outer, &mut target[offset..]),
+    }
+}
+
+/// Adds rows of `x` to where `outer`, its dimensions from the last but one, leads in the target.
+fn add_rows<T: Store<A>, A: Real>(x: Floats<'_>, row: usize, outer: &[(usize, usize)], target: &mut [T]) {
     for (i, from) in (0..x.len()).step_by(row).enumerate() {
-        let (mut rest, mut at) = (i, offset);
+        let (mut rest, mut at) = (i, 0);
         for &(size, stride) in outer {
             at += rest % size * stride;
             rest /= size;
         }
-        let Some(x) = x.get(from..from + row) else { return };
-        let to = &mut target[at..at + row];
-        A::load(x, &mut wide);
-        A::load(T::floats(to), &mut sum);
-        sum.iter_mut().zip(&wide).for_each(|(sum, &x)| *sum = *sum + x);
-        T::store(&sum, to);
+        if let Some(x) = x.get(from..from + row) {
+            add_row(x, &mut target[at..at + row]);
+        }
+    }
+}
+
+/// `to[i] += x[i]`, by blocks.
+fn add_row<T: Store<A>, A: Real>(x: Floats<'_>, to: &mut [T]) {
+    let (mut wide, mut sums) = ([A::ZERO; BLOCK], [A::ZERO; BLOCK]);
+    for (i, to) in to.chunks_mut(BLOCK).enumerate() {
+        let (wide, sums) = (&mut wide[..to.len()], &mut sums[..to.len()]);
+        let Some(x) = x.get(i * BLOCK..i * BLOCK + to.len()) else { return };
+        A::load(x, wide);
+        A::load(T::floats(to), sums);
+        sums.iter_mut().zip(&*wide).for_each(|(sum, &x)| *sum = *sum + x);
+        T::store(sums, to);
     }
 }
 
@@ -151,18 +196,10 @@ pub(super) fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
 }
 
 fn to_rows<T: Store<A>, A: Real>(row: Floats<'_>, target: &mut [T]) {
-    let mut wide = vec![A::ZERO; row.len()];
-    A::load(row, &mut wide);
-    let add = |part: &mut [T]| {
-        let mut sums = vec![A::ZERO; wide.len()];
-        for to in part.chunks_mut(wide.len()) {
-            A::load(T::floats(to), &mut sums);
-            sums.iter_mut().zip(&wide).for_each(|(sum, &x)| *sum = *sum + x);
-            T::store(&sums, to);
-        }
-    };
+    let width = row.len();
+    let add = |part: &mut [T]| part.chunks_mut(width).for_each(|to| add_row(row, to));
     match target.len() > 2 * CHUNK {
-        true => target.par_chunks_mut(CHUNK.div_ceil(wide.len()) * wide.len()).for_each(add),
+        true => target.par_chunks_mut(CHUNK.div_ceil(width) * width).for_each(add),
         false => add(target),
     }
 }

@@ -1,6 +1,6 @@
 //! Sums of two buffers, and additions into a part of one: residuals, and gradients that meet.
 //!
-//! `out = a ± b` element by element, `target[offset + Σ index · stride] += x[index]`, and `target[i, j] += row[j]`. Each sum is
+//! `out = a ± b` element by element, with `b` repeated where it is shorter, `target[offset + Σ index · stride] += x[index]`, and `target[i, j] += row[j]`. Each sum is
 //! taken in f32, in f64 where an operand is of f64, and rounded once, to nearest even. Contract: bit-exact on every device, NaN by class.
 
 #[cfg(feature = "cuda")]
@@ -50,14 +50,15 @@ pub struct Among {
 #[cfg(feature = "cuda")]
 const RANK: usize = 6;
 
-/// `a ± b` of as many elements as `out`.
+/// `a ± b` of as many elements as `out`; `b` has as many, or a part of them that is repeated.
 ///
 /// # Errors
 ///
 /// [`Error::LengthMismatch`], [`Error::Device`].
 pub fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Result<Ran> {
-    for (argument, input) in [("a", a), ("b", b)] {
-        if input.count() != out.count() {
+    let repeats = b.count() == out.count() || (b.count() > 0 && out.count().is_multiple_of(b.count()));
+    for (argument, input, fits) in [("a", a, a.count() == out.count()), ("b", b, repeats)] {
+        if !fits {
             let (expected, got) = (out.count(), input.count());
             return Err(Error::LengthMismatch { op: "add", argument, expected, got });
         }

@@ -2,9 +2,9 @@
 
 use super::{Among, Sign};
 
-/// `a ± b` in f32, each sum rounded once.
+/// `a ± b` in f32, with `b` repeated, each sum rounded once.
 pub fn add_scalar(a: &[f32], b: &[f32], sign: Sign) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| a + sign.factor() as f32 * b).collect()
+    a.iter().zip(b.iter().cycle()).map(|(a, b)| a + sign.factor() as f32 * b).collect()
 }
 
 /// Adds `x`, of the dimensions `dims`, to its places in `target`.

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::bridge::{self, Call};
 use crate::buffer::{Ran, Why};
 
-/// `a ± b` of one shape in `dtype`, part of no graph.
+/// `a ± b` in `dtype` and the shape of `a`, part of no graph. `b` has that shape, or as many elements as a number of its last dimensions.
 ///
 /// # Errors
 ///

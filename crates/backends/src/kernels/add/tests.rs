@@ -51,6 +51,27 @@ proptest! {
     }
 
     #[test]
+    fn a_second_operand_is_repeated(period in 1usize..70, times in 0usize..5, long: bool, seed: u64) {
+        let times = if long { times + 40_000 / period } else { times };
+        let len = period * times;
+        let (a, b) = (numbers(len, seed), numbers(period, !seed));
+        let brains: Vec<bf16> = b.iter().map(|&x| bf16::from_f32(x)).collect();
+        let narrow: Vec<f32> = brains.iter().map(|x| x.to_f32()).collect();
+        let first = In::host("a", Slice::F32(&a), &[len], &[1]).unwrap();
+        for (b, wide) in [(Slice::F32(&b), &b), (Slice::Bf16(&brains), &narrow)] {
+            let second = In::host("b", b, &[period], &[1]).unwrap();
+            let mut got = vec![0f32; len];
+            let mut out = Out::host("out", SliceMut::F32(&mut got), &[len]).unwrap();
+            prop_assert_eq!(add(&first, &second, Sign::Minus, &mut out).unwrap(), Ran::Kernel("add"));
+            prop_assert!(got.iter().zip(add_scalar(&a, wide, Sign::Minus)).all(|(&a, b)| same(a, b)));
+            let mut odd = vec![0f32; len + 1];
+            let size = [odd.len()];
+            let mut out = Out::host("out", SliceMut::F32(&mut odd), &size).unwrap();
+            prop_assert!(add(&first, &second, Sign::Minus, &mut out).is_err());
+        }
+    }
+
+    #[test]
     fn elements_reach_their_places(
         dims in prop::collection::vec(1usize..5, 0..5),
         gaps in prop::collection::vec(0usize..3, 5),

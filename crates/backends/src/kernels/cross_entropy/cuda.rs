@@ -39,7 +39,9 @@ pub(super) fn forward(
         Ok(targets) => targets,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let Some(name) = float_name(of) else { return Ok(Ran::Composed(Why::Dtype("logits"))) };
+    let Some(name) = float_name(of).filter(|_| of != ScalarType::F64) else {
+        return Ok(Ran::Composed(Why::Dtype("logits")));
+    };
     let (Some(losses), Some(lse)) = (on_device_mut(losses), on_device_mut(lse)) else {
         return Ok(Ran::Composed(Why::Device));
     };

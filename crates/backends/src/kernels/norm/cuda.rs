@@ -1,4 +1,4 @@
-//! The launches. f32, f16 and bf16; what stands beside `x` is of its type or f32. There is no kernel for f64.
+//! The launches. What stands beside `x` is of its type or f32, and of f64 beside f64.
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
@@ -14,6 +14,11 @@ const MODULE: Module = module!("norm");
 const PARTS: usize = 264;
 /// Rows of which a warp holds so little backward that two blocks fit on a multiprocessor: `backward_near`.
 const NEAR: usize = 32 * 8 * 3;
+
+/// Who holds rows. Those of f64 would fill the registers.
+fn holder(of: ScalarType, width: usize) -> Holder {
+    if of == ScalarType::F64 { Holder::Stream } else { Holder::of(width) }
+}
 
 /// The address of a contiguous parameter and whether it is narrow; zeros where there is none.
 fn parameter(of: ScalarType, parameter: Option<&In<'_>>) -> std::result::Result<(u64, u64), Why> {
@@ -46,7 +51,7 @@ pub(super) fn forward(
     else {
         return Ok(Ran::Composed(Why::Device));
     };
-    let holder = Holder::of(norm.width);
+    let holder = holder(of, norm.width);
     let args: [u64; 10] = [
         x.address(),
         weight.0,
@@ -79,7 +84,7 @@ pub(super) fn backward(
         Ok(weight) => weight,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let takes = of == ScalarType::F32 || narrow(of, dy_type).is_some();
+    let takes = narrow(of, dy_type).is_some() || (of == ScalarType::F32 && dy_type != ScalarType::F64);
     let (Some(x_name), Some(dy_name), true) = (float_name(of), float_name(dy_type), takes) else {
         return Ok(Ran::Composed(Why::Dtype("dy")));
     };
@@ -98,7 +103,7 @@ pub(super) fn backward(
         plus => plus.flatten().map_or(0, |plus| plus.address()),
     };
     let gpu = x.gpu();
-    let holder = Holder::of(norm.width);
+    let holder = holder(of, norm.width);
     let each = x_rows.count.div_ceil(PARTS).max(1);
     let parts = x_rows.count.div_ceil(each);
     let outs = [grads.weight, grads.bias].map(|grad| grad.and_then(on_device_mut));
@@ -150,11 +155,12 @@ pub(super) fn backward(
         outs.into_iter().zip([dw, db]).filter_map(|(out, sums)| Some((sums, out?.address()))).collect();
     if let [first, rest @ ..] = &made[..] {
         let second = rest.first().unwrap_or(first);
-        let args = [first.0, second.0, first.1, second.1, parts as u64, norm.width as u64];
+        let wide = u64::from(of == ScalarType::F64);
+        let args = [first.0, second.0, first.1, second.1, parts as u64, norm.width as u64, wide];
         let Some(launch) = in_parts(norm.width.div_ceil(32), made.len()) else {
             return Ok(Ran::Composed(Why::Shape("x")));
         };
-        // SAFETY: `args` is `ReduceArgs`; each gradient has `width` f32, as the caller compared.
+        // SAFETY: `args` is `ReduceArgs`; each gradient has `width` f32, f64 beside f64, as the caller compared.
         unsafe { Kernel::load(gpu, MODULE, "norm_reduce")?.launch_as(launch, &args) }?;
     }
     Ok(Ran::Kernel("norm backward, CUDA"))

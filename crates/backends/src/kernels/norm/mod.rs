@@ -12,7 +12,8 @@
 //! roundings to f32, and a result one more for each of its operations. On a GPU sums run in f32 over the eight elements (four
 //! of f32) that one load brings, as a tree, and in f64 beyond: off by at most `3 · 2⁻²⁴ · Σ|t|`. The mean's are taken of what
 //! is left of `x` once a first mean is subtracted, so the bound is one on the spread and not on the offset. Rows whose mean
-//! square leaves `2⁻¹⁰⁰..2¹⁰⁰` are summed in f64. Sums over rows are f64 beyond 16 rows.
+//! square leaves `2⁻¹⁰⁰..2¹⁰⁰` are summed in f64. Sums over rows are f64 beyond 16 rows. f64 is summed in f64, not compensated, at another
+//! size where squares overflow or vanish; a difference from the mean that f64 does not hold is infinite.
 //!
 //! A row with a NaN or an infinity is NaN (an infinity without a mean makes its row 0, and itself NaN). With `eps = 0` a
 //! constant row is NaN.

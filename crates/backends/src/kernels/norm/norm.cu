@@ -28,9 +28,13 @@ static_assert(sizeof(BackwardArgs) == 112, "");
 
 struct ReduceArgs {
     const double* parts[2]; // a grid row each
-    float* out[2];
+    void* out[2];           // f32, or f64
     uint64_t count, width;
+    uint64_t wide;
 };
+
+// Mean squares between this and its reciprocal have neither overflowed nor vanished on the way.
+template <typename C> constexpr double LARGE = std::is_same_v<C, double> ? 0x1p960 : 0x1p100;
 
 template <typename T, int WARPS, int UNITS> __device__ void forward(const ForwardArgs& a) {
     using C = compute_t<T>;
@@ -51,23 +55,40 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Forwar
             low = sums.first * share;
             squares -= low * low;
         }
-        // Squares of f32 overflow and vanish: what may have done so is added again.
-        if (!(squares < 0x1p100) || (squares < 0x1p-100 && a.eps < 0x1p-80)) {
+        // Squares overflow and vanish: what may have done so is added again, in f64, and of f64 at another size.
+        constexpr bool WIDE = std::is_same_v<C, double>;
+        double size = 1.0;
+        if (!(squares < LARGE<C>) || (squares < 1.0 / LARGE<C> && a.eps < 0x1p20 / LARGE<C>)) {
+            if constexpr (WIDE) {
+                C most = C(0);
+                row.each([&](int, uint64_t, C v[UNIT], int n) {
+                    for (int k = 0; k < n; ++k) most = fmax(most, fabs(v[k]));
+                });
+                most = over_row<WARPS>(most, Larger());
+                // A power of two, so that only the smallest numbers lose by it.
+                if (most > 0.0 && isfinite(most)) size = exp2(-double(max(-1000, min(1000, ilogb(most)))));
+            }
             high = low = 0.0;
-            if (a.centred) high = row.wide_sum([](double v) { return v; }) / a.width;
-            const Split<C> mean(high);
-            squares = row.wide_sum([&](double v) { double d = double(mean.below(C(v))); return d * d; }) / a.width;
+            if (a.centred) high = row.wide_sum([&](double v) { return v * size; }) / a.width;
+            if (WIDE && a.centred) low = row.wide_sum([&](double v) { return v * size - high; }) / a.width;
+            const Split<C> mean(high, low);
+            squares = row.wide_sum([&](double v) { double d = double(mean.below(C(v * size))); return d * d; }) / a.width;
+            high /= size;
+            low /= size;
         }
-        high += low;
+        if (!WIDE) {
+            high += low;
+            low = 0.0;
+        }
         if (squares < 0.0) squares = 0.0;
-        const double rstd = rsqrt(squares + a.eps);
+        const double rstd = rsqrt(squares + a.eps * size * size) * size;
         if (threadIdx.x % (WARPS * 32) == 0) {
             double* saved = a.statistics + 3 * r;
             saved[0] = high;
-            saved[1] = 0.0;
+            saved[1] = low;
             saved[2] = rstd;
         }
-        const Split<C> mean(high);
+        const Split<C> mean(high, low);
         const Factor<C> scale(rstd);
         row.each([&](int, uint64_t at, C v[UNIT], int n) {
             C w[UNIT], b[UNIT], out[UNIT];
@@ -210,7 +231,7 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
                 }
             }
             const double* saved = a.statistics + 3 * r;
-            const Split<C> mean(saved[0]);
+            const Split<C> mean(saved[0], saved[1]);
             const Factor<C> scale(saved[2]);
             Two sums = {0.0, 0.0};
 #pragma unroll
@@ -265,7 +286,7 @@ template <typename T, typename G> __device__ void streamed(const BackwardArgs& a
     const double share = 1.0 / double(a.width);
     for (uint64_t r = from; r < to; ++r) {
         const double* saved = a.statistics + 3 * r;
-        const Split<C> mean(saved[0]);
+        const Split<C> mean(saved[0], saved[1]);
         const Factor<C> scale(saved[2]);
         auto terms = [&](uint64_t at, int count) {
             const Unit<T> unit = as_it_is(x + r * a.x_pitch + at, x_whole, count);
@@ -303,7 +324,7 @@ template <typename T, typename G> __device__ void columns(const BackwardArgs& a)
         const double* saved = a.statistics + 3 * r;
         const C g = convert<C>(static_cast<const G*>(a.dy)[r * a.dy_pitch + c]);
         const C v = convert<C>(static_cast<const T*>(a.x)[r * a.x_pitch + c]);
-        const C n = Factor<C>(saved[2]).times(Split<C>(saved[0]).below(v));
+        const C n = Factor<C>(saved[2]).times(Split<C>(saved[0], saved[1]).below(v));
         dw += double(g * n);
         db += double(g);
     }
@@ -323,9 +344,14 @@ extern "C" __global__ void norm_reduce(const ReduceArgs a) {
     __syncthreads();
     if (threadIdx.x >= 32 || c >= a.width) return;
     for (int w = 1; w < BLOCK / 32; ++w) sum += sums[w * 32 + threadIdx.x];
-    a.out[blockIdx.y][c] = float(sum);
+    if (a.wide) static_cast<double*>(a.out[blockIdx.y])[c] = sum;
+    else static_cast<float*>(a.out[blockIdx.y])[c] = float(sum);
 }
 
+#define STREAMED_FORWARD(T, NAME)                                                                            \
+    extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_stream_##NAME(const ForwardArgs a) {    \
+        forward<T, BLOCK / 32, 0>(a);                                                                        \
+    }
 #define FORWARD(T, NAME)                                                                                     \
     extern "C" __global__ void __launch_bounds__(BLOCK, 3) norm_forward_warp_##NAME(const ForwardArgs a) {   \
         forward<T, 1, 4>(a);                                                                                 \
@@ -333,13 +359,20 @@ extern "C" __global__ void norm_reduce(const ReduceArgs a) {
     extern "C" __global__ void __launch_bounds__(BLOCK, 3) norm_forward_block_##NAME(const ForwardArgs a) {  \
         forward<T, BLOCK / 32, 4>(a);                                                                        \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_forward_stream_##NAME(const ForwardArgs a) {    \
-        forward<T, BLOCK / 32, 0>(a);                                                                        \
-    }
+    STREAMED_FORWARD(T, NAME)
 FORWARD(float, f32)
 FORWARD(__half, f16)
 FORWARD(__nv_bfloat16, bf16)
+// Rows of f64 would fill the registers.
+STREAMED_FORWARD(double, f64)
 
+#define STREAMED_BACKWARD(T, G, NAME)                                                                        \
+    extern "C" __global__ void __launch_bounds__(BLOCK) norm_backward_stream_##NAME(const BackwardArgs a) {  \
+        streamed<T, G>(a);                                                                                   \
+    }                                                                                                        \
+    extern "C" __global__ void __launch_bounds__(BLOCK) norm_columns_##NAME(const BackwardArgs a) {          \
+        columns<T, G>(a);                                                                                    \
+    }
 #define BACKWARD(T, G, NAME)                                                                                 \
     extern "C" __global__ void __launch_bounds__(BLOCK, 2) norm_backward_near_##NAME(const BackwardArgs a) { \
         backward<T, G, 1, 3>(a);                                                                             \
@@ -350,12 +383,7 @@ FORWARD(__nv_bfloat16, bf16)
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_backward_block_##NAME(const BackwardArgs a) {   \
         backward<T, G, BLOCK / 32, 4>(a);                                                                    \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_backward_stream_##NAME(const BackwardArgs a) {  \
-        streamed<T, G>(a);                                                                                   \
-    }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(BLOCK) norm_columns_##NAME(const BackwardArgs a) {          \
-        columns<T, G>(a);                                                                                    \
-    }
+    STREAMED_BACKWARD(T, G, NAME)
 BACKWARD(float, float, f32_f32)
 BACKWARD(float, __half, f32_f16)
 BACKWARD(float, __nv_bfloat16, f32_bf16)
@@ -363,3 +391,4 @@ BACKWARD(__half, __half, f16_f16)
 BACKWARD(__half, float, f16_f32)
 BACKWARD(__nv_bfloat16, __nv_bfloat16, bf16_bf16)
 BACKWARD(__nv_bfloat16, float, bf16_f32)
+STREAMED_BACKWARD(double, double, f64_f64)

@@ -62,7 +62,7 @@ fn launch(
         let got = format!("{:?}", x.device().location());
         return Err(Error::Operand { op: OP, argument: "x", expected: "on a CUDA device".into(), got });
     };
-    let out = x.zeros_like().map_err(device(OP))?;
+    let out = crate::bridge::fresh_like(OP, &x)?;
     if len == 0 {
         return Ok(out);
     }

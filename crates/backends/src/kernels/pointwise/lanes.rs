@@ -33,13 +33,13 @@ pub(super) fn gradients(isa: Isa, function: Function, x: &[f64], g: &mut [f64]) 
     true
 }
 
-/// A function and its derivative.
-trait Lane {
+/// A function and its derivative, without a branch.
+pub(super) trait Lane {
     fn value<S: Simd>(simd: S, x: f64) -> f64;
     fn slope<S: Simd>(simd: S, x: f64) -> f64;
 }
 
-struct Values<'a, L>(L, &'a mut [f64]);
+pub(super) struct Values<'a, L>(pub(super) L, pub(super) &'a mut [f64]);
 
 impl<L: Lane> Work for Values<'_, L> {
     type Output = ();
@@ -52,7 +52,7 @@ impl<L: Lane> Work for Values<'_, L> {
     }
 }
 
-struct Gradients<'a, L>(L, &'a [f64], &'a mut [f64]);
+pub(super) struct Gradients<'a, L>(pub(super) L, pub(super) &'a [f64], pub(super) &'a mut [f64]);
 
 impl<L: Lane> Work for Gradients<'_, L> {
     type Output = ();

@@ -22,6 +22,7 @@ mod table;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -33,6 +34,7 @@ pub use rounded::Rounded;
 #[cfg(feature = "candle")]
 pub use tensors::{gradient_of, gradients_of_pair, value_of, value_of_pair};
 
+use crate::heap::fresh;
 use crate::simd::Isa;
 use crate::{Error, Floats, Real, Result};
 use rayon::prelude::*;
@@ -172,7 +174,11 @@ pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
     let (isa, function) = (Isa::best(), function.rounded::<T>());
     in_blocks(x.len(), |at, block| {
         f64::load(T::floats(&x[at..at + block.len()]), block);
-        if !(narrow::<T>() && lanes::values(isa, function, block)) {
+        let several_at_once = match narrow::<T>() {
+            true => lanes::values(isa, function, block),
+            false => wide::values(isa, function, block),
+        };
+        if !several_at_once {
             function.values(block);
         }
     })
@@ -191,7 +197,11 @@ pub fn gradients<T: Rounded>(function: Function, x: &[T], grad: Floats<'_>) -> R
         let wide = &mut wide[..block.len()];
         f64::load(T::floats(&x[at..at + block.len()]), wide);
         load(grad, at, block);
-        if !(narrow::<T>() && lanes::gradients(isa, function, wide, block)) {
+        let several_at_once = match narrow::<T>() {
+            true => lanes::gradients(isa, function, wide, block),
+            false => wide::gradients(isa, function, wide, block),
+        };
+        if !several_at_once {
             function.gradients(wide, block);
         }
     }))
@@ -210,7 +220,7 @@ const CHUNK: usize = 32 * BLOCK;
 /// `len` elements, a block at a time: `compute` fills the block that starts at an index. Which thread does it changes
 /// nothing.
 fn in_blocks<T: Rounded>(len: usize, compute: impl Fn(usize, &mut [f64]) + Sync) -> Vec<T> {
-    let mut out = vec![T::default(); len];
+    let mut out = fresh(len);
     let chunk = |(index, out): (usize, &mut [T])| {
         let mut wide = [0.; BLOCK];
         for (at, out) in out.chunks_mut(BLOCK).enumerate() {

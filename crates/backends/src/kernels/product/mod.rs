@@ -45,7 +45,7 @@ use matrix::Stack;
 /// The most terms that are added one after another on a CPU.
 pub const RUN: usize = 1024;
 /// The same on a GPU, in f32 and f64.
-pub const DEVICE_RUN: usize = 4096;
+pub const DEVICE_RUN: usize = 16_384;
 
 const OP: &str = "matrix product";
 

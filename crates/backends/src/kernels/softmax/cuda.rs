@@ -1,4 +1,4 @@
-//! The launches. f32, f16 and bf16; what is written is of the type that is read, or f32. There is no kernel for f64.
+//! The launches. What is written is of the type that is read, or f32 (f64 for f64).
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
@@ -46,11 +46,11 @@ fn launch(
     };
     let Some(out) = on_device_mut(out) else { return Ok(Ran::Composed(Why::Device)) };
     let holder = Holder::of(rows.width);
-    let causal = match seen {
-        Seen::Whole => 0,
-        Seen::Causal { rows } => rows as u64,
+    let (band, first) = match seen {
+        Seen::Whole => (0, 0),
+        Seen::Causal { rows, first } => (rows as u64, first as u64),
     };
-    let args: [u64; 9] = [
+    let args: [u64; 10] = [
         dy.map_or(0, |(dy, ..)| dy.address()),
         x.address(),
         out.address(),
@@ -59,7 +59,8 @@ fn launch(
         rows.pitch as u64,
         dy.map_or(0, |(_, _, rows)| rows.pitch as u64),
         narrow | u64::from(form == Form::LogSoftmax) << 32,
-        causal,
+        band,
+        first,
     ];
     let kernel = Kernel::load(x.gpu(), MODULE, &format!("softmax_{what}_{}_{types}", holder.name()))?;
     // SAFETY: `args` is `SoftmaxArgs`. `x` and `dy` have the rows that `In` was checked for, and the result as many elements,

@@ -45,11 +45,13 @@ pub enum Form {
 pub enum Seen {
     /// All of it.
     Whole,
-    /// Up to its diagonal: rows are those of matrices of so many, one after another, and of row `i` of a matrix the first
-    /// `i + 1` elements count, or all where there are fewer.
+    /// Up to its diagonal: rows are those of bands of so many, one after another, each cut from a matrix. Of row `i` of that matrix
+    /// the first `i + 1` elements count, or all where there are fewer.
     Causal {
-        /// The rows of a matrix.
+        /// The rows of a band.
         rows: usize,
+        /// Which row of its matrix a band begins with.
+        first: usize,
     },
 }
 
@@ -58,7 +60,9 @@ impl Seen {
     fn of(self, row: usize, width: usize) -> usize {
         match self {
             Self::Whole => width,
-            Self::Causal { rows } => width.min(row % rows.max(1) + 1),
+            Self::Causal { rows, first } => {
+                width.min((row % rows.max(1)).saturating_add(first).saturating_add(1))
+            }
         }
     }
 }

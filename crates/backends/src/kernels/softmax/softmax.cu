@@ -8,14 +8,14 @@ struct SoftmaxArgs {
     void* out;
     uint64_t rows, width, x_pitch, dy_pitch;
     uint32_t narrow_out, log;
-    uint64_t causal; // rows of a matrix whose diagonal bounds what is seen; 0 where all is
+    uint64_t band, first; // rows of a band of a matrix whose diagonal bounds what is seen, 0 where all is; the first of them
 };
-static_assert(sizeof(SoftmaxArgs) == 72, "");
+static_assert(sizeof(SoftmaxArgs) == 80, "");
 
 // How much of row `r` is seen.
 __device__ __forceinline__ uint64_t seen(const SoftmaxArgs& a, uint64_t r) {
-    if (a.causal == 0) return a.width;
-    const uint64_t upto = r % a.causal + 1;
+    if (a.band == 0) return a.width;
+    const uint64_t upto = r % a.band + a.first + 1;
     return upto < a.width ? upto : a.width;
 }
 
@@ -27,7 +27,11 @@ template <typename T, int WARPS> __device__ __forceinline__ void clear_beyond(co
     }
 }
 
+__device__ __forceinline__ float exponential(float x) { return expf(x); }
+__device__ __forceinline__ double exponential(double x) { return exp(x); }
+
 template <typename T, int WARPS, int UNITS> __device__ void forward(const SoftmaxArgs& a) {
+    using C = compute_t<T>;
     const T* x = static_cast<const T*>(a.x);
     const bool whole = in_units(x, a.x_pitch);
     const uint64_t groups = BLOCK / (WARPS * 32);
@@ -35,25 +39,26 @@ template <typename T, int WARPS, int UNITS> __device__ void forward(const Softma
         Row<T, WARPS, UNITS> row;
         const uint64_t width = seen(a, r);
         row.read(x + r * a.x_pitch, width, whole);
-        float most = -INFINITY;
-        row.each([&](int, uint64_t, float v[UNIT], int n) {
+        C most = C(-INFINITY);
+        row.each([&](int, uint64_t, C v[UNIT], int n) {
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) most = Larger()(most, k < n ? v[k] : -INFINITY);
+            for (int k = 0; k < UNIT; ++k) most = Larger()(most, k < n ? v[k] : C(-INFINITY));
         });
         most = over_row<WARPS>(most, Larger());
-        const double exps = row.sum([&](float v) { return expf(v - most); });
-        const float share = float(1.0 / exps), log = float(::log(exps));
+        const double exps = row.sum([&](C v) { return exponential(v - most); });
+        const C share = C(1.0 / exps), log = C(::log(exps));
         clear_beyond<T, WARPS>(a, r, width);
-        row.each([&](int, uint64_t at, float v[UNIT], int n) {
-            float out[UNIT];
+        row.each([&](int, uint64_t at, C v[UNIT], int n) {
+            C out[UNIT];
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) out[k] = a.log ? (v[k] - most) - log : expf(v[k] - most) * share;
+            for (int k = 0; k < UNIT; ++k) out[k] = a.log ? (v[k] - most) - log : exponential(v[k] - most) * share;
             store_either<T>(a.narrow_out, a.out, r * a.width + at, n, out);
         });
     }
 }
 
 template <typename T, typename G, int WARPS, int UNITS> __device__ void backward(const SoftmaxArgs& a) {
+    using C = compute_t<T>;
     const T* y = static_cast<const T*>(a.x);
     const G* dy = static_cast<const G*>(a.dy);
     const bool y_whole = in_units(y, a.x_pitch), dy_whole = in_units(dy, a.dy_pitch);
@@ -66,53 +71,43 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
         grad.read(dy + r * a.dy_pitch, width, dy_whole);
         clear_beyond<T, WARPS>(a, r, width);
         auto both = [&](auto f) {
-            value.each([&](int u, uint64_t at, float v[UNIT], int n) {
+            value.each([&](int u, uint64_t at, C v[UNIT], int n) {
                 if constexpr (UNITS > 0) {
                     f(at, v, grad.held[u], n);
                 } else {
-                    float g[UNIT];
-                    load_unit<float>(grad.p + at, dy_whole, n, g);
+                    C g[UNIT];
+                    load_unit<C>(grad.p + at, dy_whole, n, g);
                     f(at, v, g, n);
                 }
             });
         };
         double total = 0.0;
-        both([&](uint64_t, float v[UNIT], float g[UNIT], int n) {
-            float terms[UNIT];
+        both([&](uint64_t, C v[UNIT], C g[UNIT], int n) {
+            C terms[UNIT];
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? (a.log ? g[k] : g[k] * v[k]) : 0.f;
+            for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? (a.log ? g[k] : g[k] * v[k]) : C(0);
             total += double(tree(terms));
         });
-        const float along = float(over_row<WARPS>(total, Add()));
-        both([&](uint64_t at, float v[UNIT], float g[UNIT], int n) {
-            float out[UNIT];
+        const C along = C(over_row<WARPS>(total, Add()));
+        both([&](uint64_t at, C v[UNIT], C g[UNIT], int n) {
+            C out[UNIT];
 #pragma unroll
-            for (int k = 0; k < UNIT; ++k) out[k] = a.log ? g[k] - expf(v[k]) * along : v[k] * (g[k] - along);
+            for (int k = 0; k < UNIT; ++k) out[k] = a.log ? g[k] - exponential(v[k]) * along : v[k] * (g[k] - along);
             store_either<T>(a.narrow_out, a.out, r * a.width + at, n, out);
         });
     }
 }
 
-#define KERNELS(WHERE, WARPS, UNITS)                                                                              \
-    extern "C" __global__ void __launch_bounds__(BLOCK) softmax_forward_##WHERE##_f32(const SoftmaxArgs a) {      \
-        forward<float, WARPS, UNITS>(a);                                                                          \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BLOCK) softmax_forward_##WHERE##_f16(const SoftmaxArgs a) {      \
-        forward<__half, WARPS, UNITS>(a);                                                                         \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BLOCK) softmax_forward_##WHERE##_bf16(const SoftmaxArgs a) {     \
-        forward<__nv_bfloat16, WARPS, UNITS>(a);                                                                  \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BLOCK) softmax_backward_##WHERE##_f32_f32(const SoftmaxArgs a) { \
-        backward<float, float, WARPS, UNITS>(a);                                                                  \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BLOCK) softmax_backward_##WHERE##_f16_f16(const SoftmaxArgs a) { \
-        backward<__half, __half, WARPS, UNITS>(a);                                                                \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BLOCK)                                                           \
-        softmax_backward_##WHERE##_bf16_bf16(const SoftmaxArgs a) {                                               \
-        backward<__nv_bfloat16, __nv_bfloat16, WARPS, UNITS>(a);                                                  \
-    }
+#define KERNEL(NAME, BODY) \
+    extern "C" __global__ void __launch_bounds__(BLOCK) NAME(const SoftmaxArgs a) { BODY(a); }
+#define KERNELS_OF(WHERE, WARPS, UNITS, NAME, T)                                         \
+    KERNEL(softmax_forward_##WHERE##_##NAME, (forward<T, WARPS, UNITS>))                 \
+    KERNEL(softmax_backward_##WHERE##_##NAME##_##NAME, (backward<T, T, WARPS, UNITS>))
+#define KERNELS(WHERE, WARPS, UNITS)                       \
+    KERNELS_OF(WHERE, WARPS, UNITS, f16, __half)           \
+    KERNELS_OF(WHERE, WARPS, UNITS, bf16, __nv_bfloat16)   \
+    KERNELS_OF(WHERE, WARPS, UNITS, f32, float)            \
+    KERNELS_OF(WHERE, WARPS, UNITS, f64, double)
 KERNELS(warp, 1, 4)
 KERNELS(block, BLOCK / 32, 4)
 KERNELS(stream, BLOCK / 32, 0)

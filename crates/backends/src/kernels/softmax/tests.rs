@@ -28,7 +28,8 @@ fn close(got: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) {
 fn check(width: usize, count: usize, gap: usize, skip: usize, x: &[f32], dy: &[f32]) {
     let (u, pitch) = (2f64.powi(-24), width + gap);
     let rows: Vec<f32> = (0..count).flat_map(|r| x[skip + r * pitch..][..width].to_vec()).collect();
-    let seens = [Seen::Whole, Seen::Causal { rows: 3 }, Seen::Causal { rows: 2 * width }];
+    let causal = |rows, first| Seen::Causal { rows, first };
+    let seens = [Seen::Whole, causal(3, 0), causal(3, 2), causal(2 * width, 0), causal(2, usize::MAX)];
     let forms = FORMS.into_iter().flat_map(|form| seens.map(|seen| (form, seen)));
     for ((form, seen), isa) in forms.flat_map(|form| Isa::available().map(move |isa| (form, isa))) {
         let mut y = vec![7f32; count * width];
