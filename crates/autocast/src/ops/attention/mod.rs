@@ -9,7 +9,6 @@ use candle_core::{D, Tensor};
 pub use mask::{AttentionDropout, AttentionMask, AttentionOptions};
 use mask::{Mask, OP};
 use node::{Attention, Node};
-use stored::Stored;
 
 use crate::dtypes::{accumulation_dtype, check_float, same_dtype};
 use crate::graph::{Value, record};
@@ -82,9 +81,9 @@ pub fn scaled_dot_product_attention(
     };
     let drops = options.dropout.is_some_and(|dropout| dropout.p != 0.);
     if let Some(causal) = causal.filter(|_| !drops && dtype == accumulation_dtype(dtype)) {
-        let shapes = [&query, &key, &value].map(|t| t.shape().clone());
-        if let Some((op, out)) = Stored::of([q.clone(), k.clone(), v.clone()], shapes, causal, scale)? {
-            return record(op, &[&query, &key, &value], Value::fresh(out.reshape(out_dims)?));
+        let (inputs, flat) = ([&query, &key, &value], [q.clone(), k.clone(), v.clone()]);
+        if let Some(value) = stored::value(inputs, flat, &out_dims, causal, scale)? {
+            return Ok(value);
         }
     }
     let mask = options.mask.mask(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;

@@ -11,7 +11,7 @@ use backends::kernels::softmax::{Form, Seen, gradient_of, value_of};
 use candle_core::{Shape, Tensor};
 
 use super::mask::OP;
-use crate::graph::{Attribute, Backward, Op};
+use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::products::product::{product, product_transposed};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const BAND: usize = 256;
 
 /// Attention of untracked flat stacks of matrices, `(batch, rows, width)`.
-pub(super) struct Stored {
+struct Stored {
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -72,14 +72,34 @@ impl Band {
     }
 }
 
+/// The value, `dims`, of inputs and the same as flat stacks. `None` where no kernel takes the call.
+pub(super) fn value(
+    inputs: [&Tensor; 3],
+    flat: [Tensor; 3],
+    dims: &[usize],
+    causal: bool,
+    scale: f64,
+) -> Result<Option<Tensor>> {
+    let shapes = inputs.map(|input| input.shape().clone());
+    let Some((saved, out)) = Stored::of(flat, shapes, causal, scale)? else { return Ok(None) };
+    let by_rows = saved.by_rows();
+    let out = out.reshape(dims)?;
+    if !by_rows {
+        return record(saved, &inputs, Value::fresh(out)).map(Some);
+    }
+    let out = record(saved, &inputs, Value::fresh(out.transpose(1, 2)?.contiguous()?))?;
+    Ok(Some(out.transpose(1, 2)?))
+}
+
 impl Stored {
+    /// Whether the value is kept as `(batch, rows, heads, width)`: with the heads of a row side by side, whoever merges them looks at it as
+    /// it lies.
+    fn by_rows(&self) -> bool {
+        self.shapes[0].rank() == 4
+    }
+
     /// What is to be recorded, and its value, `(batch, T, out)`. `None` where no kernel takes the call.
-    pub(super) fn of(
-        flat: [Tensor; 3],
-        shapes: [Shape; 3],
-        causal: bool,
-        scale: f64,
-    ) -> Result<Option<(Self, Tensor)>> {
+    fn of(flat: [Tensor; 3], shapes: [Shape; 3], causal: bool, scale: f64) -> Result<Option<(Self, Tensor)>> {
         let [query, key, value] = flat;
         let Some(summed) = finite(&value, causal)? else { return Ok(None) };
         let (scaled, mut probabilities, mut sums) = (query.affine(scale, 0.)?, Vec::new(), Vec::new());
@@ -151,7 +171,8 @@ impl Op for Stored {
         let Self { query, key, value, probabilities, causal, scale, .. } = self;
         let refused = || Error::refused(OP);
         let (batch, rows, _) = query.dims3()?;
-        let grad = cx.grad().reshape((batch, rows, ()))?.contiguous()?;
+        let grad = if self.by_rows() { cx.grad().transpose(1, 2)? } else { cx.grad().clone() };
+        let grad = grad.contiguous()?.reshape((batch, rows, ()))?;
         // Where something odd is seen, the scores' gradient is NaN already.
         let [finite_query, finite_key, finite_grad] = [query, key, &grad].map(|x| finite(x, *causal));
         let (finite_query, finite_key) =
