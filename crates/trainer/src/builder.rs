@@ -12,6 +12,7 @@ use precision_types::{IntoPrecision, Precision, RequestedPrecision};
 use crate::followers::Followers;
 use crate::notice::Listener;
 use crate::settings::{LoopSettings, StepSettings};
+use crate::storage::Storage;
 use crate::{
     AcceleratorChoice, Callback, IntoAcceleratorChoice, Logger, ModelCheckpoint, Notice, OwnPrecision,
     Result, Trainer, TrainingState,
@@ -77,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) checkpoint: Option<ModelCheckpoint>,
     /// As it was set, or not.
     pub(crate) seed: Option<u64>,
+    pub(crate) storage: Storage,
     pub(crate) on_non_finite: OnNonFinite,
     pub(crate) loss_scaling: Option<ScalerConfig>,
     pub(crate) diagnostics: Option<DiagnosticsConfig>,
@@ -91,6 +93,32 @@ impl TrainerBuilder {
     /// [`Precision`], the name of an [`OwnPrecision`], or one of Lightning's historical names.
     pub fn precision(mut self, precision: impl IntoPrecision) -> Self {
         self.precision = precision.into_precision();
+        self
+    }
+
+    /// At a mixed precision, gives the model its parameters in the dtype that is multiplied in, 16 bits, and the optimizers f32
+    /// masters: for models of candle-nn's layers, which do not follow a mixed precision and compute in the dtype of their
+    /// parameters.
+    ///
+    /// The floats of batches come in that dtype as well. Gradients have 16 bits and go into an f32 step, after which a parameter is
+    /// what its master rounds to; a step that is skipped changes neither. Ops of `autocast::ops` follow the precision as always,
+    /// so that a loss from there is computed in f32. Checkpoints have parameters and masters. At a `-true` precision it has no
+    /// effect, which is told.
+    ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// use trainer::candle_core::DType;
+    /// use trainer::{Trainer, candle_nn};
+    ///
+    /// let trainer =
+    ///     Trainer::builder().precision("bf16-mixed").accelerator("cpu").parameters_in_compute_dtype().build()?;
+    /// let (layer, _) = trainer.init_module(|vb| Ok(candle_nn::linear(8, 2, vb)?))?;
+    /// assert_eq!(layer.weight().dtype(), DType::BF16);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn parameters_in_compute_dtype(mut self) -> Self {
+        self.settings.storage = Storage::InComputeDtype;
         self
     }
 
@@ -113,7 +141,8 @@ impl TrainerBuilder {
     }
 
     /// Who is told what comes up at a fit's first step, such as a setting without an effect. The default prints a warning
-    /// to the standard error; [`Fit::notices`](crate::Fit::notices) has them, too.
+    /// to the standard error; [`Fit::notices`](crate::Fit::notices) has them, too. A program that collects `tracing` events makes
+    /// one of each here.
     pub fn on_notice(mut self, listener: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         self.settings.listener = Listener(Arc::new(listener));
         self

@@ -199,11 +199,14 @@ pub enum Error {
         what: String,
     },
 
-    /// Parameters that the first step's loss does not depend on.
-    #[error("{}", explain::missing_gradient(.names))]
+    /// Parameters that the first step's loss does not depend on, or whose gradients a kernel of candle's dropped.
+    #[error("{}", explain::missing_gradient(.names, .norms))]
     MissingGradient {
         /// The parameters' names.
         names: Vec<String>,
+        /// Norms among their layers, whose kernels in candle have no backward, and the constructor in `autocast::nn` that gives
+        /// one that has.
+        norms: Vec<(String, &'static str)>,
     },
 
     /// A loss or metric that a step gave and that is not one float.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use candle_nn::VarBuilder;
 use serde_json::{Map, Value};
+use tracing::info_span;
 
-use crate::fitting::Fitting;
+use crate::fitting::{Fitting, Validation};
+use crate::matmul::multiplying;
 use crate::run::Progress;
 use crate::{
-    EndReason, IntoData, Metrics, Notice, Parameters, Position, Result, Step, Trainer, TrainingModule,
+    Data, EndReason, IntoData, Metrics, Notice, Parameters, Position, Result, Step, Trainer, TrainingModule,
     TrainingState,
 };
 
@@ -108,7 +110,7 @@ impl Trainer {
         data: impl IntoData<M::Batch, Kind>,
         mut on_step: impl FnMut(&Step<'_>) -> Result<()>,
     ) -> Result<Fit<M::Model>> {
-        Fitting::new(self, module, &mut on_step)?.run(&mut *data.into_data(), None)
+        self.fitted(module, &mut on_step, &mut *data.into_data(), None)
     }
 
     /// [`fit`](Self::fit), which validates on `validation` as the builder's settings say: at each epoch's end, unless told
@@ -124,7 +126,20 @@ impl Trainer {
     ) -> Result<Fit<M::Model>> {
         let mut on_step = |_: &Step<'_>| Ok(());
         let mut validation = validation.into_data();
-        Fitting::new(self, module, &mut on_step)?.run(&mut *data.into_data(), Some(&mut *validation))
+        self.fitted(module, &mut on_step, &mut *data.into_data(), Some(&mut *validation))
+    }
+
+    fn fitted<M: TrainingModule>(
+        &self,
+        module: &M,
+        on_step: &mut dyn FnMut(&Step<'_>) -> Result<()>,
+        data: &mut dyn Data<M::Batch>,
+        validation: Validation<'_, '_, M>,
+    ) -> Result<Fit<M::Model>> {
+        let (precision, accelerator) = (self.precision_name(), self.accelerator.as_str());
+        let _span = info_span!("fit", precision, accelerator).entered();
+        let fit = || Fitting::new(self, module, on_step)?.run(data, validation);
+        multiplying(self.settings.steps.matmul(), fit)
     }
 
     /// Creates a model outside of training: on the device, in the precision's dtype (complex128 for complex parameters at
@@ -133,7 +148,7 @@ impl Trainer {
     /// # Errors
     /// Those of `create`; a model without parameters; initial values that do not fit its parameters.
     pub fn init_module<T>(&self, create: impl FnOnce(VarBuilder) -> Result<T>) -> Result<(T, Parameters)> {
-        let (module, parameters, weights) = self.create(&self.parameter_store(), create)?;
+        let (module, parameters, weights) = self.create(&self.parameter_store()?, create)?;
         weights.iter().for_each(|notice| (self.settings.listener.0)(notice));
         Ok((module, parameters))
     }

@@ -73,7 +73,8 @@ impl fmt::Display for Notice {
             Self::NothingInFastDtype { precision } => write!(
                 f,
                 "no op of the first step followed {precision}: candle's own layers and operators do not. Build the model \
-                 from autocast::nn and autocast::ops, or train at a -true precision"
+                 from autocast::nn and autocast::ops, give it its parameters with parameters_in_compute_dtype(), or train at a \
+                 -true precision"
             ),
             Self::NoFastProduct { precision } => write!(
                 f,

@@ -9,6 +9,7 @@ use precision_types::{Accelerator, Precision};
 
 use crate::builder::Settings;
 use crate::followers::Followers;
+use crate::matmul::multiplying;
 use crate::precision_plugin;
 use crate::{Batch, Error, Notice, OwnPrecision, Result, TrainerBuilder};
 
@@ -92,7 +93,7 @@ impl Trainer {
     /// # Errors
     /// When the device has no memory left.
     pub fn prepare<B: Batch>(&self, batch: B) -> Result<B> {
-        precision_plugin::convert(batch, &self.device, self.precision)
+        precision_plugin::convert(batch, &self.device, self.param_dtype())
     }
 
     /// Runs `forward` as training does, in the precision's autocast region if it has one, but in [`Mode::Evaluate`] and
@@ -122,7 +123,8 @@ impl Trainer {
         forward: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let forward = || with_mode(Mode::Evaluate, || autocast::no_grad(|| self.run(forward)));
-        let ((output, _), _) = defer_buffers(|| with_seed(seed, step, forward));
+        let forward = || defer_buffers(|| with_seed(seed, step, forward));
+        let ((output, _), _) = multiplying(self.settings.steps.matmul(), forward);
         output
     }
 
