@@ -194,7 +194,7 @@ pub(crate) fn run<T>(region: Option<&Autocast>, forward: impl FnOnce() -> T) -> 
 pub(crate) fn convert<B: Batch>(batch: B, device: &Device, param_dtype: DType) -> Result<B> {
     batch.map_tensors(&mut |tensor| {
         let floats = tensor.dtype().is_float();
-        let tensor = tensor.to_device(device)?;
+        let tensor = autocast::to_device(&tensor, device)?;
         Ok(if floats { autocast::cast_to(&tensor, param_dtype)? } else { tensor })
     })
 }
