@@ -19,6 +19,18 @@ use crate::{
 };
 
 /// What to do when the accelerator does not support the precision.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::{OnUnsupported, Precision, Trainer};
+///
+/// let builder = || Trainer::builder().precision("16-mixed").accelerator("cpu");
+/// assert!(builder().build().is_err());
+/// let trainer = builder().on_unsupported(OnUnsupported::Fallback).build()?;
+/// assert_eq!(trainer.precision(), Precision::Bf16Mixed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnsupported {
     /// Refuse, naming the precisions that are supported.
@@ -29,6 +41,23 @@ pub enum OnUnsupported {
 }
 
 /// What becomes of a step whose gradients are not all finite.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Error, OnNonFinite, Trainer};
+///
+/// let mut data = batches(3)?;
+/// data[1].1 = (&data[1].1 * f64::NAN)?;
+/// let builder = || Trainer::builder().accelerator("cpu").max_epochs(1);
+/// let fit = builder().build()?.fit(&Line, &data)?;
+/// assert_eq!((fit.losses.len(), fit.skipped_steps), (3, 1));
+///
+/// let error = builder().on_non_finite(OnNonFinite::Stop).build()?.fit(&Line, &data).unwrap_err();
+/// assert!(matches!(error, Error::Stopped { step: 1, .. }));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnNonFinite {
     /// It is not taken: parameters, moments, counters and running statistics stay as they are, and training goes on.
@@ -49,6 +78,25 @@ pub enum OnNonFinite {
 ///
 /// No setting is needed: the default trains in 32-true on the best accelerator for 1,000 steps. The settings of the loop are those
 /// of PyTorch Lightning's `Trainer`, under its names.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let trainer = Trainer::builder()
+///     .precision("bf16-mixed")
+///     .accelerator("cpu")
+///     .max_epochs(3)
+///     .accumulate_grad_batches(2)
+///     .gradient_clip_val(1.0)
+///     .build()?;
+/// // Eight batches are four steps an epoch.
+/// let fit = trainer.fit(&Line, &batches(8)?)?;
+/// assert_eq!(fit.position.step, 12);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "call build() to get the trainer"]
 pub struct TrainerBuilder {
     precision: precision_types::Result<RequestedPrecision>,

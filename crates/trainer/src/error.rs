@@ -10,6 +10,23 @@ use crate::explain;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What was wrong, and what to do about it.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Error, Trainer};
+///
+/// let data = batches(3)?.into_iter().enumerate().map(|(at, batch)| match at {
+///     2 => Err(Error::Other("the disk is gone".into())),
+///     _ => Ok(batch),
+/// });
+/// let trainer = Trainer::builder().accelerator("cpu").build()?;
+/// // What was trained before an error is in it, and can be gone on from.
+/// let fit = trainer.fit(&Line, data).unwrap_err().into_fit().expect("two steps were taken");
+/// assert_eq!((fit.losses.len(), fit.state()?.position.step), (2, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -22,6 +22,20 @@ pub struct Position {
 }
 
 /// Numbers by name, in the order in which they were logged. `"val_loss"` is the loss of a validation.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(1).build()?;
+/// let fit = trainer.fit(&Line, &batches(1)?)?;
+/// for (name, value) in trainer.test(&Line, &fit.model, &batches(2)?)?.iter() {
+///     println!("{name} {value:.4}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(pub(crate) Vec<(String, f64)>);
 

@@ -16,6 +16,23 @@ use crate::{
 };
 
 /// What training gave. After an error there is no model, only what it was made of.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{EndReason, Trainer, load_weights};
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(5).build()?;
+/// let fit = trainer.fit(&Line, &batches(3)?)?;
+/// assert_eq!((fit.losses.len(), &fit.reason), (5, &EndReason::MaxSteps));
+/// // What candle, PyTorch and `initial_values` load.
+/// # let file = folder("fit").join("model.safetensors");
+/// # std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+/// fit.parameters.save(&file)?;
+/// assert!(load_weights(&file)?.contains_key("weight"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Fit<Model = ()> {
@@ -102,6 +119,25 @@ impl Trainer {
 
     /// [`fit`](Self::fit), calling `on_step` after every step. An error that it returns ends the training.
     ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// # use trainer::doc_example::{Line, batches};
+    /// use trainer::Trainer;
+    ///
+    /// let trainer = Trainer::builder().accelerator("cpu").max_steps(6).build()?;
+    /// let mut seen = Vec::new();
+    /// trainer.fit_with(&Line, &batches(3)?, |step| {
+    ///     // Reading a loss waits for the device.
+    ///     if step.number() % 2 == 0 {
+    ///         seen.push((step.number(), step.loss()?));
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(seen.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of [`fit`](Self::fit) and of `on_step`.
     pub fn fit_with<M: TrainingModule, Kind>(
@@ -115,6 +151,18 @@ impl Trainer {
 
     /// [`fit`](Self::fit), which validates on `validation` as the builder's settings say: at each epoch's end, unless told
     /// otherwise.
+    ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// # use trainer::doc_example::{Line, batches};
+    /// use trainer::Trainer;
+    ///
+    /// let trainer = Trainer::builder().accelerator("cpu").max_epochs(2).val_check_interval(0.5).build()?;
+    /// let fit = trainer.fit_validated(&Line, &batches(4)?, &batches(2)?)?;
+    /// assert!(fit.metrics.get("val_loss").is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of [`fit`](Self::fit); [`Error::Data`](crate::Error::Data) for validation data that can be gone through once only.

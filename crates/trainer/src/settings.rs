@@ -8,6 +8,21 @@ use crate::matmul::MatmulPrecision;
 use crate::{Error, Result};
 
 /// How much of the data.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let steps = |trainer: trainer::TrainerBuilder| {
+///     Ok::<_, trainer::Error>(trainer.max_epochs(1).build()?.fit(&Line, &batches(8)?)?.losses.len())
+/// };
+/// let builder = || Trainer::builder().accelerator("cpu");
+/// assert_eq!(steps(builder().limit_train_batches(3))?, 3);
+/// assert_eq!(steps(builder().limit_train_batches(0.25))?, 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Limit {
     /// All of them.

@@ -17,6 +17,21 @@ use crate::{Batch, Error, Notice, OwnPrecision, Result, TrainerBuilder};
 ///
 /// Made by [`Trainer::builder`]; [`fit`](Trainer::fit) trains, [`validate`](Trainer::validate), [`test`](Trainer::test) and
 /// [`predict`](Trainer::predict) use what was trained.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_epochs(20).build()?;
+/// let fit = trainer.fit(&Line, &batches(6)?)?;
+/// let metrics = trainer.validate(&Line, &fit.model, &batches(2)?)?;
+/// assert!(metrics.get("val_loss").is_some_and(|loss| loss < fit.losses[0]));
+/// let predicted = trainer.predict(&Line, &fit.model, &batches(2)?)?;
+/// assert_eq!(predicted[0].dims(), [4, 1]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Trainer {
     pub(crate) precision: Precision,

@@ -42,7 +42,7 @@ pub(crate) const COLUMNS: [(&str, &str); 11] = [
     ("skipped", "steps that the loss scaler skipped"),
     (
         "verdict",
-        "safe where the loss ends within a tenth of 32-true's; of the safe ones the fastest and the smallest",
+        "safe where the loss ends about where 32-true's does, or below; of the safe ones the fastest and the smallest",
     ),
 ];
 

@@ -32,6 +32,20 @@ const WRITE: Duration = Duration::from_secs(30);
 ///
 /// The page is one file that needs nothing else. It is written anew every half minute and at the end, whatever the end, so that
 /// a killed run leaves one as well. A fit that is resumed goes on with the page's curves.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{HtmlReport, Trainer};
+///
+/// # let file = folder("report").join("report.html");
+/// let report = HtmlReport::new(&file).every_n_steps(5)?.with_title("A line").with_setting("samples", 12);
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(20).callback(report).build()?;
+/// trainer.fit(&Line, &batches(3)?)?;
+/// assert!(std::fs::read_to_string(&file).unwrap().contains("<svg"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct HtmlReport {
     path: PathBuf,
     every: usize,
