@@ -49,7 +49,7 @@ pub use buffers::{BufferUpdate, defer_buffers, defer_buffers_after};
 pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
 pub use graph::{Anomaly, deep_stack, detect_anomaly};
-pub use machine::{has_fast_product, keep_host_memory, release_host_memory};
+pub use machine::{has_fast_product, keep_host_memory, release_host_memory, to_device};
 pub use region::{
     Autocast, CachePolicy, CacheStats, Mode, RegionGuard, cache_stats, cast_inputs, cast_slice, cast_to,
     fast_ops, mode, no_grad, parameters_changed, with_mode,

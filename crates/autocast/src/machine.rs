@@ -1,7 +1,9 @@
-//! What the machine is fast at.
+//! What the machine is fast at, and where its memory is.
 
 use backends::kernels::product::Engine;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
 
 /// Whether products of matrices of `dtype` are faster than those of f32 on `device`. On a CPU that is so for bf16 where there is an
 /// instruction for it (Intel's AMX, AMD's AVX-512 BF16); what has none is widened to f32 and rounded, which is right and takes longer.
@@ -12,6 +14,15 @@ pub fn has_fast_product(dtype: DType, device: &Device) -> bool {
         (DType::F16 | DType::BF16, _) => true,
         _ => false,
     }
+}
+
+/// `tensor` on `device`, part of no graph where it had to be moved. To a CUDA device it goes by way of page-locked memory, so that the
+/// host need not wait for the device.
+///
+/// # Errors
+/// When the device has no memory left.
+pub fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    Ok(backends::bridge::to_device(tensor, device)?)
 }
 
 /// Has the process keep memory that it frees for its next buffers, as a training run wants it: on Linux with glibc, whose heap

@@ -37,6 +37,11 @@ enum Command {
     KernelList(Place),
     /// Training on a GPU against recorded losses, and what a user relies on
     Training,
+    /// Runs that stop in one process and go on in another
+    Resume(Place),
+    /// The first half of one
+    #[command(hide = true)]
+    FirstHalf(training::FirstHalf),
     /// Memory over long fits on a GPU
     Memory,
     /// Measures, a line of JSON each
@@ -75,6 +80,11 @@ fn run(command: &Command) -> Outcome<bool> {
             return Ok(true);
         }
         Command::Training => training::run(&gpu()?, &mut report),
+        Command::Resume(place) => training::resume(place.accelerator, &mut report),
+        Command::FirstHalf(half) => {
+            training::first_half(half)?;
+            return Ok(true);
+        }
         Command::Memory => training::memory(&gpu()?, &mut report),
     }
     Ok(report.finish())

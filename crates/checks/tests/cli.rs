@@ -45,6 +45,23 @@ fn what_cannot_be_measured_is_a_line_with_an_error() {
     }
 }
 
+/// At every precision of a CPU, in the middle of an epoch, and of an accumulated step.
+#[test]
+fn runs_go_on_in_another_process_to_the_bit() {
+    let output = checks("resume --accelerator cpu");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("PASS: 10 checks passed, 0 failed"), "{said}");
+}
+
+#[test]
+fn a_fits_overhead_is_a_line_at_each_precision() {
+    let output = checks("bench overhead --precision bf16-mixed --steps 3 --bs 1");
+    let lines = lines(&output);
+    assert!(output.status.success() && lines.len() == 1, "{output:?}");
+    let positive = |key: &str| lines[0][key].as_f64().is_some_and(|number| number > 0.);
+    assert!(positive("bare_ms") && positive("fit_ms") && lines[0]["overhead"].is_f64(), "{output:?}");
+}
+
 #[test]
 fn words_that_are_not_known_are_refused_with_those_that_are() {
     for (arguments, known) in [

@@ -9,17 +9,12 @@ mod gpt;
 
 use std::path::Path;
 
-use gpt::{Gpt, GptConfig};
-use trainer::autocast::ops::{self, CrossEntropy};
+use gpt::{GptConfig, LanguageModel};
 use trainer::callbacks::{LearningRateMonitor, PrintModelSummary};
 use trainer::candle_core::{Device, Tensor};
-use trainer::candle_nn::VarBuilder;
 use trainer::data::{Dataset, LastBatch, Loader, LoaderConfig, Order};
-use trainer::optim::{AdamW, AdamWConfig, Schedule};
-use trainer::{
-    CsvLogger, HtmlReport, Optimization, Parameters, ProgressBar, StepContext, StepOutput, TensorBoardLogger,
-    Trainer, TrainingModule,
-};
+use trainer::optim::{AdamWConfig, Schedule};
+use trainer::{CsvLogger, HtmlReport, ProgressBar, TensorBoardLogger, Trainer};
 
 const CONTEXT: usize = 64;
 const SIZE: GptConfig = GptConfig { vocabulary: 256, context: CONTEXT, width: 64, heads: 4, layers: 2 };
@@ -45,35 +40,6 @@ impl Dataset for Windows {
             Tensor::new(bytes, &Device::Cpu)
         };
         Ok((bytes(start)?, bytes(start + 1)?))
-    }
-}
-
-struct LanguageModel {
-    steps: u64,
-}
-
-impl TrainingModule for LanguageModel {
-    type Model = Gpt;
-    type Batch = (Tensor, Tensor);
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
-        Ok(Gpt::new(SIZE, vb)?)
-    }
-
-    fn training_step(
-        &self,
-        gpt: &Gpt,
-        (bytes, next): &Self::Batch,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let logits = gpt.forward(bytes)?.flatten_to(1)?;
-        Ok(ops::cross_entropy(&logits, &next.flatten_all()?, &CrossEntropy::default())?.into())
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let adamw = AdamW::new(parameters.to_named(), AdamWConfig { lr: 3e-3, ..Default::default() })?;
-        let schedule = Schedule::cosine(3e-3, self.steps)?.with_warmup(self.steps / 10);
-        Ok(Optimization::new(adamw).with_schedule(schedule))
     }
 }
 
@@ -104,7 +70,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .logger(CsvLogger::new(out.join("metrics.csv")))
         .logger(TensorBoardLogger::new(out.join("tensorboard")))
         .build()?;
-    let fit = trainer.fit_validated(&LanguageModel { steps: steps as u64 }, &train, &validation)?;
+    let schedule = Schedule::cosine(3e-3, steps as u64)?.with_warmup(steps as u64 / 10);
+    let model = LanguageModel { size: SIZE, adamw: AdamWConfig::default(), schedule: Some(schedule) };
+    let fit = trainer.fit_validated(&model, &train, &validation)?;
     println!(
         "loss {:.3} -> {:.3}, held out {:?}",
         fit.losses[0],

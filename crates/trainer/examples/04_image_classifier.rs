@@ -5,50 +5,12 @@
 
 mod shapes;
 
-use shapes::{Net, Shapes};
-use trainer::autocast::ops::{self, CrossEntropy};
-use trainer::autocast::{Mode, mode};
+use shapes::{Classifier, Shapes};
 use trainer::callbacks::{EarlyStopping, EarlyStoppingConfig};
-use trainer::candle_core::{DType, Tensor};
-use trainer::candle_nn::VarBuilder;
 use trainer::data::{Dataset, Loader, LoaderConfig, Order};
-use trainer::optim::{AdamW, AdamWConfig};
-use trainer::{
-    Best, Optimization, Parameters, ProgressBar, StepContext, StepOutput, Trainer, TrainingModule,
-};
+use trainer::{Best, ProgressBar, Trainer};
 
 const CLASSES: &[&str] = &["disc", "square", "cross"];
-
-struct Classifier;
-
-impl TrainingModule for Classifier {
-    type Model = Net;
-    type Batch = (Tensor, Tensor);
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<Net> {
-        Ok(Net::new(CLASSES.len(), vb)?)
-    }
-
-    fn training_step(
-        &self,
-        net: &Net,
-        (images, classes): &Self::Batch,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let logits = net.forward(images)?;
-        let output = StepOutput::from(ops::cross_entropy(&logits, classes, &CrossEntropy::default())?);
-        if mode() == Mode::Train {
-            return Ok(output);
-        }
-        let right = logits.argmax(1)?.eq(classes)?.to_dtype(DType::F32)?.mean_all()?;
-        Ok(output.with_metric("accuracy", right))
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 3e-3, ..Default::default() };
-        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
-    }
-}
 
 fn main() -> trainer::Result<()> {
     let short = std::env::args().any(|argument| argument == "--short");
@@ -71,7 +33,7 @@ fn main() -> trainer::Result<()> {
         .callback(ProgressBar::new())
         .callback(stopping)
         .build()?;
-    let fit = trainer.fit_validated(&Classifier, &train, &validation)?;
+    let fit = trainer.fit_validated(&Classifier { classes: CLASSES.len(), lr: 3e-3 }, &train, &validation)?;
     println!("{:?} after {} epochs", fit.reason, fit.position.epoch);
     for (name, value) in fit.metrics.iter() {
         println!("{name} {value:.3}");

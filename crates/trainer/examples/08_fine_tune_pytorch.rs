@@ -7,50 +7,12 @@
 
 mod shapes;
 
-use shapes::{Net, Shapes};
-use trainer::autocast::ops::{self, CrossEntropy};
-use trainer::autocast::{Mode, mode};
-use trainer::candle_core::{DType, Tensor};
-use trainer::candle_nn::VarBuilder;
+use shapes::{Classifier, Shapes};
 use trainer::data::{Loader, LoaderConfig};
-use trainer::optim::{AdamW, AdamWConfig};
-use trainer::{
-    Optimization, Parameters, StepContext, StepOutput, Strictness, Trainer, TrainingModule, load_weights,
-};
+use trainer::{Strictness, Trainer, load_weights};
 
 const CLASSES: &[&str] = &["disc", "square", "cross", "ring"];
 const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/shapes.safetensors");
-
-struct Classifier;
-
-impl TrainingModule for Classifier {
-    type Model = Net;
-    type Batch = (Tensor, Tensor);
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<Net> {
-        Ok(Net::new(CLASSES.len(), vb)?)
-    }
-
-    fn training_step(
-        &self,
-        net: &Net,
-        (images, classes): &Self::Batch,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let logits = net.forward(images)?;
-        let output = StepOutput::from(ops::cross_entropy(&logits, classes, &CrossEntropy::default())?);
-        if mode() == Mode::Train {
-            return Ok(output);
-        }
-        let right = logits.argmax(1)?.eq(classes)?.to_dtype(DType::F32)?.mean_all()?;
-        Ok(output.with_metric("accuracy", right))
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 1e-3, ..Default::default() };
-        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
-    }
-}
 
 fn main() -> trainer::Result<()> {
     let short = std::env::args().any(|argument| argument == "--short");
@@ -70,7 +32,11 @@ fn main() -> trainer::Result<()> {
         if from == "PyTorch" {
             builder = builder.initial_values_with(weights.clone(), Strictness::Lenient);
         }
-        let fit = builder.build()?.fit_validated(&Classifier, &train, &validation)?;
+        let fit = builder.build()?.fit_validated(
+            &Classifier { classes: CLASSES.len(), lr: 1e-3 },
+            &train,
+            &validation,
+        )?;
         println!(
             "from {from}: loss {:.3} -> {:.3}, accuracy {:.3}",
             fit.losses[0],

@@ -8,40 +8,12 @@ mod gpt;
 
 use std::path::Path;
 
-use gpt::{Gpt, GptConfig};
-use trainer::autocast::ops::{self, CrossEntropy};
+use gpt::{GptConfig, LanguageModel};
 use trainer::candle_core::{Device, Tensor};
-use trainer::candle_nn::VarBuilder;
-use trainer::optim::{AdamW, AdamWConfig};
-use trainer::{HtmlReport, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
+use trainer::optim::AdamWConfig;
+use trainer::{HtmlReport, Trainer};
 
 const SIZE: GptConfig = GptConfig { vocabulary: 64, context: 32, width: 64, heads: 4, layers: 2 };
-
-struct LanguageModel;
-
-impl TrainingModule for LanguageModel {
-    type Model = Gpt;
-    type Batch = (Tensor, Tensor);
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
-        Ok(Gpt::new(SIZE, vb)?)
-    }
-
-    fn training_step(
-        &self,
-        gpt: &Gpt,
-        (tokens, next): &Self::Batch,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let logits = gpt.forward(tokens)?.flatten_to(1)?;
-        Ok(ops::cross_entropy(&logits, &next.flatten_all()?, &CrossEntropy::default())?.into())
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 3e-3, ..Default::default() };
-        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
-    }
-}
 
 /// Batches of sequences that count on by steps of their own.
 fn batches(count: u32) -> trainer::Result<Vec<(Tensor, Tensor)>> {
@@ -59,8 +31,10 @@ fn main() -> trainer::Result<()> {
     let short = std::env::args().any(|argument| argument == "--short");
     let (tried, steps) = if short { (4, 10) } else { (20, 200) };
     let batches = batches(8)?;
+    let adamw = AdamWConfig { lr: 3e-3, ..Default::default() };
+    let model = LanguageModel { size: SIZE, adamw, schedule: None };
 
-    let recommendation = Trainer::recommend_on("auto", &LanguageModel, &batches, tried)?;
+    let recommendation = Trainer::recommend_on("auto", &model, &batches, tried)?;
     println!("{recommendation}");
     let Some(precision) = recommendation.fastest() else {
         println!("no precision trains this model safely: look at its losses");
@@ -70,7 +44,7 @@ fn main() -> trainer::Result<()> {
     let out = Path::new("target/09_recommend/report.html");
     let report = HtmlReport::new(out).every_n_steps(5)?.with_recommendation(&recommendation);
     let trainer = Trainer::builder().precision(precision).max_steps(steps).callback(report).build()?;
-    let fit = trainer.fit(&LanguageModel, batches.iter().cycle().cloned())?;
+    let fit = trainer.fit(&model, batches.iter().cycle().cloned())?;
     println!("{precision}: loss {:.3} -> {:.3}; {}", fit.losses[0], fit.losses[steps - 1], out.display());
     Ok(())
 }

@@ -6,6 +6,16 @@ use precision_types::Accelerator;
 use crate::{Error, Result};
 
 /// Which accelerator to train on: one by name, or the best that this machine has.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::{Accelerator, IntoAcceleratorChoice};
+///
+/// let (accelerator, device) = "cpu".into_accelerator_choice()?.open()?;
+/// assert!(accelerator == Accelerator::Cpu && device.is_cpu());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceleratorChoice {
     /// A GPU if one is available, else the CPU.

@@ -9,6 +9,33 @@ use crate::Result;
 ///
 /// Implemented for tensors, tuples, vectors and options of batches, and for numbers and strings, which hold no tensor.
 /// Implement it for a struct of your own by mapping each field.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::candle_core::{DType, Device, Tensor};
+/// use trainer::{Batch, Result, Trainer};
+///
+/// struct Sentence {
+///     tokens: Tensor,
+///     weights: Tensor,
+///     text: String,
+/// }
+///
+/// impl Batch for Sentence {
+///     fn map_tensors(self, f: &mut dyn FnMut(Tensor) -> Result<Tensor>) -> Result<Self> {
+///         Ok(Self { tokens: f(self.tokens)?, weights: f(self.weights)?, text: self.text })
+///     }
+/// }
+///
+/// let trainer = Trainer::builder().precision("bf16-true").accelerator("cpu").build()?;
+/// let tokens = Tensor::new(&[1u32, 2], &Device::Cpu)?;
+/// let weights = Tensor::new(&[1f32, 0.5], &Device::Cpu)?;
+/// let sentence = trainer.prepare(Sentence { tokens, weights, text: "two words".to_string() })?;
+/// assert_eq!((sentence.tokens.dtype(), sentence.weights.dtype()), (DType::U32, DType::BF16));
+/// # assert_eq!(sentence.text.len(), 9);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Batch: Sized {
     /// Replaces every tensor `t` by `f(t)`.
     ///

@@ -12,12 +12,25 @@ use precision_types::{IntoPrecision, Precision, RequestedPrecision};
 use crate::followers::Followers;
 use crate::notice::Listener;
 use crate::settings::{LoopSettings, StepSettings};
+use crate::storage::Storage;
 use crate::{
     AcceleratorChoice, Callback, IntoAcceleratorChoice, Logger, ModelCheckpoint, Notice, OwnPrecision,
     Result, Trainer, TrainingState,
 };
 
 /// What to do when the accelerator does not support the precision.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::{OnUnsupported, Precision, Trainer};
+///
+/// let builder = || Trainer::builder().precision("16-mixed").accelerator("cpu");
+/// assert!(builder().build().is_err());
+/// let trainer = builder().on_unsupported(OnUnsupported::Fallback).build()?;
+/// assert_eq!(trainer.precision(), Precision::Bf16Mixed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnsupported {
     /// Refuse, naming the precisions that are supported.
@@ -28,6 +41,23 @@ pub enum OnUnsupported {
 }
 
 /// What becomes of a step whose gradients are not all finite.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Error, OnNonFinite, Trainer};
+///
+/// let mut data = batches(3)?;
+/// data[1].1 = (&data[1].1 * f64::NAN)?;
+/// let builder = || Trainer::builder().accelerator("cpu").max_epochs(1);
+/// let fit = builder().build()?.fit(&Line, &data)?;
+/// assert_eq!((fit.losses.len(), fit.skipped_steps), (3, 1));
+///
+/// let error = builder().on_non_finite(OnNonFinite::Stop).build()?.fit(&Line, &data).unwrap_err();
+/// assert!(matches!(error, Error::Stopped { step: 1, .. }));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnNonFinite {
     /// It is not taken: parameters, moments, counters and running statistics stay as they are, and training goes on.
@@ -48,6 +78,25 @@ pub enum OnNonFinite {
 ///
 /// No setting is needed: the default trains in 32-true on the best accelerator for 1,000 steps. The settings of the loop are those
 /// of PyTorch Lightning's `Trainer`, under its names.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let trainer = Trainer::builder()
+///     .precision("bf16-mixed")
+///     .accelerator("cpu")
+///     .max_epochs(3)
+///     .accumulate_grad_batches(2)
+///     .gradient_clip_val(1.0)
+///     .build()?;
+/// // Eight batches are four steps an epoch.
+/// let fit = trainer.fit(&Line, &batches(8)?)?;
+/// assert_eq!(fit.position.step, 12);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "call build() to get the trainer"]
 pub struct TrainerBuilder {
     precision: precision_types::Result<RequestedPrecision>,
@@ -77,6 +126,7 @@ pub(crate) struct Settings {
     pub(crate) checkpoint: Option<ModelCheckpoint>,
     /// As it was set, or not.
     pub(crate) seed: Option<u64>,
+    pub(crate) storage: Storage,
     pub(crate) on_non_finite: OnNonFinite,
     pub(crate) loss_scaling: Option<ScalerConfig>,
     pub(crate) diagnostics: Option<DiagnosticsConfig>,
@@ -91,6 +141,32 @@ impl TrainerBuilder {
     /// [`Precision`], the name of an [`OwnPrecision`], or one of Lightning's historical names.
     pub fn precision(mut self, precision: impl IntoPrecision) -> Self {
         self.precision = precision.into_precision();
+        self
+    }
+
+    /// At a mixed precision, gives the model its parameters in the dtype that is multiplied in, 16 bits, and the optimizers f32
+    /// masters: for models of candle-nn's layers, which do not follow a mixed precision and compute in the dtype of their
+    /// parameters.
+    ///
+    /// The floats of batches come in that dtype as well. Gradients have 16 bits and go into an f32 step, after which a parameter is
+    /// what its master rounds to; a step that is skipped changes neither. Ops of `autocast::ops` follow the precision as always,
+    /// so that a loss from there is computed in f32. Checkpoints have parameters and masters. At a `-true` precision it has no
+    /// effect, which is told.
+    ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// use trainer::candle_core::DType;
+    /// use trainer::{Trainer, candle_nn};
+    ///
+    /// let trainer =
+    ///     Trainer::builder().precision("bf16-mixed").accelerator("cpu").parameters_in_compute_dtype().build()?;
+    /// let (layer, _) = trainer.init_module(|vb| Ok(candle_nn::linear(8, 2, vb)?))?;
+    /// assert_eq!(layer.weight().dtype(), DType::BF16);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn parameters_in_compute_dtype(mut self) -> Self {
+        self.settings.storage = Storage::InComputeDtype;
         self
     }
 
@@ -113,7 +189,8 @@ impl TrainerBuilder {
     }
 
     /// Who is told what comes up at a fit's first step, such as a setting without an effect. The default prints a warning
-    /// to the standard error; [`Fit::notices`](crate::Fit::notices) has them, too.
+    /// to the standard error; [`Fit::notices`](crate::Fit::notices) has them, too. A program that collects `tracing` events makes
+    /// one of each here.
     pub fn on_notice(mut self, listener: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         self.settings.listener = Listener(Arc::new(listener));
         self

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::matmul::MatmulPrecision;
 use crate::settings::{Anomalies, ClipBy, Determinism};
 use crate::{Error, Limit, OnInterrupt, TrainerBuilder};
 
@@ -122,6 +123,17 @@ impl TrainerBuilder {
     /// it. Slow: every op then waits for its device.
     pub fn detect_anomaly(mut self) -> Self {
         self.settings.steps.anomalies = Anomalies::Detected;
+        self
+    }
+
+    /// In what a GPU multiplies f32 while this trainer trains or evaluates, as `torch.set_float32_matmul_precision` names it:
+    /// `"highest"` in f32, `"high"` and `"medium"` in TF32, which rounds what is multiplied to 10 bits of mantissa and keeps f32's
+    /// range and sums. Without it, candle's `set_gemm_reduced_precision_f32` decides, which is off; either way it is then as it
+    /// was. It is a switch of the process: of fits that run at once on several threads, the last that began decides.
+    ///
+    /// Products of 16 bits and of f64 are what they are. On a CPU it has no effect, which is told: f32 is multiplied in f32.
+    pub fn matmul_precision(mut self, precision: &str) -> Self {
+        self.settings.steps.matmul = MatmulPrecision::parse(precision).map(Some);
         self
     }
 

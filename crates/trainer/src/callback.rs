@@ -18,6 +18,35 @@ pub enum Control {
 /// Something that follows a fit. Every method has a default that does nothing.
 ///
 /// An error of any method ends the fit with [`Error::Stopped`](crate::Error::Stopped), and what was trained is kept.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Callback, Control, EndReason, Step, Trainer};
+///
+/// /// Ends a fit whose loss is small.
+/// struct GoodEnough(f64);
+///
+/// impl Callback for GoodEnough {
+///     fn name(&self) -> &'static str {
+///         "good_enough"
+///     }
+///
+///     fn on_train_step(&mut self, step: &Step<'_>) -> trainer::Result<Control> {
+///         let loss = step.loss()?;
+///         Ok(match loss < self.0 {
+///             true => Control::Stop { reason: "good enough".to_string() },
+///             false => Control::Continue,
+///         })
+///     }
+/// }
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(500).callback(GoodEnough(0.1)).build()?;
+/// let fit = trainer.fit(&Line, &batches(3)?)?;
+/// assert_eq!(fit.reason, EndReason::Stopped("good enough".to_string()));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Callback: Send {
     /// The key of its state in a checkpoint: no two callbacks of a trainer may share it.
     fn name(&self) -> &'static str;
@@ -82,6 +111,39 @@ pub trait Callback: Send {
 }
 
 /// Where numbers go.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use std::sync::{Arc, Mutex};
+/// use trainer::{Logger, Trainer};
+///
+/// /// Keeps what is logged.
+/// #[derive(Clone, Default)]
+/// struct Kept(Arc<Mutex<Vec<(usize, String)>>>);
+///
+/// impl Logger for Kept {
+///     fn log_hyperparameters(&mut self, _: &[(String, String)]) -> trainer::Result<()> {
+///         Ok(())
+///     }
+///
+///     fn log_metrics(&mut self, step: usize, metrics: &[(String, f64)]) -> trainer::Result<()> {
+///         self.0.lock().unwrap().extend(metrics.iter().map(|(name, _)| (step, name.clone())));
+///         Ok(())
+///     }
+///
+///     fn flush(&mut self) -> trainer::Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// let kept = Kept::default();
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(4).log_every_n_steps(2).logger(kept.clone());
+/// trainer.build()?.fit(&Line, &batches(3)?)?;
+/// assert!(kept.0.lock().unwrap().contains(&(4, "train_loss".to_string())));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Logger: Send {
     /// A fit begins after `step`: 0, or where the state that it resumes was taken. Nothing was logged in it yet.
     ///

@@ -1,9 +1,12 @@
 //! Settings that contradict each other or have no effect: the first are errors, the second are told.
 
+use candle_core::DType;
 use grad_scaler::ScalerConfig;
-use precision_types::Precision;
+use precision_types::{Accelerator, Precision};
 
 use crate::builder::Settings;
+use crate::matmul::MatmulPrecision;
+use crate::storage::Storage;
 use crate::{Error, Notice, OnNonFinite, Result};
 
 impl Settings {
@@ -37,8 +40,8 @@ impl Settings {
         }
     }
 
-    /// The settings that change nothing at `precision`.
-    pub(crate) fn no_effect(&self, precision: Precision) -> Vec<Notice> {
+    /// The settings that change nothing at `precision` on `accelerator`.
+    pub(crate) fn no_effect(&self, precision: Precision, accelerator: Accelerator) -> Vec<Notice> {
         let scales = precision.needs_loss_scaling();
         let not_scaled = format!("{precision} does not scale its loss");
         let settings = [
@@ -48,6 +51,16 @@ impl Settings {
                 "on_non_finite(Apply)",
                 self.on_non_finite == OnNonFinite::Apply && scales,
                 format!("the loss scaler of {precision} skips steps that are not finite"),
+            ),
+            (
+                "matmul_precision",
+                self.steps.matmul() == Some(MatmulPrecision::Reduced) && accelerator == Accelerator::Cpu,
+                "a CPU multiplies f32 in f32".to_string(),
+            ),
+            (
+                "parameters_in_compute_dtype",
+                self.storage == Storage::InComputeDtype && !precision.is_mixed(),
+                format!("at {precision} parameters are in the dtype that is computed in"),
             ),
             (
                 "initial_values",
@@ -60,11 +73,11 @@ impl Settings {
     }
 }
 
-/// How the loss is scaled at `precision` where the user does not say it.
-pub(crate) fn default_loss_scaling(precision: Precision) -> ScalerConfig {
+/// How the loss of a model with parameters of `dtype` is scaled where the user does not say it.
+pub(crate) fn default_loss_scaling(dtype: DType) -> ScalerConfig {
     let recommended = ScalerConfig::recommended();
-    match precision {
-        Precision::F16True => ScalerConfig { init_scale: 32_768., ..recommended },
+    match dtype {
+        DType::F16 => ScalerConfig { init_scale: 32_768., ..recommended },
         _ => recommended,
     }
 }

@@ -10,6 +10,23 @@ use crate::explain;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What was wrong, and what to do about it.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Error, Trainer};
+///
+/// let data = batches(3)?.into_iter().enumerate().map(|(at, batch)| match at {
+///     2 => Err(Error::Other("the disk is gone".into())),
+///     _ => Ok(batch),
+/// });
+/// let trainer = Trainer::builder().accelerator("cpu").build()?;
+/// // What was trained before an error is in it, and can be gone on from.
+/// let fit = trainer.fit(&Line, data).unwrap_err().into_fit().expect("two steps were taken");
+/// assert_eq!((fit.losses.len(), fit.state()?.position.step), (2, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -199,11 +216,14 @@ pub enum Error {
         what: String,
     },
 
-    /// Parameters that the first step's loss does not depend on.
-    #[error("{}", explain::missing_gradient(.names))]
+    /// Parameters that the first step's loss does not depend on, or whose gradients a kernel of candle's dropped.
+    #[error("{}", explain::missing_gradient(.names, .norms))]
     MissingGradient {
         /// The parameters' names.
         names: Vec<String>,
+        /// Norms among their layers, whose kernels in candle have no backward, and the constructor in `autocast::nn` that gives
+        /// one that has.
+        norms: Vec<(String, &'static str)>,
     },
 
     /// A loss or metric that a step gave and that is not one float.

@@ -2,6 +2,7 @@
 
 use autocast::random::key;
 use candle_core::Tensor;
+use tracing::{Span, info_span};
 
 use crate::losses::Averages;
 use crate::losses::{Losses, weighted};
@@ -26,6 +27,13 @@ impl Evaluation {
         match self {
             Self::Validation => "val",
             Self::Test => "test",
+        }
+    }
+
+    fn span(self) -> Span {
+        match self {
+            Self::Validation => info_span!("validation"),
+            Self::Test => info_span!("test"),
         }
     }
 
@@ -110,6 +118,7 @@ impl Trainer {
         data: &mut dyn Data<M::Batch>,
         limit: Limit,
     ) -> Result<Metrics> {
+        let _span = kind.span().entered();
         let seed = key(&[self.seed(), EVALUATE]);
         let limit = limit.of(
             data.batches(),

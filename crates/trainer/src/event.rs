@@ -22,6 +22,20 @@ pub struct Position {
 }
 
 /// Numbers by name, in the order in which they were logged. `"val_loss"` is the loss of a validation.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(1).build()?;
+/// let fit = trainer.fit(&Line, &batches(1)?)?;
+/// for (name, value) in trainer.test(&Line, &fit.model, &batches(2)?)?.iter() {
+///     println!("{name} {value:.4}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(pub(crate) Vec<(String, f64)>);
 
@@ -136,6 +150,37 @@ pub struct FitEnd<'a> {
 }
 
 /// The gradients of a step that is about to be taken, and the parameters before it.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Callback, Gradients, Result, Trainer};
+///
+/// /// Prints the largest gradient of the weights in every tenth step.
+/// struct Largest;
+///
+/// impl Callback for Largest {
+///     fn name(&self) -> &'static str {
+///         "largest"
+///     }
+///
+///     fn wants_gradients(&self, step: usize) -> bool {
+///         step % 10 == 0
+///     }
+///
+///     fn on_gradients(&mut self, gradients: &Gradients<'_>) -> Result<()> {
+///         if let Some(gradient) = gradients.get("weight")? {
+///             println!("{}: {}", gradients.step(), gradient.abs()?.max_all()?);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(20).callback(Largest).build()?;
+/// trainer.fit(&Line, &batches(3)?)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Gradients<'a> {
     pub(crate) step: usize,
     pub(crate) optimizer: &'a str,

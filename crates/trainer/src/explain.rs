@@ -57,11 +57,20 @@ pub(crate) fn missing_initial_values(names: &[String]) -> String {
     )
 }
 
-pub(crate) fn missing_gradient(names: &[String]) -> String {
+pub(crate) fn missing_gradient(names: &[String], norms: &[(String, &'static str)]) -> String {
     let names = names.join(", ");
+    if norms.is_empty() {
+        return format!(
+            "no gradient at the first step for {names}: the loss does not depend on them, or a kernel of candle's without a \
+             backward is in between (its softmax_last_dim, sdpa and rotary embeddings; write `ops::softmax`, \
+             `ops::scaled_dot_product_attention` and `ops::rope` of autocast); use them, or exclude them in `is_trained`"
+        );
+    }
+    let layers = norms.iter().map(|(layer, instead)| format!("{layer} with `autocast::nn::{instead}`"));
+    let layers = layers.collect::<Vec<_>>().join(", ");
     format!(
-        "no gradient at the first step for {names}: the loss does not depend on them, or an op without a backward is in \
-         between; use them, or exclude them in `is_trained`"
+        "no gradient at the first step for {names}: candle's kernels of norms drop the gradients of their own parameters and of \
+         all that is before them; build {layers}, or exclude what is not trained in `is_trained`"
     )
 }
 

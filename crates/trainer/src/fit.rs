@@ -5,15 +5,34 @@ use std::sync::Arc;
 
 use candle_nn::VarBuilder;
 use serde_json::{Map, Value};
+use tracing::info_span;
 
-use crate::fitting::Fitting;
+use crate::fitting::{Fitting, Validation};
+use crate::matmul::multiplying;
 use crate::run::Progress;
 use crate::{
-    EndReason, IntoData, Metrics, Notice, Parameters, Position, Result, Step, Trainer, TrainingModule,
+    Data, EndReason, IntoData, Metrics, Notice, Parameters, Position, Result, Step, Trainer, TrainingModule,
     TrainingState,
 };
 
 /// What training gave. After an error there is no model, only what it was made of.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{EndReason, Trainer, load_weights};
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(5).build()?;
+/// let fit = trainer.fit(&Line, &batches(3)?)?;
+/// assert_eq!((fit.losses.len(), &fit.reason), (5, &EndReason::MaxSteps));
+/// // What candle, PyTorch and `initial_values` load.
+/// # let file = folder("fit").join("model.safetensors");
+/// # std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+/// fit.parameters.save(&file)?;
+/// assert!(load_weights(&file)?.contains_key("weight"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Fit<Model = ()> {
@@ -100,6 +119,25 @@ impl Trainer {
 
     /// [`fit`](Self::fit), calling `on_step` after every step. An error that it returns ends the training.
     ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// # use trainer::doc_example::{Line, batches};
+    /// use trainer::Trainer;
+    ///
+    /// let trainer = Trainer::builder().accelerator("cpu").max_steps(6).build()?;
+    /// let mut seen = Vec::new();
+    /// trainer.fit_with(&Line, &batches(3)?, |step| {
+    ///     // Reading a loss waits for the device.
+    ///     if step.number() % 2 == 0 {
+    ///         seen.push((step.number(), step.loss()?));
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(seen.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of [`fit`](Self::fit) and of `on_step`.
     pub fn fit_with<M: TrainingModule, Kind>(
@@ -108,11 +146,23 @@ impl Trainer {
         data: impl IntoData<M::Batch, Kind>,
         mut on_step: impl FnMut(&Step<'_>) -> Result<()>,
     ) -> Result<Fit<M::Model>> {
-        Fitting::new(self, module, &mut on_step)?.run(&mut *data.into_data(), None)
+        self.fitted(module, &mut on_step, &mut *data.into_data(), None)
     }
 
     /// [`fit`](Self::fit), which validates on `validation` as the builder's settings say: at each epoch's end, unless told
     /// otherwise.
+    ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// # use trainer::doc_example::{Line, batches};
+    /// use trainer::Trainer;
+    ///
+    /// let trainer = Trainer::builder().accelerator("cpu").max_epochs(2).val_check_interval(0.5).build()?;
+    /// let fit = trainer.fit_validated(&Line, &batches(4)?, &batches(2)?)?;
+    /// assert!(fit.metrics.get("val_loss").is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of [`fit`](Self::fit); [`Error::Data`](crate::Error::Data) for validation data that can be gone through once only.
@@ -124,7 +174,20 @@ impl Trainer {
     ) -> Result<Fit<M::Model>> {
         let mut on_step = |_: &Step<'_>| Ok(());
         let mut validation = validation.into_data();
-        Fitting::new(self, module, &mut on_step)?.run(&mut *data.into_data(), Some(&mut *validation))
+        self.fitted(module, &mut on_step, &mut *data.into_data(), Some(&mut *validation))
+    }
+
+    fn fitted<M: TrainingModule>(
+        &self,
+        module: &M,
+        on_step: &mut dyn FnMut(&Step<'_>) -> Result<()>,
+        data: &mut dyn Data<M::Batch>,
+        validation: Validation<'_, '_, M>,
+    ) -> Result<Fit<M::Model>> {
+        let (precision, accelerator) = (self.precision_name(), self.accelerator.as_str());
+        let _span = info_span!("fit", precision, accelerator).entered();
+        let fit = || Fitting::new(self, module, on_step)?.run(data, validation);
+        multiplying(self.settings.steps.matmul(), fit)
     }
 
     /// Creates a model outside of training: on the device, in the precision's dtype (complex128 for complex parameters at
@@ -133,7 +196,7 @@ impl Trainer {
     /// # Errors
     /// Those of `create`; a model without parameters; initial values that do not fit its parameters.
     pub fn init_module<T>(&self, create: impl FnOnce(VarBuilder) -> Result<T>) -> Result<(T, Parameters)> {
-        let (module, parameters, weights) = self.create(&self.parameter_store(), create)?;
+        let (module, parameters, weights) = self.create(&self.parameter_store()?, create)?;
         weights.iter().for_each(|notice| (self.settings.listener.0)(notice));
         Ok((module, parameters))
     }

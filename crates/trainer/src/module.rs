@@ -10,6 +10,66 @@ use crate::{Batch, Error, Optimization, Parameters, Position, Result, StepOutput
 ///
 /// Batches are on the trainer's device, and their floats have the parameters' dtype. At a `-mixed` precision every step runs
 /// inside an autocast region.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::autocast::{nn, ops};
+/// use trainer::candle_core::{Module, Tensor};
+/// use trainer::candle_nn::VarBuilder;
+/// use trainer::optim::{AdamW, AdamWConfig};
+/// use trainer::{Optimization, Parameters, Result, StepContext, StepOutput, Trainer, TrainingModule};
+///
+/// struct Layers {
+///     up: nn::Linear,
+///     dropout: nn::Dropout,
+///     down: nn::Linear,
+/// }
+///
+/// impl Layers {
+///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+///         let hidden = ops::relu(&self.up.forward(x)?)?;
+///         // Drops in training alone.
+///         Ok(self.down.forward(&self.dropout.forward_by_mode(&hidden)?)?)
+///     }
+/// }
+///
+/// struct Regression {
+///     width: usize,
+/// }
+///
+/// impl TrainingModule for Regression {
+///     type Model = Layers;
+///     type Batch = (Tensor, Tensor);
+///
+///     fn build(&self, vb: VarBuilder) -> Result<Layers> {
+///         Ok(Layers {
+///             up: nn::linear(2, self.width, vb.pp("up"))?,
+///             dropout: nn::Dropout::new(0.1),
+///             down: nn::linear(self.width, 1, vb.pp("down"))?,
+///         })
+///     }
+///
+///     fn training_step(&self, net: &Layers, (x, y): &Self::Batch, _: &StepContext) -> Result<StepOutput> {
+///         Ok(ops::mse_loss(&net.forward(x)?, y, ops::Reduction::Mean)?.into())
+///     }
+///
+///     fn predict_step(&self, net: &Layers, (x, _): &Self::Batch) -> Result<Tensor> {
+///         net.forward(x)
+///     }
+///
+///     fn configure_optimizers(&self, parameters: &Parameters) -> Result<Optimization> {
+///         let adamw = AdamW::new(parameters.to_named(), AdamWConfig { lr: 1e-2, ..Default::default() })?;
+///         Ok(Optimization::new(adamw.no_decay(|name| name.ends_with("bias"))))
+///     }
+/// }
+///
+/// # let batches = trainer::doc_example::batches(4)?;
+/// let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_epochs(10).build()?;
+/// let fit = trainer.fit(&Regression { width: 8 }, &batches)?;
+/// assert!(fit.losses[39] < fit.losses[0]);
+/// # Ok(())
+/// # }
+/// ```
 pub trait TrainingModule {
     /// What is trained: layers, which hold the parameters that [`build`](Self::build) took from its `VarBuilder`.
     type Model;

@@ -7,6 +7,25 @@ use candle_core::DType;
 use precision_types::{Accelerator, LegacyNotice, Precision};
 
 /// Something about the settings or the model that the user should be shown.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use std::sync::{Arc, Mutex};
+/// use trainer::{Notice, Trainer};
+///
+/// let told = Arc::new(Mutex::new(Vec::new()));
+/// let listener = told.clone();
+/// let trainer = Trainer::builder()
+///     .accelerator("cpu")
+///     .max_steps(1)
+///     .matmul_precision("high")
+///     .on_notice(move |notice| listener.lock().unwrap().push(notice.clone()));
+/// trainer.build()?.fit(&Line, &batches(1)?)?;
+/// assert!(matches!(told.lock().unwrap()[0], Notice::NoEffect { setting: "matmul_precision", .. }));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -73,7 +92,8 @@ impl fmt::Display for Notice {
             Self::NothingInFastDtype { precision } => write!(
                 f,
                 "no op of the first step followed {precision}: candle's own layers and operators do not. Build the model \
-                 from autocast::nn and autocast::ops, or train at a -true precision"
+                 from autocast::nn and autocast::ops, give it its parameters with parameters_in_compute_dtype(), or train at a \
+                 -true precision"
             ),
             Self::NoFastProduct { precision } => write!(
                 f,

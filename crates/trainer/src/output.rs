@@ -9,6 +9,26 @@ use crate::trainer::{LOSS, one_number};
 ///
 /// Losses and metrics are means over the batch's samples. They stay where they are until somebody reads them, and are
 /// averaged over samples, so that batches of unequal size count as what they are.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::StepOutput;
+/// use trainer::autocast::ops::{self, CrossEntropy};
+/// use trainer::candle_core::{DType, Device, Tensor};
+///
+/// // As a `training_step` ends.
+/// fn classified(logits: &Tensor, classes: &Tensor) -> trainer::Result<StepOutput> {
+///     let loss = ops::cross_entropy(logits, classes, &CrossEntropy::default())?;
+///     let right = logits.argmax(1)?.eq(classes)?.to_dtype(DType::F32)?.mean_all()?;
+///     Ok(StepOutput::new(loss).with_metric("accuracy", right))
+/// }
+///
+/// let logits = Tensor::new(&[[2f32, 0.], [0., 1.]], &Device::Cpu)?;
+/// let output = classified(&logits, &Tensor::new(&[0u32, 1], &Device::Cpu)?)?;
+/// # let _ = output;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StepOutput {

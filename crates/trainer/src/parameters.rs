@@ -18,6 +18,19 @@ use crate::{Error, Result};
 /// The parameters of a model by name, in the order of their names.
 ///
 /// Cloning is cheap: clones share the values.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::Trainer;
+/// use trainer::autocast::nn;
+///
+/// let trainer = Trainer::builder().accelerator("cpu").build()?;
+/// let (_, parameters) = trainer.init_module(|vb| Ok(nn::linear(3, 2, vb.pp("head"))?))?;
+/// assert_eq!(parameters.element_count(), 8);
+/// assert_eq!(parameters.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["head.bias", "head.weight"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     vars: BTreeMap<String, Var>,

@@ -3,13 +3,14 @@
 
 use autocast::{Autocast, BufferUpdate, defer_buffers_after};
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use grad_scaler::{GradScaler, StateDict, StepOutcome};
 use optim::{Clip, ScaledOptimizer};
 use precision_types::Precision;
 
 use crate::builder::Settings;
 use crate::effects::default_loss_scaling;
+use crate::matmul::{MatmulPrecision, multiplying};
 use crate::{Batch, OnNonFinite, Result, Trainer};
 
 /// The region, the loss scale and the casts of a precision. Made by [`Trainer::precision_plugin`].
@@ -38,9 +39,12 @@ use crate::{Batch, OnNonFinite, Result, Trainer};
 /// ```
 pub struct PrecisionPlugin {
     precision: Precision,
+    param_dtype: DType,
     device: Device,
     /// The autocast region of a mixed precision; a true precision has none.
     region: Option<Autocast>,
+    /// In what f32 is multiplied, where that was set.
+    matmul: Option<MatmulPrecision>,
     pub(crate) scaler: GradScaler,
     /// Whether losses are scaled.
     pub(crate) scales: bool,
@@ -53,7 +57,7 @@ impl PrecisionPlugin {
         let (precision, device) = (trainer.precision, trainer.device.clone());
         let scales = precision.needs_loss_scaling();
         let Settings { on_non_finite, loss_scaling, diagnostics, .. } = trainer.settings;
-        let loss_scaling = loss_scaling.unwrap_or_else(|| default_loss_scaling(precision));
+        let loss_scaling = loss_scaling.unwrap_or_else(|| default_loss_scaling(trainer.param_dtype()));
         let scaler = match (scales, on_non_finite) {
             (true, _) => GradScaler::new(loss_scaling, &device)?,
             (false, OnNonFinite::Skip | OnNonFinite::Stop) => GradScaler::skipping(&device)?,
@@ -63,7 +67,9 @@ impl PrecisionPlugin {
             Some(config) => scaler.with_diagnostics(config)?,
             None => scaler,
         };
-        Ok(Self { precision, device, region: trainer.region.clone(), scaler, scales, buffers: Vec::new() })
+        let (region, matmul) = (trainer.region.clone(), trainer.settings.steps.matmul());
+        let (param_dtype, buffers) = (trainer.param_dtype(), Vec::new());
+        Ok(Self { precision, param_dtype, device, region, matmul, scaler, scales, buffers })
     }
 
     /// The precision.
@@ -77,14 +83,15 @@ impl PrecisionPlugin {
     /// # Errors
     /// When the device has no memory left.
     pub fn convert_input<B: Batch>(&self, batch: B) -> Result<B> {
-        convert(batch, &self.device, self.precision)
+        convert(batch, &self.device, self.param_dtype)
     }
 
     /// Runs `forward` in the precision's region. What its layers want to write to buffers, such as running statistics, waits
     /// for the next [`step`](Self::step), and is written if that is taken.
     pub fn forward<T>(&mut self, forward: impl FnOnce() -> T) -> T {
         let held = std::mem::take(&mut self.buffers);
-        let (output, buffers) = defer_buffers_after(held, || run(self.region.as_ref(), forward));
+        let forward = || defer_buffers_after(held, || run(self.region.as_ref(), forward));
+        let (output, buffers) = multiplying(self.matmul, forward);
         self.buffers = buffers;
         output
     }
@@ -96,7 +103,7 @@ impl PrecisionPlugin {
     pub fn backward(&self, loss: Tensor) -> Result<GradStore> {
         let scaled = self.scaler.scale(&loss)?;
         drop(loss);
-        Ok(autocast::constant_gradients(scaled)?)
+        Ok(multiplying(self.matmul, || autocast::constant_gradients(scaled))?)
     }
 
     /// Takes the loss scale out of `grads` and clips them; gives their norm before. Waits for a CUDA device: an optimizer
@@ -184,10 +191,10 @@ pub(crate) fn run<T>(region: Option<&Autocast>, forward: impl FnOnce() -> T) -> 
 }
 
 /// A batch on `device`, its floats in the parameters' dtype.
-pub(crate) fn convert<B: Batch>(batch: B, device: &Device, precision: Precision) -> Result<B> {
+pub(crate) fn convert<B: Batch>(batch: B, device: &Device, param_dtype: DType) -> Result<B> {
     batch.map_tensors(&mut |tensor| {
         let floats = tensor.dtype().is_float();
-        let tensor = tensor.to_device(device)?;
-        Ok(if floats { autocast::cast_to(&tensor, precision.param_dtype().into())? } else { tensor })
+        let tensor = autocast::to_device(&tensor, device)?;
+        Ok(if floats { autocast::cast_to(&tensor, param_dtype)? } else { tensor })
     })
 }

@@ -1,19 +1,16 @@
-//! Which precision to train at on this machine: a few steps at every one that it supports, side by side.
+//! Which precision to train at on this machine: a few steps at every one that it supports, side by side. Measuring is
+//! [`measure`](crate::measure)'s; here is what follows from its numbers.
 
 use std::fmt;
-use std::time::Instant;
 
-use candle_core::Tensor;
-
-use crate::{Accelerator, Fit, IntoAcceleratorChoice, Precision, Result, Trainer, TrainingModule};
+use crate::progress::number;
+use crate::table::{aligned, bytes};
+use crate::{Accelerator, IntoAcceleratorChoice, Measured, Precision, Result, Trainer, TrainingModule};
 
 /// Steps at each precision, unless told otherwise.
 const STEPS: usize = 12;
 
-/// The first steps, which pay for what is made once and are not timed.
-const WARM_UP: usize = 2;
-
-/// How far from 32-true's a loss may be, as a share of it, to be called safe.
+/// How far above 32-true's a loss may be to be called safe: as a share of that loss, or of what was learnt until it.
 const CLOSE: f64 = 0.1;
 
 /// What each precision of a machine costs and gives for one module. [`Display`](fmt::Display) prints it as a table.
@@ -36,30 +33,23 @@ pub struct Row {
     pub outcome: std::result::Result<Measured, String>,
 }
 
-/// A few steps at one precision.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Measured {
-    /// The median time of a step, in milliseconds.
-    pub ms_per_step: f64,
-    /// Bytes of parameters, gradients and the optimizers' state. Activations, which depend on the batch, come on top.
-    pub state_bytes: usize,
-    /// The loss before the first step.
-    pub first_loss: f64,
-    /// The loss of the last step.
-    pub last_loss: f64,
-    /// Steps that were skipped; a loss scale that is being found skips some.
-    pub skipped_steps: usize,
-    /// Whether every loss was a number, fewer than half of the steps were skipped, and the last loss is within a tenth of
-    /// 32-true's.
-    pub is_safe: bool,
-}
-
 impl Trainer {
     /// Trains `module` for a few steps at every precision that this machine's best accelerator supports, from the same weights
     /// and on the same batches, over and over.
     ///
     /// A precision at which the module does not train is a row that says why. Nothing is kept of the training.
+    ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// # use trainer::doc_example::{Line, batches};
+    /// use trainer::Trainer;
+    ///
+    /// let standing = Trainer::recommend_on("cpu", &Line, &batches(4)?, 4)?;
+    /// println!("{standing}");
+    /// assert!(standing.fastest().is_some() && standing.rows.len() == 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// No accelerator, which a CPU always is.
@@ -87,80 +77,75 @@ impl Trainer {
     {
         let choice = accelerator.into_accelerator_choice()?;
         let (accelerator, _) = choice.open()?;
-        let supported = Precision::ALL.into_iter().filter(|p| p.supported_on(accelerator).is_ok());
-        let mut rows: Vec<Row> = supported
-            .map(|precision| {
-                let outcome = measure(precision, accelerator, module, batches, steps);
-                Row { precision, outcome: outcome.map_err(|error| error.to_string()) }
-            })
-            .collect();
-        judge(&mut rows, steps);
-        Ok(Recommendation { accelerator, rows })
+        let precisions = Precision::ALL.into_iter().filter(|p| p.supported_on(accelerator).is_ok());
+        let precisions: Vec<Precision> = precisions.collect();
+        let tried = precisions.iter().map(|&precision| {
+            let builder = Self::builder().precision(precision).accelerator(accelerator).max_steps(steps);
+            let trainer = builder.on_notice(|_| ()).build()?;
+            let (_, measured) = trainer.measure(module, batches.iter().cycle().cloned(), |_| Ok(()))?;
+            Ok(measured)
+        });
+        let outcomes = tried.map(|outcome: Result<Measured>| outcome.map_err(|error| error.to_string()));
+        Ok(Recommendation::new(accelerator, precisions.iter().copied().zip(outcomes)))
     }
 }
 
-fn measure<M>(
-    precision: Precision,
-    accelerator: Accelerator,
-    module: &M,
-    batches: &[M::Batch],
-    steps: usize,
-) -> Result<Measured>
-where
-    M: TrainingModule,
-    M::Batch: Clone,
-{
-    let trainer = Trainer::builder()
-        .precision(precision)
-        .accelerator(accelerator)
-        .max_steps(steps)
-        .on_notice(|_| ())
-        .build()?;
-    let (mut times, mut last) = (Vec::new(), Instant::now());
-    let fit = trainer.fit_with(module, batches.iter().cycle().cloned(), |step| {
-        // Reading it waits for the device.
-        step.loss()?;
-        times.push(1e3 * std::mem::replace(&mut last, Instant::now()).elapsed().as_secs_f64());
-        Ok(())
-    })?;
-    let timed = times.len().saturating_sub(WARM_UP).max(1);
-    let mut times = times.split_off(times.len() - timed);
-    times.sort_by(f64::total_cmp);
-    let ends = (fit.losses.first().copied(), fit.losses.last().copied());
-    Ok(Measured {
-        ms_per_step: times[times.len() / 2],
-        state_bytes: state_bytes(&fit)?,
-        first_loss: ends.0.unwrap_or(f64::NAN),
-        last_loss: ends.1.unwrap_or(f64::NAN),
-        skipped_steps: fit.skipped_steps,
-        is_safe: fit.losses.iter().all(|loss| loss.is_finite()),
-    })
-}
-
-/// Gradients are as large as the parameters that have them.
-fn state_bytes<Model>(fit: &Fit<Model>) -> Result<usize> {
-    let size = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-    let parameters: usize = fit.parameters.iter().map(|(_, var)| size(var)).sum();
-    let mut others = 0;
-    for stepping in &fit.progress.update.optimizers {
-        let trained = stepping.optimizer.parameters().iter();
-        others += trained.map(|parameter| size(&parameter.var)).sum::<usize>();
-        others += stepping.optimizer.state_dict()?.values().map(size).sum::<usize>();
-    }
-    Ok(parameters + others)
-}
-
-/// Holds the losses to 32-true's, which every accelerator supports.
-fn judge(rows: &mut [Row], steps: usize) {
+/// Holds the losses to 32-true's, where there is one.
+fn judge(rows: &mut [Row]) {
     let known = rows.iter().find(|row| row.precision == Precision::F32True);
     let Some(wanted) = known.and_then(|row| Some(row.outcome.as_ref().ok()?.last_loss)) else { return };
     for measured in rows.iter_mut().filter_map(|row| row.outcome.as_mut().ok()) {
-        let close = (measured.last_loss - wanted).abs() <= CLOSE * wanted.abs();
-        measured.is_safe &= close && 2 * measured.skipped_steps < steps;
+        let learnt = measured.first_loss - wanted;
+        let close = measured.last_loss - wanted <= CLOSE * wanted.abs().max(learnt);
+        measured.is_safe &= close && 2 * measured.skipped_steps < measured.steps;
     }
 }
 
 impl Recommendation {
+    /// Holds what was [measured](Trainer::measure) at each precision, or why one does not train, to 32-true's row.
+    #[must_use]
+    pub fn new(
+        accelerator: Accelerator,
+        rows: impl IntoIterator<Item = (Precision, std::result::Result<Measured, String>)>,
+    ) -> Self {
+        let mut rows: Vec<Row> =
+            rows.into_iter().map(|(precision, outcome)| Row { precision, outcome }).collect();
+        judge(&mut rows);
+        Self { accelerator, rows }
+    }
+
+    /// What is to be said of a precision: `safe`, `fastest`, `smallest`, or why it is none of these.
+    #[must_use]
+    pub fn verdict(&self, row: &Row) -> String {
+        let measured = match &row.outcome {
+            Ok(measured) => measured,
+            Err(error) => return format!("does not train: {}", error.lines().next().unwrap_or_default()),
+        };
+        let mut verdict = vec![if measured.is_safe { "safe" } else { "look at the losses" }];
+        verdict.extend((Some(row.precision) == self.fastest()).then_some("fastest"));
+        verdict.extend((Some(row.precision) == self.smallest()).then_some("smallest"));
+        verdict.join(", ")
+    }
+
+    /// The rows as cells under [`HEADER`].
+    pub(crate) fn cells(&self) -> Vec<Vec<String>> {
+        let cells = |row: &Row| {
+            let numbers = match &row.outcome {
+                Ok(measured) => [
+                    format!("{:.2}", measured.ms_per_step),
+                    bytes(measured.state_bytes as u64),
+                    number(measured.first_loss),
+                    number(measured.last_loss),
+                    measured.skipped_steps.to_string(),
+                ],
+                Err(_) => std::array::from_fn(|_| "–".to_string()),
+            };
+            let name = std::iter::once(row.precision.to_string());
+            name.chain(numbers).chain([self.verdict(row)]).collect()
+        };
+        self.rows.iter().map(cells).collect()
+    }
+
     /// The fastest of the safe precisions: what to train at where memory is enough.
     #[must_use]
     pub fn fastest(&self) -> Option<Precision> {
@@ -184,40 +169,39 @@ impl Recommendation {
     }
 }
 
+/// The columns of a recommendation's table.
+pub(crate) const HEADER: [&str; 7] =
+    ["precision", "ms/step", "state", "first loss", "last loss", "skipped", "verdict"];
+
 impl fmt::Display for Recommendation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (fastest, smallest) = (self.fastest(), self.smallest());
-        writeln!(
-            f,
-            "{:<12}{:>10}{:>12}{:>12}{:>12}{:>9}  verdict",
-            "precision", "ms/step", "state MiB", "first loss", "last loss", "skipped"
-        )?;
-        for Row { precision, outcome } in &self.rows {
-            let measured = match outcome {
-                Ok(measured) => measured,
-                Err(error) => {
-                    writeln!(
-                        f,
-                        "{precision:<12}does not train: {}",
-                        error.lines().next().unwrap_or_default()
-                    )?;
-                    continue;
-                }
-            };
-            let mut verdict = vec![if measured.is_safe { "safe" } else { "look at the losses" }];
-            verdict.extend((Some(*precision) == fastest).then_some("fastest"));
-            verdict.extend((Some(*precision) == smallest).then_some("smallest"));
-            writeln!(
-                f,
-                "{precision:<12}{:>10.2}{:>12.1}{:>12.4}{:>12.4}{:>9}  {}",
-                measured.ms_per_step,
-                measured.state_bytes as f64 / f64::from(1 << 20),
-                measured.first_loss,
-                measured.last_loss,
-                measured.skipped_steps,
-                verdict.join(", ")
-            )?;
-        }
-        Ok(())
+        f.write_str(&aligned(&HEADER, &self.cells()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(last_loss: f64, ms_per_step: f64, skipped_steps: usize) -> Measured {
+        let (steps, state_bytes, first_loss) = (10, 1 << 20, 3.);
+        Measured { ms_per_step, state_bytes, steps, first_loss, last_loss, skipped_steps, is_safe: true }
+    }
+
+    #[test]
+    fn losses_are_held_to_those_of_32_true() {
+        let rows = [
+            (Precision::F32True, Ok(measured(1., 3., 0))),
+            (Precision::Bf16Mixed, Ok(measured(1.15, 2., 0))),
+            (Precision::Bf16True, Ok(measured(1.3, 1., 0))),
+            (Precision::F16True, Ok(measured(1., 1., 5))),
+            (Precision::F64True, Err("no\nmore".to_string())),
+        ];
+        let all = Recommendation::new(Accelerator::Cpu, rows);
+        let verdicts: Vec<String> = all.rows.iter().map(|row| all.verdict(row)).collect();
+        let look = "look at the losses";
+        assert_eq!(verdicts, ["safe", "safe, fastest, smallest", look, look, "does not train: no"]);
+        let table = all.to_string();
+        assert!(table.lines().any(|line| line.starts_with("bf16-mixed     2.00  1.0 MiB")), "{table}");
     }
 }

@@ -4,9 +4,25 @@ use std::time::Duration;
 
 use optim::Clip;
 
+use crate::matmul::MatmulPrecision;
 use crate::{Error, Result};
 
 /// How much of the data.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let steps = |trainer: trainer::TrainerBuilder| {
+///     Ok::<_, trainer::Error>(trainer.max_epochs(1).build()?.fit(&Line, &batches(8)?)?.losses.len())
+/// };
+/// let builder = || Trainer::builder().accelerator("cpu");
+/// assert_eq!(steps(builder().limit_train_batches(3))?, 3);
+/// assert_eq!(steps(builder().limit_train_batches(0.25))?, 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Limit {
     /// All of them.
@@ -125,6 +141,8 @@ pub(crate) struct StepSettings {
     pub(crate) accumulate: usize,
     pub(crate) clip_val: Option<f64>,
     pub(crate) clip_by: Result<ClipBy>,
+    /// As it was set, or not.
+    pub(crate) matmul: Result<Option<MatmulPrecision>>,
     pub(crate) determinism: Determinism,
     pub(crate) anomalies: Anomalies,
 }
@@ -135,6 +153,7 @@ impl Default for StepSettings {
             accumulate: 1,
             clip_val: None,
             clip_by: Ok(ClipBy::default()),
+            matmul: Ok(None),
             determinism: Determinism::default(),
             anomalies: Anomalies::default(),
         }
@@ -142,6 +161,11 @@ impl Default for StepSettings {
 }
 
 impl StepSettings {
+    /// In what f32 is multiplied, where that was set.
+    pub(crate) fn matmul(&self) -> Option<MatmulPrecision> {
+        self.matmul.as_ref().copied().unwrap_or_default()
+    }
+
     /// What the optimizers are given, if anything.
     pub(crate) fn clip(&self) -> Result<Option<Clip>> {
         let by = self.clip_by.as_ref().copied().unwrap_or_default();
@@ -231,6 +255,8 @@ impl StepSettings {
     pub(crate) fn check(&mut self) -> Result<()> {
         let by = std::mem::replace(&mut self.clip_by, Ok(ClipBy::default()))?;
         self.clip_by = Ok(by);
+        let matmul = std::mem::replace(&mut self.matmul, Ok(None))?;
+        self.matmul = Ok(matmul);
         if self.accumulate == 0 {
             return Err(Error::Setting {
                 setting: "accumulate_grad_batches",

@@ -8,6 +8,33 @@ use crate::{Batch, Error, Result};
 /// Data that can be gone through again: the batches of each epoch.
 ///
 /// Implemented for references to vectors, slices and arrays of batches; a closure `|epoch: usize| iterator` is taken as well.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::candle_core::Tensor;
+/// use trainer::{DataSource, Result, Trainer};
+///
+/// /// The same batches in another order in every second epoch.
+/// struct ThereAndBack(Vec<(Tensor, Tensor)>);
+///
+/// impl DataSource<(Tensor, Tensor)> for ThereAndBack {
+///     fn epoch(&self, epoch: usize) -> Result<impl Iterator<Item = Result<(Tensor, Tensor)>> + '_> {
+///         let last = self.0.len() - 1;
+///         let at = move |at| if epoch % 2 == 0 { at } else { last - at };
+///         Ok((0..self.0.len()).map(move |index| Ok(self.0[at(index)].clone())))
+///     }
+///
+///     fn len(&self) -> Option<usize> {
+///         Some(self.0.len())
+///     }
+/// }
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_epochs(2).build()?;
+/// assert_eq!(trainer.fit(&Line, ThereAndBack(batches(3)?))?.losses.len(), 6);
+/// # Ok(())
+/// # }
+/// ```
 pub trait DataSource<B> {
     /// The batches of an epoch, which counts from 0.
     ///
@@ -93,6 +120,24 @@ pub trait Data<B> {
 ///
 /// An iterator is gone through once, and a fit that resumes goes on with its first batch. `Kind` tells the three apart and is
 /// inferred.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{Error, Trainer};
+///
+/// let data = batches(4)?;
+/// let trainer = |epochs| Trainer::builder().accelerator("cpu").max_epochs(epochs).build();
+/// // Data that can be gone through again and again.
+/// assert_eq!(trainer(2)?.fit(&Line, &data)?.losses.len(), 8);
+/// // The data of each epoch, here fewer and fewer.
+/// assert_eq!(trainer(2)?.fit(&Line, |epoch: usize| data[epoch..].iter().cloned())?.losses.len(), 7);
+/// // An iterator, which ends once, of results as well.
+/// let read = data.iter().cloned().map(Ok::<_, Error>);
+/// assert_eq!(trainer(2)?.fit(&Line, read)?.losses.len(), 4);
+/// # Ok(())
+/// # }
+/// ```
 pub trait IntoData<B, Kind> {
     /// The data.
     fn into_data<'a>(self) -> Box<dyn Data<B> + 'a>

@@ -1,7 +1,15 @@
 //! A table as aligned text.
 
-/// Rows of cells under a header: the first column to the left, numbers in the others to the right.
-pub(crate) fn aligned(header: &[&str], rows: &[Vec<String>]) -> String {
+/// Rows of cells under a header as aligned text: the first column to the left, and of the others those of numbers to the right.
+///
+/// ```
+/// let row = |cells: [&str; 3]| cells.map(String::from).to_vec();
+/// let rows = [row(["32-true", "9.25", "safe"]), row(["bf16-mixed", "10.50", "fastest"])];
+/// let table = trainer::report::aligned(&["precision", "ms", "verdict"], &rows);
+/// assert_eq!(table.lines().nth(1), Some("32-true      9.25  safe"));
+/// ```
+#[must_use]
+pub fn aligned(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|title| (*title).to_string()).collect();
     let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
     let width = |column: usize| {
@@ -12,12 +20,21 @@ pub(crate) fn aligned(header: &[&str], rows: &[Vec<String>]) -> String {
     for line in lines {
         let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
             0 => format!("{cell:<width$}"),
+            column if is_of_words(rows, column) => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
         table += cells.collect::<Vec<_>>().join("  ").trim_end();
         table.push('\n');
     }
     table
+}
+
+/// Whether a column has anything but numbers: with a unit, NaN, or a dash for none.
+fn is_of_words(rows: &[Vec<String>], column: usize) -> bool {
+    let is_number = |cell: &str| {
+        cell.starts_with(|c: char| c.is_ascii_digit() || "-–".contains(c)) || cell.parse::<f64>().is_ok()
+    };
+    rows.iter().filter_map(|row| row.get(column)).any(|cell| !cell.is_empty() && !is_number(cell))
 }
 
 /// Bytes in the unit that leaves few digits: `1.5 KiB`.

@@ -9,6 +9,7 @@ use precision_types::{Accelerator, Precision};
 
 use crate::builder::Settings;
 use crate::followers::Followers;
+use crate::matmul::multiplying;
 use crate::precision_plugin;
 use crate::{Batch, Error, Notice, OwnPrecision, Result, TrainerBuilder};
 
@@ -16,6 +17,21 @@ use crate::{Batch, Error, Notice, OwnPrecision, Result, TrainerBuilder};
 ///
 /// Made by [`Trainer::builder`]; [`fit`](Trainer::fit) trains, [`validate`](Trainer::validate), [`test`](Trainer::test) and
 /// [`predict`](Trainer::predict) use what was trained.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+///
+/// let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_epochs(20).build()?;
+/// let fit = trainer.fit(&Line, &batches(6)?)?;
+/// let metrics = trainer.validate(&Line, &fit.model, &batches(2)?)?;
+/// assert!(metrics.get("val_loss").is_some_and(|loss| loss < fit.losses[0]));
+/// let predicted = trainer.predict(&Line, &fit.model, &batches(2)?)?;
+/// assert_eq!(predicted[0].dims(), [4, 1]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Trainer {
     pub(crate) precision: Precision,
@@ -92,7 +108,7 @@ impl Trainer {
     /// # Errors
     /// When the device has no memory left.
     pub fn prepare<B: Batch>(&self, batch: B) -> Result<B> {
-        precision_plugin::convert(batch, &self.device, self.precision)
+        precision_plugin::convert(batch, &self.device, self.param_dtype())
     }
 
     /// Runs `forward` as training does, in the precision's autocast region if it has one, but in [`Mode::Evaluate`] and
@@ -122,7 +138,8 @@ impl Trainer {
         forward: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let forward = || with_mode(Mode::Evaluate, || autocast::no_grad(|| self.run(forward)));
-        let ((output, _), _) = defer_buffers(|| with_seed(seed, step, forward));
+        let forward = || defer_buffers(|| with_seed(seed, step, forward));
+        let ((output, _), _) = multiplying(self.settings.steps.matmul(), forward);
         output
     }
 

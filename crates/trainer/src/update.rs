@@ -185,6 +185,23 @@ fn check_gradients(trained: &Parameters, grads: &GradStore) -> Result<()> {
     let names = trained.iter().filter(|(_, var)| grads.get(var).is_none()).map(|(name, _)| name.to_string());
     match names.collect::<Vec<_>>() {
         names if names.is_empty() => Ok(()),
-        names => Err(Error::MissingGradient { names }),
+        names => {
+            let norms = norms(trained, &names);
+            Err(Error::MissingGradient { names, norms })
+        }
     }
+}
+
+/// The layers among these parameters' that are norms by the shape of their weights, and their constructors in `autocast::nn`.
+fn norms(trained: &Parameters, names: &[String]) -> Vec<(String, &'static str)> {
+    let norm = |name: &String| {
+        let layer = name.strip_suffix("weight").filter(|layer| layer.is_empty() || layer.ends_with('.'))?;
+        let is_row = trained.get(name).is_some_and(|weight| weight.rank() == 1);
+        let instead = match trained.get(&format!("{layer}bias")) {
+            Some(_) => "layer_norm",
+            None => "rms_norm",
+        };
+        is_row.then(|| (layer.trim_end_matches('.').to_string(), instead))
+    };
+    names.iter().filter_map(norm).collect()
 }

@@ -11,6 +11,26 @@ use crate::state::tensors;
 /// Reads the tensors of a safetensors file, for [`TrainerBuilder::initial_values`](crate::TrainerBuilder::initial_values). Of a
 /// [`TrainingState`](crate::TrainingState) these are the parameters.
 ///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{Strictness, Trainer, load_weights, weights_under};
+///
+/// # let folder = folder("weights");
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let file = folder.join("model.safetensors");
+/// # Trainer::builder().accelerator("cpu").max_steps(1).build()?.fit(&Line, &batches(1)?)?.parameters.save(&file)?;
+/// // Of a LightningModule, whose names begin with `model.`, this takes that away.
+/// let mut weights = load_weights(&file)?;
+/// if weights.keys().all(|name| name.starts_with("model.")) {
+///     weights = weights_under("model.", weights);
+/// }
+/// let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_steps(2);
+/// trainer.initial_values_with(weights, Strictness::Lenient).build()?.fit(&Line, &batches(1)?)?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`Error::NotAState`](crate::Error::NotAState) for a file that is damaged or no safetensors file, naming what is wrong with
 /// it; [`Error::Io`](crate::Error::Io) for one that cannot be read.

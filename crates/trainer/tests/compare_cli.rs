@@ -151,6 +151,8 @@ fn a_text_is_trained_on_at_every_precision_of_a_cpu() {
         let difference = run["first_loss"].as_f64().unwrap() - runs[0]["first_loss"].as_f64().unwrap();
         assert!(difference.abs() < 0.05, "{run}");
     }
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("verdict") && table.contains("fastest"), "{table}");
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("<svg") && html.contains("bf16-mixed") && html.ends_with("</html>\n"));
     assert!(

@@ -105,7 +105,7 @@ fn a_mixed_precision_multiplies_in_the_fast_dtype() {
 #[test]
 fn a_parameter_without_a_gradient_is_named() {
     let error = trainer("32-true").fit(&Line::default(), batches()).unwrap_err();
-    assert!(matches!(&error, Error::MissingGradient { names } if names == &["unused"]), "{error}");
+    assert!(matches!(&error, Error::MissingGradient { names, .. } if names == &["unused"]), "{error}");
     assert!(error.to_string().contains("unused"));
 }
 

@@ -154,6 +154,27 @@ fn gradients_are_clipped_by_norm_or_value() {
     assert!(error.contains("\"sum\"") && error.contains("norm"), "{error}");
 }
 
+#[test]
+fn a_precision_of_products_is_taken_everywhere_and_told_where_it_changes_nothing() {
+    let notices = |precision: &str| {
+        let trainer = builder("32-true").max_steps(1).matmul_precision(precision).build().unwrap();
+        let fit = trainer.fit(&Line { lr: 0.1 }, &batches(1)).unwrap();
+        fit.notices
+            .iter()
+            .map(ToString::to_string)
+            .filter(|notice| notice.contains("matmul"))
+            .collect::<String>()
+    };
+    assert_eq!(notices("highest"), "");
+    for precision in ["high", "medium"] {
+        let told = notices(precision);
+        assert!(told.contains("matmul_precision has no effect: a CPU multiplies f32 in f32"), "{told}");
+    }
+    let error = builder("32-true").matmul_precision("tf32").build().unwrap_err();
+    assert!(matches!(&error, Error::Setting { setting: "matmul_precision", .. }), "{error}");
+    assert!(error.to_string().contains("\"highest\", \"high\" or \"medium\""), "{error}");
+}
+
 /// What was called, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);

@@ -6,12 +6,14 @@ mod heard;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use call::{Call, in_rows, run, run_one, update};
 pub(crate) use heard::hear;
 pub use heard::kernels_of;
 #[cfg(feature = "cuda")]
 pub(crate) use storage::{fresh_like, scalar_type};
+pub use transfer::to_device;
 
 use candle_core::backend::BackendStorage;
 #[cfg(feature = "cuda")]

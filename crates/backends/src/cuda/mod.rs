@@ -13,6 +13,7 @@ mod module;
 mod outcomes;
 mod pool;
 pub(crate) mod rows;
+pub(crate) mod staging;
 mod table;
 
 pub use audit::{StepNodes, capture};

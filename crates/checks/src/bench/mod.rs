@@ -6,6 +6,7 @@ mod line;
 mod memory;
 mod op_cases;
 mod ops;
+mod overhead;
 #[cfg(feature = "cuda")]
 mod step;
 mod train;
@@ -18,6 +19,7 @@ use crate::report::Outcome;
 
 pub use line::Line;
 pub use ops::Ops;
+pub use overhead::Overhead;
 pub use workload::Workload;
 
 /// What is measured.
@@ -27,6 +29,8 @@ pub enum Bench {
     Train(Runs),
     /// Forward passes over rows of tokens
     Infer(Runs),
+    /// A fit beside a bare loop of the same ops, on gpt_mini
+    Overhead(overhead::Overhead),
     /// Single ops on a GPU, forward and backward apart
     Ops(ops::Ops),
     /// The optimizer's step on a GPU
@@ -72,6 +76,7 @@ pub fn run(bench: &Bench) -> Outcome<bool> {
     match bench {
         Bench::Train(runs) => runs.each(train::train),
         Bench::Infer(runs) => runs.each(infer::infer),
+        Bench::Overhead(overhead) => overhead::run(overhead),
         Bench::Ops(ops) => ops::run(ops),
         Bench::Step => step(),
     }

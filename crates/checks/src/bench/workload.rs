@@ -151,6 +151,23 @@ pub(crate) enum Net {
     Mlp(Mlp),
 }
 
+impl Net {
+    /// The loss of a batch.
+    pub(crate) fn loss(&self, (inputs, targets): &Pair) -> autocast::Result<Tensor> {
+        match self {
+            Self::Gpt(gpt) => gpt.loss(inputs, targets),
+            Self::Mlp(mlp) => {
+                let output = mlp.forward(inputs)?;
+                // A loss in 16 bits has three digits.
+                let wide = if output.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+                let (output, targets) =
+                    (autocast::cast_to(&output, wide)?, autocast::cast_to(targets, wide)?);
+                ops::mse_loss(&output, &targets, Reduction::Mean)
+            }
+        }
+    }
+}
+
 impl Learner {
     pub(crate) fn new(kind: Kind) -> Self {
         Self { kind }
@@ -168,27 +185,17 @@ impl TrainingModule for Learner {
         })
     }
 
-    fn training_step(
-        &self,
-        net: &Net,
-        (inputs, targets): &Pair,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        match net {
-            Net::Gpt(gpt) => Ok(gpt.loss(inputs, targets)?.into()),
-            Net::Mlp(mlp) => {
-                let output = mlp.forward(inputs)?;
-                // A loss in 16 bits has three digits.
-                let wide = if output.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-                let (output, targets) =
-                    (autocast::cast_to(&output, wide)?, autocast::cast_to(targets, wide)?);
-                Ok(ops::mse_loss(&output, &targets, Reduction::Mean)?.into())
-            }
-        }
+    fn training_step(&self, net: &Net, batch: &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
+        Ok(net.loss(batch)?.into())
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 3e-4, weight_decay: 0.1, ..Default::default() };
-        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
+        Ok(Optimization::new(adamw(parameters)?))
     }
+}
+
+/// The optimizer that every workload is trained with.
+pub(crate) fn adamw(parameters: &Parameters) -> optim::Result<AdamW> {
+    let config = AdamWConfig { lr: 3e-4, weight_decay: 0.1, ..Default::default() };
+    AdamW::new(parameters.to_named(), config)
 }

@@ -3,6 +3,7 @@
 pub mod closures;
 mod gpt;
 mod mlp;
+mod next_token;
 pub mod ported;
 pub mod reference;
 pub mod survival;

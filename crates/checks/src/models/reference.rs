@@ -3,15 +3,14 @@
 
 use std::collections::HashMap;
 
-use autocast::ops::{CrossEntropy, cross_entropy};
-use candle_core::{Device, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::Device;
 use grad_scaler::ScalerConfig;
-use optim::{AdamW, AdamWConfig};
+use optim::AdamWConfig;
 use serde::Deserialize;
-use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
+use trainer::{Accelerator, Trainer};
 
-use super::{Gpt, GptConfig, Head, Initial};
+use super::next_token::NextToken;
+use super::{GptConfig, Head, Initial};
 
 /// Steps that were recorded.
 pub const STEPS: usize = 60;
@@ -75,7 +74,7 @@ pub fn train(
     let batch = |i: usize| Ok((tensors["x"].get(i % 8)?, tensors["y"].get(i % 8)?));
     let batches = (0..STEPS).map(batch).collect::<candle_core::Result<Vec<_>>>()?;
     let mut scales = Vec::new();
-    let fit = builder.build()?.fit_with(&TinyGpt, batches, |step| {
+    let fit = builder.build()?.fit_with(&tiny_gpt(), batches, |step| {
         scales.push(f64::from(step.loss_scale()));
         Ok(())
     })?;
@@ -103,30 +102,8 @@ pub fn landing_error(losses: &[f64], accelerator: Accelerator) -> f64 {
     }
 }
 
-struct TinyGpt;
-
-impl TrainingModule for TinyGpt {
-    type Model = Gpt;
-    type Batch = (Tensor, Tensor);
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
-        let (head, initial) = (Head::Own, Initial::Candle);
-        let config = GptConfig { vocabulary: 96, context: 32, width: 64, heads: 4, layers: 2, head, initial };
-        Ok(Gpt::new(config, vb)?)
-    }
-
-    fn training_step(
-        &self,
-        gpt: &Gpt,
-        (inputs, targets): &Self::Batch,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let logits = gpt.forward(inputs)?.flatten_to(1)?;
-        Ok(cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?.into())
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 1e-3, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1 };
-        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
-    }
+fn tiny_gpt() -> NextToken {
+    let (head, initial) = (Head::Own, Initial::Candle);
+    let size = GptConfig { vocabulary: 96, context: 32, width: 64, heads: 4, layers: 2, head, initial };
+    NextToken { size, adamw: AdamWConfig { lr: 1e-3, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1 } }
 }

@@ -1,14 +1,13 @@
 //! 16-bit training from many seeds: a small GPT learns one random batch by heart.
 
-use autocast::ops::{CrossEntropy, cross_entropy};
 use candle_core::{Device, Tensor};
-use candle_nn::VarBuilder;
-use optim::{AdamW, AdamWConfig};
+use optim::AdamWConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, Trainer, TrainingModule};
+use trainer::{Accelerator, Trainer};
 
-use super::{Gpt, GptConfig, Head, Initial};
+use super::next_token::NextToken;
+use super::{GptConfig, Head, Initial};
 
 /// Seeds that are tried.
 pub const SEEDS: u64 = 200;
@@ -23,32 +22,6 @@ const CONFIG: GptConfig = GptConfig {
     initial: Initial::Candle,
 };
 const ROWS: usize = 4;
-
-struct SmallGpt;
-
-impl TrainingModule for SmallGpt {
-    type Model = Gpt;
-    type Batch = (Tensor, Tensor);
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
-        Ok(Gpt::new(CONFIG, vb)?)
-    }
-
-    fn training_step(
-        &self,
-        gpt: &Gpt,
-        (inputs, targets): &Self::Batch,
-        _: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let logits = gpt.forward(inputs)?.flatten_to(1)?;
-        Ok(cross_entropy(&logits, &targets.flatten_all()?, &CrossEntropy::default())?.into())
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        let config = AdamWConfig { lr: 1e-2, ..Default::default() };
-        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
-    }
-}
 
 /// One batch of random tokens, to be learnt by heart.
 fn batch(seed: u64) -> candle_core::Result<(Tensor, Tensor)> {
@@ -65,10 +38,11 @@ fn batch(seed: u64) -> candle_core::Result<(Tensor, Tensor)> {
 /// # Errors
 /// Those of a fit.
 pub fn first_failure(precision: &str, accelerator: Accelerator) -> trainer::Result<Option<(u64, Vec<f64>)>> {
+    let gpt = NextToken { size: CONFIG, adamw: AdamWConfig { lr: 1e-2, ..Default::default() } };
     for seed in 0..SEEDS {
         let builder =
             Trainer::builder().precision(precision).accelerator(accelerator).max_steps(STEPS).seed(seed);
-        let fit = builder.build()?.fit(&SmallGpt, std::iter::repeat(batch(seed)?))?;
+        let fit = builder.build()?.fit(&gpt, std::iter::repeat(batch(seed)?))?;
         let finite = fit.losses.iter().all(|loss| loss.is_finite());
         if !finite || fit.losses[STEPS - 1] >= fit.losses[0] {
             return Ok(Some((seed, fit.losses)));

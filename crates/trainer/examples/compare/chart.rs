@@ -2,8 +2,6 @@
 
 use trainer::report::chart::{Chart, Curve, Line, Points, smooth};
 
-pub(crate) use trainer::report::chart::colour;
-
 use crate::results::Run;
 
 type BoxError = Box<dyn std::error::Error>;

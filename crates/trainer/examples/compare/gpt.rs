@@ -1,9 +1,11 @@
-//! A small GPT written once, with `autocast`'s layers: nothing in it knows which precision it runs at.
+//! A small GPT written once, with `autocast`'s layers, and how it is trained: nothing in it knows which precision it runs at.
 
 use autocast::nn::{Embedding, LayerNorm, Linear, embedding, layer_norm, linear, linear_no_bias};
-use autocast::ops::{self, AttentionOptions};
+use autocast::ops::{self, AttentionOptions, CrossEntropy};
 use candle_core::{Module, Tensor};
 use candle_nn::VarBuilder;
+use optim::{AdamW, AdamWConfig, Schedule};
+use trainer::{Optimization, Parameters, StepContext, StepOutput, TrainingModule};
 
 /// The size of a GPT.
 #[derive(Clone, Copy, Debug)]
@@ -91,5 +93,37 @@ impl Block {
         let attended =
             ops::scaled_dot_product_attention(&part(0)?, &part(1)?, &part(2)?, &AttentionOptions::causal())?;
         self.proj.forward(&attended.transpose(1, 2)?.reshape((batch, time, width))?)
+    }
+}
+
+/// A GPT that learns which token follows. A target of -100 asks for none.
+pub(crate) struct LanguageModel {
+    pub(crate) size: GptConfig,
+    pub(crate) adamw: AdamWConfig,
+    pub(crate) schedule: Option<Schedule>,
+}
+
+impl TrainingModule for LanguageModel {
+    type Model = Gpt;
+    /// Tokens, and those that follow them.
+    type Batch = (Tensor, Tensor);
+
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Gpt> {
+        Ok(Gpt::new(self.size, vb)?)
+    }
+
+    fn training_step(
+        &self,
+        gpt: &Gpt,
+        (tokens, next): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let logits = gpt.forward(tokens)?.flatten_to(1)?;
+        Ok(ops::cross_entropy(&logits, &next.flatten_all()?, &CrossEntropy::default())?.into())
+    }
+
+    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
+        let optimization = Optimization::new(AdamW::new(parameters.to_named(), self.adamw)?);
+        Ok(self.schedule.into_iter().fold(optimization, Optimization::with_schedule))
     }
 }

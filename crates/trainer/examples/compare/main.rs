@@ -1,5 +1,6 @@
 //! Trains one small GPT from the same weights at every precision that this machine supports, and shows what each one
-//! costs and gives: a table here, curves in `report.html`, every number in `report.json`.
+//! costs and gives: a table here, curves in `report.html`, every number in `report.json`. It does at length what
+//! `Trainer::recommend` does in a few steps, by the same means.
 //!
 //! `cargo run --release --example compare -- --help` lists the options.
 
@@ -18,7 +19,7 @@ mod text;
 use std::process::ExitCode;
 
 use clap::Parser;
-use trainer::Trainer;
+use trainer::{Accelerator, Trainer};
 
 use crate::options::Options;
 use crate::progress::Progress;
@@ -77,13 +78,11 @@ fn check(options: &Options) -> Result<(Vec<Trainer>, Task), BoxError> {
 
 fn compare(options: &Options, trainers: &[Trainer], task: &Task) -> Result<(), BoxError> {
     let model = run::model(task);
+    let accelerator = trainers.first().map_or(Accelerator::Cpu, Trainer::accelerator);
     let setting = Setting {
         task: task.describe(),
         model: format!("A GPT of {} layers of width {}", model.layers, model.width),
-        accelerator: trainers
-            .first()
-            .map(|trainer| trainer.accelerator().to_string().to_uppercase())
-            .unwrap_or_default(),
+        accelerator: accelerator.to_string().to_uppercase(),
         steps: options.steps,
         seed: options.seed,
         planned_runs: trainers.len(),
@@ -93,14 +92,14 @@ fn compare(options: &Options, trainers: &[Trainer], task: &Task) -> Result<(), B
         setting.model, setting.task, setting.steps, setting.accelerator
     );
 
-    let mut results = Results::default();
+    let mut results = Results { accelerator, runs: Vec::new() };
     for trainer in trainers {
         let progress = Progress::new(trainer.precision().to_string(), options.steps);
         let run = run::run(trainer, task, &progress)?;
         progress.finish();
         println!(
             "{:<10}  {:7.2} ms/step  loss {:.4} -> {:.4}",
-            run.precision, run.ms_per_step, run.first_loss, run.last_loss
+            run.precision, run.measured.ms_per_step, run.measured.first_loss, run.measured.last_loss
         );
         results.runs.push(run);
         report::write(&options.out, &results, &setting)?;

@@ -6,6 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const PLAIN_LINES: usize = 5;
 
+/// Showing a loss waits for the device: it is shown every so many steps.
+const EVERY: usize = 10;
+
 /// The progress of one run.
 pub(crate) struct Progress {
     label: String,
@@ -21,6 +24,11 @@ impl Progress {
         Self { label, steps, bar }
     }
 
+    /// Whether this step's loss is to be shown.
+    pub(crate) fn wants(&self, step: usize) -> bool {
+        step.is_multiple_of(EVERY)
+    }
+
     /// Shows that `step` is done. Plain lines appear for some of the steps only.
     pub(crate) fn update(&self, step: usize, loss: f64) {
         if !self.bar.is_hidden() {
@@ -33,7 +41,7 @@ impl Progress {
 
     fn is_due(&self, step: usize) -> bool {
         let lines_before = |step: usize| step * PLAIN_LINES / self.steps;
-        lines_before(step) > lines_before(step.saturating_sub(crate::run::STEPS_PER_READING))
+        lines_before(step) > lines_before(step.saturating_sub(EVERY))
     }
 
     pub(crate) fn finish(self) {

@@ -1,12 +1,16 @@
-//! Shapes in noise, generated image by image, and a small network that tells them apart: what the examples on images share.
+//! Shapes in noise, generated image by image, a small network that tells them apart, and how it is trained: what the examples on
+//! images share.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use trainer::autocast::nn;
-use trainer::autocast::ops::{self, PoolOptions};
-use trainer::candle_core::{self, Device, Module, Tensor};
+use trainer::autocast::ops::{self, CrossEntropy, PoolOptions};
+use trainer::autocast::{Mode, mode};
+use trainer::candle_core::{self, DType, Device, Module, Tensor};
 use trainer::candle_nn::{Conv2dConfig, VarBuilder};
 use trainer::data::Dataset;
+use trainer::optim::{AdamW, AdamWConfig};
+use trainer::{Optimization, Parameters, StepContext, StepOutput, TrainingModule};
 
 /// The side of an image in pixels.
 pub(crate) const SIDE: usize = 16;
@@ -74,5 +78,40 @@ impl Net {
         let x = ops::max_pool2d(&ops::relu(&x)?, &PoolOptions::new([2, 2]))?;
         let x = ops::max_pool2d(&ops::relu(&self.second.forward(&x)?)?, &PoolOptions::new([2, 2]))?;
         self.head.forward(&x.flatten_from(1)?)
+    }
+}
+
+/// Learns which of the classes an image shows; outside of training it says how often it is right.
+pub(crate) struct Classifier {
+    pub(crate) classes: usize,
+    pub(crate) lr: f64,
+}
+
+impl TrainingModule for Classifier {
+    type Model = Net;
+    type Batch = (Tensor, Tensor);
+
+    fn build(&self, vb: VarBuilder) -> trainer::Result<Net> {
+        Ok(Net::new(self.classes, vb)?)
+    }
+
+    fn training_step(
+        &self,
+        net: &Net,
+        (images, classes): &Self::Batch,
+        _: &StepContext,
+    ) -> trainer::Result<StepOutput> {
+        let logits = net.forward(images)?;
+        let output = StepOutput::from(ops::cross_entropy(&logits, classes, &CrossEntropy::default())?);
+        if mode() == Mode::Train {
+            return Ok(output);
+        }
+        let right = logits.argmax(1)?.eq(classes)?.to_dtype(DType::F32)?.mean_all()?;
+        Ok(output.with_metric("accuracy", right))
+    }
+
+    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
+        let config = AdamWConfig { lr: self.lr, ..Default::default() };
+        Ok(Optimization::new(AdamW::new(parameters.to_named(), config)?))
     }
 }

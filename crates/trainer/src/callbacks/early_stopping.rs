@@ -39,6 +39,20 @@ impl Default for EarlyStoppingConfig {
 /// Ends a fit when a metric of its validations gets no better, is good enough, or has diverged. A metric that is not a finite
 /// number has diverged.
 ///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::callbacks::{EarlyStopping, EarlyStoppingConfig};
+/// use trainer::{EndReason, Trainer};
+///
+/// let config = EarlyStoppingConfig { stopping_threshold: Some(0.05), ..Default::default() };
+/// let trainer = Trainer::builder().accelerator("cpu").max_epochs(200).callback(EarlyStopping::new(config)?);
+/// let fit = trainer.build()?.fit_validated(&Line, &batches(6)?, &batches(2)?)?;
+/// assert!(matches!(fit.reason, EndReason::Stopped(_)));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Source
 /// `lightning/pytorch/callbacks/early_stopping.py`.
 #[derive(Clone, Debug)]

@@ -8,6 +8,27 @@ use super::checked_every;
 use crate::{Callback, Control, FitStart, Result, Step, memory};
 
 /// Logs the learning rate as `learning_rate`, or that of each of several optimizers as `learning_rate/<name>`.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::callbacks::{LearningRateMonitor, ThroughputMonitor};
+/// use trainer::{CsvLogger, Trainer};
+///
+/// # let file = folder("monitors").join("metrics.csv");
+/// let trainer = Trainer::builder()
+///     .accelerator("cpu")
+///     .max_steps(4)
+///     .callback(LearningRateMonitor::new(2)?)
+///     .callback(ThroughputMonitor::new(2)?)
+///     .logger(CsvLogger::new(&file))
+///     .build()?;
+/// trainer.fit(&Line, &batches(3)?)?;
+/// let table = std::fs::read_to_string(&file).unwrap();
+/// assert!(table.contains("learning_rate") && table.contains("samples_per_second"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LearningRateMonitor {
     every: usize,

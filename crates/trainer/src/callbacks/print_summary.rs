@@ -3,6 +3,18 @@
 use crate::{Callback, FitStart, ModelSummary, Result};
 
 /// Prints a [`ModelSummary`] to the standard error when a fit starts.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+/// use trainer::callbacks::PrintModelSummary;
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(1).callback(PrintModelSummary::default());
+/// trainer.build()?.fit(&Line, &batches(1)?)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PrintModelSummary {
     depth: usize,

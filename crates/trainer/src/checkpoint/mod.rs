@@ -23,6 +23,22 @@ pub enum Best {
 /// `last.safetensors` is written after each epoch and each validation, at the end of a fit, and as often as
 /// [`every_n_steps`](Self::every_n_steps) says. Files appear whole or not at all: whenever the process ends, the last one is
 /// there. Training goes on while they are written, from a copy of the state; an error of writing ends the fit at its next step.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{Best, ModelCheckpoint, Trainer};
+///
+/// # let folder = folder("checkpoint");
+/// let checkpoint = ModelCheckpoint::new(&folder).every_n_steps(2).save_top_k(1, "val_loss", Best::Lowest);
+/// let trainer = Trainer::builder().accelerator("cpu").max_epochs(2).checkpoint(checkpoint);
+/// // Where there is none yet, this begins anew.
+/// let trainer = trainer.resume_latest(&folder)?.build()?;
+/// trainer.fit_validated(&Line, &batches(3)?, &batches(1)?)?;
+/// assert!(folder.join("last.safetensors").exists());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ModelCheckpoint {

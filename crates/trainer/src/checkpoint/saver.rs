@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use serde_json::{Map, Value};
+use tracing::info_span;
 
 use super::top::{Change, Kept};
 use super::{Last, ModelCheckpoint};
@@ -67,7 +68,8 @@ impl Saver {
         if !last && change == Change::default() {
             return Ok(());
         }
-        let mut state = state()?;
+        let span = info_span!("checkpoint", step = at.step);
+        let mut state = span.in_scope(state)?;
         state.callbacks.insert(NAME.to_string(), self.kept.state());
         let write = change.write.into_iter().chain(last.then(|| LAST.to_string()));
         let write: Vec<PathBuf> = write.map(|file| self.settings.folder.join(file)).collect();
@@ -78,6 +80,7 @@ impl Saver {
             self.written = Some(at);
         }
         self.writing = Some(std::thread::spawn(move || {
+            let _span = info_span!(parent: &span, "write").entered();
             write.iter().try_for_each(|path| state.save(path))?;
             // One that is gone already needs no removal.
             remove.iter().for_each(|path| drop(std::fs::remove_file(path)));

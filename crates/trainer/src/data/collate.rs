@@ -9,6 +9,18 @@ use crate::{Batch, Error, Result};
 /// Tensors of one shape are stacked along a new first dimension; numbers become a tensor of one dimension; tuples are put
 /// together field by field; strings become a vector. Implement it for a struct of your own field by field, or with [`stack`]
 /// where all its fields are tensors.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::candle_core::{Device, Tensor};
+/// use trainer::data::Collate;
+///
+/// let item = |class: u32| Ok::<_, trainer::Error>((Tensor::new(&[1f32, 2.], &Device::Cpu)?, class));
+/// let (x, classes) = Collate::collate(vec![item(0)?, item(2)?])?;
+/// assert_eq!((x.dims(), classes.to_vec1::<u32>()?), (&[2, 2][..], vec![0, 2]));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Collate: Sized {
     /// What a number of items becomes.
     type Batch: Batch;

@@ -17,6 +17,33 @@ use crate::Result;
 /// A number of items, each of which can be had by its index.
 ///
 /// Implemented for vectors, whose items are cloned.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::candle_core::{Device, Tensor};
+/// use trainer::data::{Dataset, Loader, LoaderConfig};
+///
+/// /// Numbers and their squares, made when they are asked for.
+/// struct Squares(usize);
+///
+/// impl Dataset for Squares {
+///     type Item = (Tensor, f32);
+///
+///     fn len(&self) -> usize {
+///         self.0
+///     }
+///
+///     fn get(&self, index: usize) -> trainer::Result<Self::Item> {
+///         let x = index as f32;
+///         Ok((Tensor::new(&[x], &Device::Cpu)?, x * x))
+///     }
+/// }
+///
+/// let loader = Loader::new(Squares(10), LoaderConfig { batch_size: 4, ..Default::default() })?;
+/// # let _ = loader;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Dataset: Send + Sync + 'static {
     /// What one item is: a tensor, or a tuple of tensors and numbers. A tensor has no dimension for the batch.
     type Item: Send + 'static;

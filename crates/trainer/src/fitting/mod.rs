@@ -4,6 +4,8 @@ mod after;
 
 use std::time::Instant;
 
+use tracing::{debug_span, info_span};
+
 use crate::bounds::Bounds;
 use crate::checkpoint::Saver;
 use crate::evaluate::Evaluation;
@@ -32,7 +34,7 @@ pub(crate) struct Fitting<'a, M: TrainingModule> {
     metrics: Metrics,
 }
 
-type Validation<'v, 'd, M> = Option<&'v mut (dyn Data<<M as TrainingModule>::Batch> + 'd)>;
+pub(crate) type Validation<'v, 'd, M> = Option<&'v mut (dyn Data<<M as TrainingModule>::Batch> + 'd)>;
 
 impl<'a, M: TrainingModule> Fitting<'a, M> {
     pub(crate) fn new(
@@ -82,6 +84,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
             if let Some(reason) = bounds.end(at) {
                 return Ok(reason);
             }
+            let _span = info_span!("epoch", epoch = at.epoch).entered();
             let Some(batches) = data.open(bounds.data_epoch(at.epoch), at.batch)? else {
                 return Ok(EndReason::DataEnd);
             };
@@ -141,7 +144,10 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
             let Some(batch) = batches.next() else { break };
             let completes = self.run.is_almost_full() || batches.peek().is_none();
             let group = if completes { Group::Completes } else { Group::Continues };
-            let taken = self.run.batch((self.module, &self.model), batch?, group, &mut self.followers)?;
+            let Position { step, batch: index, .. } = self.position();
+            let span = debug_span!("batch", batch = index, step);
+            let train = || self.run.batch((self.module, &self.model), batch?, group, &mut self.followers);
+            let taken = span.in_scope(train)?;
             let is_over = batches.peek().is_none();
             if let Some(reason) = self.after_batch(taken, is_over, bounds, validation.as_deref_mut())? {
                 return Ok(Some(reason));

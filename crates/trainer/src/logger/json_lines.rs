@@ -10,6 +10,19 @@ use crate::{Error, Logger, Result};
 /// Logs to a file of JSON lines: `{"step":50,"loss":0.5}` for each time that something is logged, and
 /// `{"hyperparameters":{"seed":"7"}}` for the settings. JSON has no word for numbers that are not finite: they are the strings
 /// `"NaN"`, `"inf"` and `"-inf"`.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{JsonLinesLogger, Trainer};
+///
+/// # let file = folder("JsonLinesLogger").join("metrics.jsonl");
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(4).log_every_n_steps(2);
+/// trainer.logger(JsonLinesLogger::new(&file)).build()?.fit(&Line, &batches(3)?)?;
+/// assert_eq!(std::fs::read_to_string(&file).unwrap().matches("train_loss").count(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct JsonLinesLogger {
     path: PathBuf,

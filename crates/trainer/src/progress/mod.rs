@@ -24,6 +24,17 @@ const LINE: Duration = Duration::from_secs(10);
 ///
 /// On a terminal it is a bar, which reads the loss at most three times a second; elsewhere a line every ten seconds, and one
 /// for the first and the last step. An output that cannot be written is no error: the fit goes on.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::{ProgressBar, Trainer};
+///
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(20).callback(ProgressBar::new()).build()?;
+/// trainer.fit(&Line, &batches(3)?)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct ProgressBar {
     output: Output,
     pace: Pace,

@@ -58,6 +58,17 @@ pub enum Unit {
 }
 
 /// Curves over steps.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// use trainer::report::chart::{Chart, Curve, smooth};
+///
+/// let noisy: Vec<(f64, f64)> = (0..100).map(|step| (step as f64, 1. / (1. + step as f64))).collect();
+/// let curve = Curve { points: smooth(&noisy), width: 2, ..Default::default() };
+/// assert!(Chart::new("loss", vec![curve]).to_svg()?.contains("<svg"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Chart {
     /// What the vertical axis is.

@@ -1,7 +1,8 @@
 //! `report.html` of one run: its curves, settings and notices on a page that needs no network. [`HtmlReport`] follows a fit
-//! and keeps the numbers, `page` lays them out, [`chart`] draws.
+//! and keeps the numbers, `page` lays them out, [`chart`] draws. [`html`] and [`aligned`] are for reports of one's own.
 
 pub mod chart;
+pub mod html;
 mod page;
 mod record;
 mod series;
@@ -13,13 +14,15 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use serde::Deserialize;
 
-use crate::progress::{ended, number};
-use crate::table::bytes;
+use crate::progress::ended;
+use crate::recommend::HEADER;
 use crate::{
-    Callback, Control, Error, FitEnd, FitStart, Metrics, Position, Recommendation, Result, Row, Step, files,
+    Callback, Control, Error, FitEnd, FitStart, Metrics, Position, Recommendation, Result, Step, files,
     memory,
 };
 use record::Record;
+
+pub use crate::table::aligned;
 
 /// How often the page is written anew while a fit goes on.
 const WRITE: Duration = Duration::from_secs(30);
@@ -29,6 +32,20 @@ const WRITE: Duration = Duration::from_secs(30);
 ///
 /// The page is one file that needs nothing else. It is written anew every half minute and at the end, whatever the end, so that
 /// a killed run leaves one as well. A fit that is resumed goes on with the page's curves.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{HtmlReport, Trainer};
+///
+/// # let file = folder("report").join("report.html");
+/// let report = HtmlReport::new(&file).every_n_steps(5)?.with_title("A line").with_setting("samples", 12);
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(20).callback(report).build()?;
+/// trainer.fit(&Line, &batches(3)?)?;
+/// assert!(std::fs::read_to_string(&file).unwrap().contains("<svg"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct HtmlReport {
     path: PathBuf,
     every: usize,
@@ -103,17 +120,9 @@ impl HtmlReport {
     /// Shows where each precision stands.
     #[must_use]
     pub fn with_recommendation(self, recommendation: &Recommendation) -> Self {
-        let header = ["precision", "ms/step", "state", "first loss", "last loss", "skipped", "verdict"];
-        let rows: Vec<Vec<String>> =
-            recommendation.rows.iter().map(|row| standing(row, recommendation)).collect();
-        self.with_table(
-            format!(
-                "Where each precision stands, on the {}",
-                recommendation.accelerator.to_string().to_uppercase()
-            ),
-            &header,
-            &rows,
-        )
+        let accelerator = recommendation.accelerator.to_string().to_uppercase();
+        let title = format!("Where each precision stands, on the {accelerator}");
+        self.with_table(title, &HEADER, &recommendation.cells())
     }
 
     fn write(&mut self) -> Result<()> {
@@ -125,31 +134,6 @@ impl HtmlReport {
         )?;
         files::replace(&self.path, page.as_bytes())
     }
-}
-
-/// A precision's row in the table of all.
-fn standing(row: &Row, all: &Recommendation) -> Vec<String> {
-    let name = row.precision.to_string();
-    let measured = match &row.outcome {
-        Ok(measured) => measured,
-        Err(error) => {
-            let why = error.lines().next().unwrap_or_default();
-            let unknown = std::iter::repeat_n("–".to_string(), 5);
-            return std::iter::once(name).chain(unknown).chain([format!("does not train: {why}")]).collect();
-        }
-    };
-    let mut verdict = vec![if measured.is_safe { "safe" } else { "look at the losses" }];
-    verdict.extend((all.fastest() == Some(row.precision)).then_some("fastest"));
-    verdict.extend((all.smallest() == Some(row.precision)).then_some("smallest"));
-    vec![
-        name,
-        format!("{:.2}", measured.ms_per_step),
-        bytes(measured.state_bytes as u64),
-        number(measured.first_loss),
-        number(measured.last_loss),
-        measured.skipped_steps.to_string(),
-        verdict.join(", "),
-    ]
 }
 
 impl Callback for HtmlReport {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::chart::{Chart, Curve, Line, Unit, colour, smooth};
+use super::chart::{Chart, Curve, Line, Unit, smooth};
+use super::html::{escape, legend, row};
 use super::record::Record;
 use super::series::Series;
 use crate::Result;
@@ -95,7 +96,7 @@ fn loss_figure(run: &Record) -> Result<String> {
     }
     let points = run.loss.points();
     // A mean over ten losses says nothing of a few.
-    let (mut curves, mut legend) = match points.len() < FEW {
+    let (mut curves, mut legend_entries) = match points.len() < FEW {
         true => (vec![Curve { points, colour: 0, width: 2, line: Line::Full }], vec![(0, "training")]),
         false => {
             let smoothed = Curve { points: smooth(&points), colour: 0, width: 2, line: Line::Full };
@@ -107,14 +108,11 @@ fn loss_figure(run: &Record) -> Result<String> {
     };
     if let Some(validation) = run.validation.get("val_loss").filter(|series| !series.is_empty()) {
         curves.push(Curve { points: validation.points(), colour: 1, width: 3, line: Line::Full });
-        legend.push((1, "validation"));
+        legend_entries.push((1, "validation"));
     }
-    let legend: String = legend
-        .into_iter()
-        .map(|(index, name)| format!("<li><i style=\"background:{}\"></i>{name}</li>", colour(index)))
-        .collect();
+    let legend = legend(legend_entries);
     let svg = Chart::new("loss", curves).to_svg()?;
-    Ok(format!("<h2>Loss</h2>\n<ul class=\"legend\">{legend}</ul>\n<figure>{svg}</figure>\n"))
+    Ok(format!("<h2>Loss</h2>\n{legend}\n<figure>{svg}</figure>\n"))
 }
 
 fn user_table(table: &super::record::Table) -> String {
@@ -122,15 +120,6 @@ fn user_table(table: &super::record::Table) -> String {
     let rows: String = table.rows.iter().map(|cells| row(cells, "td")).collect();
     let title = escape(&table.title);
     format!("<h2>{title}</h2>\n<div class=\"wide\"><table class=\"numbers\">{head}{rows}</table></div>\n")
-}
-
-fn row<'a>(cells: impl IntoIterator<Item = &'a String>, tag: &str) -> String {
-    let cells: String = cells.into_iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-    format!("<tr>{cells}</tr>")
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 const STYLE: &str = "

@@ -5,6 +5,7 @@ use autocast::{BufferUpdate, defer_buffers_after, detect_anomaly};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use grad_scaler::StepOutcome;
+use tracing::debug_span;
 
 use super::{Member, Members, Run, Taken};
 use crate::followers::Followers;
@@ -89,6 +90,7 @@ impl Run<'_> {
             precision: self.trainer.precision,
         };
         let pass = || {
+            let _span = debug_span!("training_step", optimizer = context.optimizer).entered();
             let step = || self.trainer.run(|| module.training_step(model, batch, &context));
             let seeded = || with_seed(seed, self.progress.batches as u64, step);
             let ((output, draws), buffers) = defer_buffers_after(self.progress.group.buffers.clone(), seeded);
@@ -111,6 +113,7 @@ impl Run<'_> {
         let Forward { output: StepOutput { loss, metrics, samples }, buffers, .. } = forward;
         let value = loss.detach();
         let update = &mut self.progress.update;
+        let span = debug_span!("backward", optimizer = update.optimizers[index].name).entered();
         match self.trainer.settings.steps.anomalies {
             Anomalies::LetPass => update.backward(index, loss)?,
             Anomalies::Detected => {
@@ -118,6 +121,7 @@ impl Run<'_> {
                 result.map_err(|error| self.named(error, found))?;
             }
         }
+        drop(span);
         self.progress.group.buffers = buffers;
         let member = Member { loss: value, metrics, samples: samples.unwrap_or(counted) };
         if steps.first.is_none_or(|first| first == index) {
@@ -161,6 +165,8 @@ impl Run<'_> {
             steps.before = Some(progress.update.watch()?);
         }
         let buffers = std::mem::take(&mut progress.group.buffers);
+        let _span =
+            debug_span!("optimizer_step", optimizer = progress.update.optimizers[index].name).entered();
         steps.outcomes.extend(progress.update.step(index, buffers)?);
         Ok(())
     }
@@ -241,7 +247,8 @@ impl Run<'_> {
             self.notices.push(Notice::NoFastProduct { precision });
         }
         if precision.is_mixed() {
-            if autocast::fast_ops() == 0 {
+            // candle's layers compute in 16 bits where their parameters have them.
+            if autocast::fast_ops() == 0 && self.trainer.param_dtype() != computed {
                 self.notices.push(Notice::NothingInFastDtype { precision });
             }
             let dtype = forward.output.loss.dtype();

@@ -17,6 +17,11 @@ impl Run<'_> {
             let (from, to) = (state.precision, self.progress.precision);
             differences.push(format!("the state of {from} goes on at {to}"));
         }
+        let is_alike = state.precision == self.progress.precision && self.is_stored_as(state);
+        if state.precision == self.progress.precision && !is_alike {
+            let stored = self.trainer.param_dtype().as_str();
+            differences.push(format!("the state's parameters are of another dtype, and go on in {stored}"));
+        }
         if state.seed != self.progress.seed {
             let (from, to) = (state.seed, self.progress.seed);
             differences.push(format!("the state's seed is {from}, and goes on as {to}"));
@@ -24,7 +29,7 @@ impl Run<'_> {
         self.optimizers(state, &mut differences)?;
         self.scale(state, &mut differences)?;
         (self.progress.position, self.progress.batches) = (state.position, state.batches);
-        if state.precision == self.progress.precision {
+        if is_alike {
             self.accumulated(state)?;
         } else if state.accumulated.batches > 0 {
             let batches = state.accumulated.batches;
@@ -34,6 +39,12 @@ impl Run<'_> {
             self.notices.push(Notice::Resumed { differences });
         }
         Ok(())
+    }
+
+    /// Whether parameters have the dtypes that they have in the state.
+    fn is_stored_as(&self, state: &TrainingState) -> bool {
+        let dtype = |name| state.parameters.get(name).map(Tensor::dtype);
+        self.progress.parameters.iter().all(|(name, var)| dtype(name) == Some(var.dtype()))
     }
 
     fn optimizers(&mut self, state: &TrainingState, differences: &mut Vec<String>) -> Result<()> {
@@ -51,9 +62,10 @@ impl Run<'_> {
             });
         }
         for stepping in optimizers {
-            let saved = &state.optimizers[&stepping.name];
-            let report = stepping.optimizer.load_state_dict_with(saved, Strictness::Strict)?;
-            let LoadReport { converted, missing, unused, .. } = report;
+            let (saved, made) = state.optimizer_for(&stepping.name, stepping.optimizer.parameters());
+            let report = stepping.optimizer.load_state_dict_with(&saved, Strictness::Strict)?;
+            let LoadReport { converted, mut missing, unused, .. } = report;
+            missing.extend(made);
             for (what, entries) in [("converted", converted), ("made", missing), ("left out", unused)] {
                 if !entries.is_empty() {
                     differences.push(format!("{what} {}", entries.join(", ")));

@@ -1,6 +1,5 @@
 //! The beginning of a fit: the model, its parameters, its optimizers, and the state that it goes on from.
 
-use candle_core::DType;
 use grad_scaler::Strictness;
 use serde_json::{Map, Value};
 
@@ -16,8 +15,8 @@ impl<'a> Run<'a> {
         if trainer.device.is_cpu() {
             autocast::keep_host_memory();
         }
-        let mut notices = trainer.settings.no_effect(trainer.precision);
-        let store = trainer.parameter_store();
+        let mut notices = trainer.settings.no_effect(trainer.precision, trainer.accelerator);
+        let store = trainer.parameter_store()?;
         let (model, parameters, weights) = trainer.create(&store, |vb| module.configure_model(vb))?;
         notices.extend(weights);
         let trained = parameters.filter(|name| module.is_trained(name));
@@ -70,12 +69,12 @@ fn not_optimized(trained: &Parameters, optimization: &crate::Optimization) -> Op
 }
 
 impl Trainer {
-    pub(crate) fn parameter_store(&self) -> ParameterStore {
+    pub(crate) fn parameter_store(&self) -> Result<ParameterStore> {
         let values = match &self.settings.resume {
-            Some(state) => &state.parameters,
-            None => &self.settings.initial_values,
+            Some(state) => state.values_in(self.param_dtype())?,
+            None => self.settings.initial_values.clone(),
         };
-        ParameterStore::new(self.seed(), values.clone())
+        Ok(ParameterStore::new(self.seed(), values))
     }
 
     /// Has `create` make a model from `store`; gives it, its parameters, and how leniently loaded weights fit.
@@ -84,8 +83,7 @@ impl Trainer {
         store: &ParameterStore,
         create: impl FnOnce(candle_nn::VarBuilder) -> Result<T>,
     ) -> Result<(T, Parameters, Option<Notice>)> {
-        let dtype: DType = self.precision.param_dtype().into();
-        let module = self.run(|| create(store.builder(dtype, &self.device)))?;
+        let module = self.run(|| create(store.builder(self.param_dtype(), &self.device)))?;
         let parameters = store.parameters();
         if parameters.is_empty() {
             return Err(Error::NoParameters);

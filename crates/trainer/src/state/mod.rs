@@ -22,6 +22,25 @@ pub(crate) use read::tensors;
 /// [`ModelCheckpoint`](crate::ModelCheckpoint) writes them, and [`TrainerBuilder::resume`](crate::TrainerBuilder::resume) takes
 /// one. A run that is resumed equals one that was never interrupted to the bit: dropout and stochastic rounding follow `seed`
 /// and `batches`.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{Trainer, TrainingState};
+///
+/// let data = batches(3)?;
+/// let trainer = |steps| Trainer::builder().accelerator("cpu").seed(7).max_steps(steps);
+/// let straight = trainer(8).build()?.fit(&Line, &data)?;
+/// let half = trainer(4).build()?.fit(&Line, &data)?;
+/// # let folder = folder("state");
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// half.state()?.save(folder.join("half.safetensors"))?;
+/// let state = TrainingState::load(folder.join("half.safetensors"))?;
+/// let rest = trainer(8).resume(state).build()?.fit(&Line, &data)?;
+/// assert_eq!(rest.losses, straight.losses[4..]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TrainingState {

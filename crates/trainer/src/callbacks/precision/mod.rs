@@ -42,6 +42,20 @@ impl Default for PrecisionMonitorConfig {
 ///
 /// The steps that it looks at copy all gradients and weights to the host. The first is the second step at the earliest, since a
 /// loss scale is known after a step.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches};
+/// use trainer::Trainer;
+/// use trainer::callbacks::{PrecisionMonitor, PrecisionMonitorConfig};
+///
+/// let config = PrecisionMonitorConfig { every_n_steps: 2, ..Default::default() };
+/// let monitor = PrecisionMonitor::new(config)?.on_warning(|warning| println!("{warning}"));
+/// let trainer = Trainer::builder().precision("bf16-mixed").accelerator("cpu").max_steps(6).callback(monitor);
+/// trainer.build()?.fit(&Line, &batches(3)?)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct PrecisionMonitor {
     config: PrecisionMonitorConfig,
     listener: Arc<dyn Fn(&PrecisionWarning) + Send + Sync>,

@@ -20,6 +20,19 @@ use messages::{Event, FILE_VERSION, START, SessionLog, Summary, Value, What};
 /// TensorBoard holds scalars in f32. A fit that goes on from a state takes what was logged after it out of the folder's event
 /// files, and writes a new one that has a TensorBoard which is watching forget it, too. A fit that begins anew moves the event
 /// files that it finds to a folder below, `earlier-1`, which TensorBoard shows as a run of its own.
+///
+/// ```
+/// # fn main() -> trainer::Result<()> {
+/// # use trainer::doc_example::{Line, batches, folder};
+/// use trainer::{TensorBoardLogger, Trainer};
+///
+/// # let folder = folder("tensorboard");
+/// let trainer = Trainer::builder().accelerator("cpu").max_steps(4).log_every_n_steps(2);
+/// trainer.logger(TensorBoardLogger::new(&folder)).build()?.fit(&Line, &batches(3)?)?;
+/// assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TensorBoardLogger {
     folder: PathBuf,
