@@ -1,5 +1,6 @@
 //! The types of elements, and slices whose type is a value.
 
+use crate::Floats;
 use half::{bf16, f16};
 
 mod sealed {
@@ -185,5 +186,18 @@ impl ScalarType {
     pub fn are_floats_of_one_width(types: &[Self]) -> bool {
         types.iter().all(|t| *t == Self::F64)
             || types.iter().all(|t| matches!(t, Self::F16 | Self::Bf16 | Self::F32))
+    }
+}
+
+impl<'a> Slice<'a> {
+    /// The floats that it is of, or `None`.
+    pub fn floats(self) -> Option<Floats<'a>> {
+        Some(match self {
+            Self::F16(x) => Floats::F16(x),
+            Self::Bf16(x) => Floats::Bf16(x),
+            Self::F32(x) => Floats::F32(x),
+            Self::F64(x) => Floats::F64(x),
+            _ => return None,
+        })
     }
 }

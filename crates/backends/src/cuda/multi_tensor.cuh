@@ -94,3 +94,21 @@ template <typename F> __device__ __forceinline__ void typed(const void* p, uint8
         default: f(static_cast<const float*>(p)); break;
     }
 }
+
+// Four elements of any type from `at` on; fewer where the buffer ends.
+template <typename C>
+__device__ __forceinline__ void load_typed4(const void* p, uint8_t dtype, uint64_t at, int count, C out[4]) {
+    typed(p, dtype, [&](auto* x) {
+        if (count == 4 && aligned4(x + at)) { load4(x + at, out); return; }
+        for (int k = 0; k < count; ++k) out[k] = convert<C>(x[at + k]);
+    });
+}
+
+template <typename C>
+__device__ __forceinline__ void store_typed4(void* p, uint8_t dtype, uint64_t at, int count, const C in[4]) {
+    typed(p, dtype, [&](auto* constant) {
+        auto* x = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(constant)>>*>(constant);
+        if (count == 4 && aligned4(x + at)) { store4(x + at, in); return; }
+        for (int k = 0; k < count; ++k) x[at + k] = convert<std::remove_reference_t<decltype(x[0])>>(in[k]);
+    });
+}

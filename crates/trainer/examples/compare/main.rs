@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use trainer::{Accelerator, Trainer};
 
-use crate::options::Options;
+use crate::options::{Options, Size};
 use crate::progress::Progress;
 use crate::report::Setting;
 use crate::results::Results;
@@ -38,11 +38,11 @@ fn main() -> ExitCode {
         Err(help) if !help.use_stderr() => return print_help(&help),
         Err(error) => return fail(BAD_INPUT, &usage(&error)),
     };
-    let (trainers, task) = match check(&options) {
+    let (trainers, task, size) = match check(&options) {
         Ok(checked) => checked,
         Err(error) => return fail(BAD_INPUT, &error),
     };
-    match compare(&options, &trainers, &task) {
+    match compare(&options, &trainers, &task, size) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }
@@ -67,18 +67,23 @@ fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Everything that can be wrong with the options, found before the first run.
-fn check(options: &Options) -> Result<(Vec<Trainer>, Task), BoxError> {
+fn check(options: &Options) -> Result<(Vec<Trainer>, Task, Size), BoxError> {
     let trainers = options.trainers()?;
-    let task = Task::new(options.data.as_deref(), options.seed)?;
+    let size = options.size(accelerator(&trainers))?;
+    let task = Task::new(options.data.as_deref(), options.seed, size.tokens)?;
     std::fs::create_dir_all(&options.out).map_err(|error| {
         format!("cannot create {}: {error}; give --out another folder", options.out.display())
     })?;
-    Ok((trainers, task))
+    Ok((trainers, task, size))
 }
 
-fn compare(options: &Options, trainers: &[Trainer], task: &Task) -> Result<(), BoxError> {
-    let model = run::model(task);
-    let accelerator = trainers.first().map_or(Accelerator::Cpu, Trainer::accelerator);
+fn accelerator(trainers: &[Trainer]) -> Accelerator {
+    trainers.first().map_or(Accelerator::Cpu, Trainer::accelerator)
+}
+
+fn compare(options: &Options, trainers: &[Trainer], task: &Task, size: Size) -> Result<(), BoxError> {
+    let model = run::model(task, size);
+    let accelerator = accelerator(trainers);
     let setting = Setting {
         task: task.describe(),
         model: format!("A GPT of {} layers of width {}", model.layers, model.width),
@@ -88,14 +93,18 @@ fn compare(options: &Options, trainers: &[Trainer], task: &Task) -> Result<(), B
         planned_runs: trainers.len(),
     };
     println!(
-        "{}, on {}, {} steps on the {}",
-        setting.model, setting.task, setting.steps, setting.accelerator
+        "{}, on {}, {} steps of {} tokens on the {}",
+        setting.model,
+        setting.task,
+        setting.steps,
+        task.tokens_per_step(),
+        setting.accelerator
     );
 
     let mut results = Results { accelerator, runs: Vec::new() };
     for trainer in trainers {
         let progress = Progress::new(trainer.precision().to_string(), options.steps);
-        let run = run::run(trainer, task, &progress)?;
+        let run = run::run(trainer, task, model, &progress)?;
         progress.finish();
         println!(
             "{:<10}  {:7.2} ms/step  loss {:.4} -> {:.4}",

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use trainer::{Accelerator, IntoPrecision, Precision, Trainer};
 
+/// Tokens of a step that are several rows of either task.
+const LEAST_TOKENS: usize = 256;
+
 /// Trains one small GPT from the same weights at every precision, and compares them.
 #[derive(Debug, Parser)]
 #[command(name = "compare", args_override_self = true)]
@@ -25,6 +28,18 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
 
+    /// Layers of the model [default: 2, on a GPU 8]
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+
+    /// Its width, a multiple of 64 [default: 64, on a GPU 1024: 16 bits pay where products are large]
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
+
+    /// Tokens of a step [default: 1024, on a GPU 16384]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+
     /// A UTF-8 text to train on instead of sums
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
@@ -34,7 +49,38 @@ pub(crate) struct Options {
     pub(crate) out: PathBuf,
 }
 
+/// How large a model is, and what it sees in a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) layers: usize,
+    pub(crate) width: usize,
+    pub(crate) tokens: usize,
+}
+
 impl Options {
+    /// What was asked for, or what shows on this accelerator what 16 bits are worth.
+    pub(crate) fn size(&self, accelerator: Accelerator) -> Result<Size, String> {
+        let usual = match accelerator {
+            Accelerator::Cpu => Size { layers: 2, width: 64, tokens: 1_024 },
+            _ => Size { layers: 8, width: 1_024, tokens: 16_384 },
+        };
+        let size = Size {
+            layers: self.layers.unwrap_or(usual.layers),
+            width: self.width.unwrap_or(usual.width),
+            tokens: self.tokens.unwrap_or(usual.tokens),
+        };
+        if size.layers == 0 || size.width == 0 || !size.width.is_multiple_of(64) {
+            return Err(format!(
+                "a model of {} layers of width {}: give --layers of 1 or more and --width of a multiple of 64",
+                size.layers, size.width
+            ));
+        }
+        if size.tokens < LEAST_TOKENS {
+            return Err(format!("--tokens {}: give {LEAST_TOKENS} or more, a few rows", size.tokens));
+        }
+        Ok(size)
+    }
+
     /// The trainers of all runs, so that a wrong option stops the program before the first run and not between two.
     pub(crate) fn trainers(&self) -> trainer::Result<Vec<Trainer>> {
         if self.precision.is_empty() {

@@ -6,19 +6,29 @@ use trainer::Trainer;
 
 use crate::gpt::{Gpt, GptConfig, LanguageModel};
 use crate::memory::PeakMemory;
+use crate::options::Size;
 use crate::progress::Progress;
 use crate::results::Run;
 use crate::task::{Example, IGNORE, Task};
 
 /// The model that every run trains.
-pub(crate) fn model(task: &Task) -> GptConfig {
-    GptConfig { vocabulary: task.vocabulary(), context: task.context(), width: 64, heads: 4, layers: 2 }
+pub(crate) fn model(task: &Task, Size { layers, width, .. }: Size) -> GptConfig {
+    // Heads of 64 where there is room for several.
+    let heads = (width / 64).max(4);
+    GptConfig { vocabulary: task.vocabulary(), context: task.context(), width, heads, layers }
 }
 
 /// Trains one model with `trainer` and evaluates it.
-pub(crate) fn run(trainer: &Trainer, task: &Task, progress: &Progress) -> trainer::Result<Run> {
-    let adamw = AdamWConfig { lr: 4e-3, betas: (0.9, 0.95), weight_decay: 0.01, ..Default::default() };
-    let learner = LanguageModel { size: model(task), adamw, schedule: None };
+pub(crate) fn run(
+    trainer: &Trainer,
+    task: &Task,
+    model: GptConfig,
+    progress: &Progress,
+) -> trainer::Result<Run> {
+    // Wider layers take smaller steps, in proportion.
+    let lr = 4e-3 * 64. / model.width as f64;
+    let adamw = AdamWConfig { lr, betas: (0.9, 0.95), weight_decay: 0.01, ..Default::default() };
+    let learner = LanguageModel { size: model, adamw, schedule: None };
     let batches = task.training_batches(trainer.max_steps().unwrap_or(0))?;
     let memory = PeakMemory::start(trainer.device());
     let (fit, measured) = trainer.measure(&learner, batches, |step| {

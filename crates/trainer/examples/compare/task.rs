@@ -15,13 +15,14 @@ pub(crate) type Example = (Tensor, Tensor);
 /// The target that the loss leaves out.
 pub(crate) const IGNORE: i64 = -100;
 
-const TOKENS_PER_STEP: usize = 1_024;
 const HELD_OUT_BATCHES: usize = 16;
 
 /// A task and the seed of its batches.
 pub(crate) struct Task {
     kind: Kind,
     seed: u64,
+    /// Of a step, at most.
+    tokens: usize,
 }
 
 enum Kind {
@@ -30,12 +31,12 @@ enum Kind {
 }
 
 impl Task {
-    pub(crate) fn new(data: Option<&Path>, seed: u64) -> Result<Self, TextError> {
+    pub(crate) fn new(data: Option<&Path>, seed: u64, tokens: usize) -> Result<Self, TextError> {
         let kind = match data {
             Some(path) => Kind::Text(Text::read(path)?),
             None => Kind::Addition(Addition::new(seed)),
         };
-        Ok(Self { kind, seed })
+        Ok(Self { kind, seed, tokens })
     }
 
     pub(crate) fn describe(&self) -> &'static str {
@@ -87,6 +88,6 @@ impl Task {
     }
 
     fn rows(&self) -> usize {
-        TOKENS_PER_STEP / self.context()
+        self.tokens / self.context()
     }
 }

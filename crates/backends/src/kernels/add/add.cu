@@ -14,37 +14,21 @@ static_assert(sizeof(AddArgs) == 56, "");
 
 constexpr int PACK = 4;
 
-// Four elements from `at` on; fewer where the buffer ends.
-template <typename C> __device__ __forceinline__ void load(const void* p, uint8_t dtype, uint64_t at, int count, C out[PACK]) {
-    typed(p, dtype, [&](auto* x) {
-        if (count == PACK && aligned4(x + at)) { load4(x + at, out); return; }
-        for (int k = 0; k < count; ++k) out[k] = convert<C>(x[at + k]);
-    });
-}
-
-template <typename C> __device__ __forceinline__ void store(void* p, uint8_t dtype, uint64_t at, int count, const C in[PACK]) {
-    typed(p, dtype, [&](auto* constant) {
-        auto* x = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(constant)>>*>(constant);
-        if (count == PACK && aligned4(x + at)) { store4(x + at, in); return; }
-        for (int k = 0; k < count; ++k) x[at + k] = convert<std::remove_reference_t<decltype(x[0])>>(in[k]);
-    });
-}
-
 template <typename C> __device__ __forceinline__ void add(const AddArgs& a) {
     const uint64_t threads = uint64_t(BLOCK) * gridDim.x, packs = (a.len + PACK - 1) / PACK;
     for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < packs; i += threads) {
         uint64_t at = i * PACK;
         int count = int(min(uint64_t(PACK), a.len - at));
         C x[PACK] = {}, y[PACK] = {};
-        load(a.a, a.a_dtype, at, count, x);
+        load_typed4(a.a, a.a_dtype, at, count, x);
         // 32-bit division is several times as fast.
         uint64_t from = a.period == a.len ? at : (at | a.period) >> 32 ? at % a.period : uint32_t(at) % uint32_t(a.period);
-        if (from + count <= a.period) load(a.b, a.b_dtype, from, count, y);
+        if (from + count <= a.period) load_typed4(a.b, a.b_dtype, from, count, y);
         else
-            for (int k = 0; k < count; ++k) load(a.b, a.b_dtype, (from + k) % a.period, 1, y + k);
+            for (int k = 0; k < count; ++k) load_typed4(a.b, a.b_dtype, (from + k) % a.period, 1, y + k);
 #pragma unroll
         for (int k = 0; k < PACK; ++k) x[k] = x[k] + C(a.sign) * y[k];
-        store(a.out, a.out_dtype, at, count, x);
+        store_typed4(a.out, a.out_dtype, at, count, x);
     }
 }
 

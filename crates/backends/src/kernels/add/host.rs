@@ -10,18 +10,9 @@ use std::ops::Range;
 const BLOCK: usize = 512;
 const CHUNK: usize = 32 * BLOCK;
 
-fn floats(slice: Slice<'_>) -> Option<Floats<'_>> {
-    Some(match slice {
-        Slice::F16(x) => Floats::F16(x),
-        Slice::Bf16(x) => Floats::Bf16(x),
-        Slice::F32(x) => Floats::F32(x),
-        Slice::F64(x) => Floats::F64(x),
-        _ => return None,
-    })
-}
-
 pub(super) fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Result<Ran> {
-    let operands = (a.host_slice().and_then(floats), b.host_slice().and_then(floats), out.host_slice());
+    let operands =
+        (a.host_slice().and_then(Slice::floats), b.host_slice().and_then(Slice::floats), out.host_slice());
     let (Some(a), Some(b), Some(out)) = operands else { return Ok(Ran::Composed(Why::Device)) };
     let wide = matches!(a, Floats::F64(_)) || matches!(b, Floats::F64(_));
     match (out, a, b) {
@@ -120,7 +111,7 @@ fn tasks<T: Send>(out: &mut [T], task: impl Fn(usize, &mut [T]) + Sync) {
 
 pub(super) fn add_to_part(x: &In<'_>, among: &Among, target: &mut Out<'_>) -> Result<Ran> {
     let runs = among.merged(x.dims());
-    let operands = (x.host_slice().and_then(floats), target.host_slice());
+    let operands = (x.host_slice().and_then(Slice::floats), target.host_slice());
     let (Some(x), Some(target)) = operands else { return Ok(Ran::Composed(Why::Device)) };
     match target {
         SliceMut::F16(target) => into::<_, f32>(x, &runs, among.offset, target),
@@ -183,7 +174,7 @@ fn add_row<T: Store<A>, A: Real>(x: Floats<'_>, to: &mut [T]) {
 }
 
 pub(super) fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {
-    let operands = (row.host_slice().and_then(floats), target.host_slice());
+    let operands = (row.host_slice().and_then(Slice::floats), target.host_slice());
     let (Some(row), Some(target)) = operands else { return Ok(Ran::Composed(Why::Device)) };
     match target {
         SliceMut::F16(target) => to_rows::<_, f32>(row, target),

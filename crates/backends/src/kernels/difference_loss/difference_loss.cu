@@ -20,22 +20,6 @@ constexpr int PACK = 4;
 // Elements of one sum, as on the host.
 constexpr uint64_t RUN = 16384;
 
-// Four elements from `at` on; fewer where the buffer ends.
-template <typename C> __device__ __forceinline__ void load(const void* p, uint8_t dtype, uint64_t at, int count, C out[PACK]) {
-    typed(p, dtype, [&](auto* x) {
-        if (count == PACK && aligned4(x + at)) { load4(x + at, out); return; }
-        for (int k = 0; k < count; ++k) out[k] = convert<C>(x[at + k]);
-    });
-}
-
-template <typename C> __device__ __forceinline__ void store(void* p, uint8_t dtype, uint64_t at, int count, const C in[PACK]) {
-    typed(p, dtype, [&](auto* constant) {
-        auto* x = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(constant)>>*>(constant);
-        if (count == PACK && aligned4(x + at)) { store4(x + at, in); return; }
-        for (int k = 0; k < count; ++k) x[at + k] = convert<std::remove_reference_t<decltype(x[0])>>(in[k]);
-    });
-}
-
 template <typename C> __device__ __forceinline__ C sign(C d) { return d > 0 ? C(1) : d < 0 ? C(-1) : d; }
 template <typename C> __device__ __forceinline__ C size(C d) { return fabs(d); }
 
@@ -65,8 +49,8 @@ __device__ __forceinline__ void each(const DifferenceArgs& a, uint64_t from, uin
     for (uint64_t at = from + thread * PACK; at < to; at += threads * PACK) {
         int count = int(min(uint64_t(PACK), to - at));
         C d[PACK] = {}, t[PACK] = {};
-        load(a.x, a.x_dtype, at, count, d);
-        load(a.t, a.t_dtype, at, count, t);
+        load_typed4(a.x, a.x_dtype, at, count, d);
+        load_typed4(a.t, a.t_dtype, at, count, t);
 #pragma unroll
         for (int k = 0; k < PACK; ++k) d[k] = d[k] - t[k];
         f(at, count, d);
@@ -78,7 +62,7 @@ template <typename C> __device__ __forceinline__ void losses(const DifferenceArg
     each<C>(a, 0, a.len, thread, uint64_t(BLOCK) * gridDim.x, [&](uint64_t at, int count, C d[PACK]) {
 #pragma unroll
         for (int k = 0; k < PACK; ++k) d[k] = value(a, d[k]);
-        store(a.out, a.out_dtype, at, count, d);
+        store_typed4(a.out, a.out_dtype, at, count, d);
     });
 }
 
@@ -90,14 +74,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK) losses(const __grid_constant
 template <typename C> __device__ __forceinline__ void gradient(const DifferenceArgs& a) {
     uint64_t thread = uint64_t(BLOCK) * blockIdx.x + threadIdx.x;
     C divisor = C(a.divisor), shared[PACK] = {};
-    if (!a.grad_of_each) load(a.grad, a.grad_dtype, 0, 1, shared);
+    if (!a.grad_of_each) load_typed4(a.grad, a.grad_dtype, 0, 1, shared);
     shared[0] = shared[0] / divisor;
     each<C>(a, 0, a.len, thread, uint64_t(BLOCK) * gridDim.x, [&](uint64_t at, int count, C d[PACK]) {
         C grad[PACK] = {};
-        if (a.grad_of_each) load(a.grad, a.grad_dtype, at, count, grad);
+        if (a.grad_of_each) load_typed4(a.grad, a.grad_dtype, at, count, grad);
 #pragma unroll
         for (int k = 0; k < PACK; ++k) d[k] = slope(a, d[k]) * (a.grad_of_each ? grad[k] / divisor : shared[0]);
-        store(a.out, a.out_dtype, at, count, d);
+        store_typed4(a.out, a.out_dtype, at, count, d);
     });
 }
 

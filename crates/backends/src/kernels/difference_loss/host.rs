@@ -8,16 +8,6 @@ use rayon::prelude::*;
 /// Elements that are worked on at a time; a task has [`RUN`].
 const BLOCK: usize = 512;
 
-fn floats<'a>(x: &In<'a>) -> Option<Floats<'a>> {
-    Some(match x.host_slice()? {
-        Slice::F16(x) => Floats::F16(x),
-        Slice::Bf16(x) => Floats::Bf16(x),
-        Slice::F32(x) => Floats::F32(x),
-        Slice::F64(x) => Floats::F64(x),
-        _ => return None,
-    })
-}
-
 /// The operands, which were checked to be of one length.
 #[derive(Clone, Copy)]
 struct Operands<'a> {
@@ -27,7 +17,7 @@ struct Operands<'a> {
 
 impl<'a> Operands<'a> {
     fn of(x: &In<'a>, t: &In<'a>) -> Option<Self> {
-        Some(Self { x: floats(x)?, t: floats(t)? })
+        Some(Self { x: x.host_slice()?.floats()?, t: t.host_slice()?.floats()? })
     }
 
     /// The differences from an index on, as many as `d` has, which is no longer than a block.
@@ -139,7 +129,7 @@ pub(super) fn gradient(
         d.iter_mut().zip(&grads).for_each(|(d, &grad)| *d = gradient.loss.slope(*d) * (grad / divisor));
     }
     let wide = wide(x, t);
-    let (Some(of), Some(grad)) = (Operands::of(x, t), floats(grad)) else {
+    let (Some(of), Some(grad)) = (Operands::of(x, t), grad.host_slice().and_then(Slice::floats)) else {
         return Ok(Ran::Composed(Why::Device));
     };
     let gradient = Gradient { loss, of, grad, divisor };
