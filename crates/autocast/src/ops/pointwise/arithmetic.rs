@@ -12,6 +12,7 @@ use crate::dtypes::result_type;
 use crate::graph::{Backward, Keep, Op, Value, composed, record};
 use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
 use crate::ops::shape::empty::of_no_elements;
+use crate::ops::shape::layout::{as_it_lies, channels_second};
 use crate::region::{cast_inputs, cast_to};
 
 /// `a + b`.
@@ -145,6 +146,9 @@ pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 fn sum_of_alike(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
     if a.dims() != b.dims() || a.elem_count() == 0 {
         return Ok(None);
+    }
+    if let (Some(a), Some(b)) = (as_it_lies(a)?, as_it_lies(b)?) {
+        return sum_of_alike(&a, &b, sign)?.map(|sum| Ok(channels_second(&sum)?)).transpose();
     }
     let op = Sum { sign, dtypes: [a.dtype(), b.dtype()] };
     let value = sum_of(&a.detach(), &b.detach(), sign, result_type(op.name(), a, b)?)?;
