@@ -5,8 +5,10 @@ mod gpt;
 mod mlp;
 pub mod ported;
 pub mod reference;
+mod resnet;
 pub mod survival;
 pub mod wide_layer;
 
 pub use gpt::{Gpt, GptConfig, Head, Initial};
 pub use mlp::{Mlp, MlpConfig};
+pub use resnet::{ResNet, ResNetConfig};
