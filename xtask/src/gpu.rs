@@ -58,7 +58,7 @@ pub(crate) fn build(workspace: &Workspace, program: Program<'_>) -> Result<(), S
     let nvcc = find_nvcc()?;
     let bin = nvcc.parent().unwrap_or(Path::new(""));
     let compute_cap = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| DEFAULT_COMPUTE_CAP.into());
-    let line = format!("cargo rustc --release {} --features cuda -- -C strip=symbols", program.target());
+    let line = format!("cargo rustc --release {} --features cudnn -- -C strip=symbols", program.target());
     println!("CUDA_COMPUTE_CAP={compute_cap} NVCC={} {line}", nvcc.display());
     let mut command = command::parse(&line, &workspace.root);
     command.env("NVCC", &nvcc).env("PATH", path_with(bin)?).env("CUDA_COMPUTE_CAP", compute_cap);
@@ -80,6 +80,7 @@ pub(crate) fn build(workspace: &Workspace, program: Program<'_>) -> Result<(), S
     println!(
         "It needs NVIDIA's driver and the CUDA runtime libraries (cudart, cublas, cublasLt, curand, nvrtc). There:"
     );
+    println!("Where libcudnn.so.9 is there as well, it convolves.");
     println!("  LD_LIBRARY_PATH=<their directory> ./{}", binary.file_name().unwrap_or_default().display());
     Ok(())
 }

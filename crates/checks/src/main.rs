@@ -32,7 +32,13 @@ enum Command {
         extent: Extent,
     },
     /// Ops against f64 on the CPU
-    Ops(Place),
+    Ops {
+        #[command(flatten)]
+        place: Place,
+        /// Only checks whose names contain this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        only: String,
+    },
     /// Writes which kernels ops come to, as docs/kernels.md has it
     KernelList(Place),
     /// Training on a GPU against recorded losses, and what a user relies on
@@ -74,7 +80,10 @@ fn run(command: &Command) -> Outcome<bool> {
         Command::All => all(&gpu()?, &mut report),
         #[cfg(feature = "cuda")]
         Command::Kernels { extent } => checks::kernels::run(&gpu()?, &mut report, *extent),
-        Command::Ops(place) => ops::run(&place.device()?, &mut report),
+        Command::Ops { place, only } => {
+            report = Report::only(only);
+            ops::run(&place.device()?, &mut report);
+        }
         Command::KernelList(place) => {
             print!("{}", ops::kernels::list(&place.device()?)?);
             return Ok(true);

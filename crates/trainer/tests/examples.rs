@@ -100,3 +100,14 @@ fn a_recommendation() {
         std::fs::read_to_string(folder_of("09_recommend").join("target/09_recommend/report.html")).unwrap();
     assert!(report.contains("Where each precision stands, on the") && report.contains("<td>64-true</td>"));
 }
+
+#[test]
+fn a_resnet_on_digits() {
+    let said = run("10_resnet_on_digits");
+    for precision in ["32-true", "bf16-mixed"] {
+        let line = said.lines().find(|line| line.starts_with(precision)).unwrap();
+        let right = line.split_once(", ").and_then(|(_, rest)| rest.split(' ').next()).unwrap();
+        // A guess is right for one in ten.
+        assert!(right.parse::<f64>().unwrap() > 60., "{said}");
+    }
+}

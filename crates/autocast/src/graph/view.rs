@@ -2,6 +2,8 @@
 
 use backends::buffer::Ran;
 use backends::kernels::add::{Among, add_into};
+use backends::kernels::convolution::Channels;
+use backends::kernels::relayout::relaid;
 use candle_core::{Layout, Shape, Tensor};
 
 use crate::total::total_in_dtype;
@@ -16,6 +18,11 @@ pub(super) fn whole(grad: &Tensor, view: &Layout, shape: &Shape) -> Result<Optio
     // The widest apart first; where an element is alone in its dimension, the stride means nothing.
     let mut order: Vec<usize> = (0..grad.rank()).collect();
     order.sort_by_key(|&i| (grad.dims()[i] > 1, std::cmp::Reverse(strides[i])));
+    // An image's gradient that lies as it is counted, of a value whose channels lie last.
+    let grad = match order == [0, 2, 3, 1] && grad.is_contiguous() {
+        true => relaid(&grad, Channels::Last)?,
+        false => grad,
+    };
     let grad = if order.is_empty() { grad } else { grad.permute(order)? };
     Ok(Some(grad.reshape(shape)?))
 }

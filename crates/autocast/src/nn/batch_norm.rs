@@ -1,11 +1,13 @@
 //! BatchNorm, by candle-nn's names. Its running statistics stay f32 and are no parameters: they are buffers, read from
 //! and written next to the weights.
 
+use backends::kernels::batch_norm::moved_of;
 use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
 use crate::dtypes::accumulation_dtype as wide;
-use crate::ops::norm::batch_norm::train;
+use crate::ops::BatchNormOutput;
+use crate::ops::norm::batch_norm::{train, train_then_relu};
 use crate::ops::norm::view::Centre;
 use crate::{Error, Mode, buffers, mode, ops};
 
@@ -171,12 +173,50 @@ impl BatchNorm {
     /// As [`ops::batch_norm_train`].
     pub fn forward_train(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
-        let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
-        let batch = train(x, self.centre, weight, bias, self.eps)?;
+        let (weight, bias) = self.parameters();
+        self.moved(train(x, self.centre, weight, bias, self.eps)?)
+    }
+
+    /// [`forward_by_mode`](Self::forward_by_mode), `residual` added where there is one, and a relu: in one pass on a GPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`ops::batch_norm_add_relu`].
+    pub fn forward_relu(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        if mode() == Mode::Train {
+            self.check(x)?;
+            let (weight, bias) = self.parameters();
+            return self.moved(train_then_relu(x, residual, self.centre, weight, bias, self.eps)?);
+        }
+        let y = self.forward_eval(x)?;
+        let y = residual.map_or(Ok(y.clone()), |residual| ops::add(&y, residual))?;
+        Ok(ops::relu(&y)?)
+    }
+
+    fn parameters(&self) -> (Option<&Tensor>, Option<&Tensor>) {
+        self.weight_and_bias.as_ref().map_or((None, None), |(weight, bias)| (Some(weight), Some(bias)))
+    }
+
+    /// Moves the running statistics towards a batch's.
+    fn moved(&self, batch: BatchNormOutput) -> Result<Tensor> {
+        let mean = (self.centre == Centre::Mean).then_some((&self.running_mean, &batch.mean, &batch.var));
+        let pairs = mean.into_iter().chain([(&self.running_var, &batch.var, &batch.mean)]);
+        if !batch.mean.device().is_cpu() {
+            let mut composed = false;
+            for (running, new, guard) in pairs.clone() {
+                buffers::write(running, |old| {
+                    let moved = moved_of(self.momentum, old, new, guard).map_err(Error::from)?.ran();
+                    composed |= moved.is_none();
+                    Ok(moved.unwrap_or_else(|| old.clone()))
+                })?;
+            }
+            if !composed {
+                return Ok(batch.output);
+            }
+        }
         // Infinities and NaN are what 0 times them is not 0: one would stay in a running statistic for good.
         let finite = ((&batch.mean * 0.)? + (&batch.var * 0.)?)?.eq(0.)?;
-        let mean = (self.centre == Centre::Mean).then_some((&self.running_mean, &batch.mean));
-        for (running, new) in mean.into_iter().chain([(&self.running_var, &batch.var)]) {
+        for (running, new, _) in pairs {
             buffers::write(running, |old| {
                 let new = new.to_dtype(old.dtype())?;
                 let moved = ((old * (1. - self.momentum))? + (new * self.momentum)?)?;
@@ -192,7 +232,7 @@ impl BatchNorm {
     ///
     /// As [`ops::batch_norm_eval`].
     pub fn forward_eval(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = self.weight_and_bias.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
+        let (weight, bias) = self.parameters();
         let [mean, var] = [&self.running_mean, &self.running_var].map(candle_core::Var::as_detached_tensor);
         Ok(ops::batch_norm_eval(x, &mean, &var, weight, bias, self.eps)?)
     }

@@ -25,7 +25,10 @@ pub use loss::{
     binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, linear_cross_entropy,
     mse_loss, nll_loss, smooth_l1_loss,
 };
-pub use norm::{BatchNormOutput, batch_norm_eval, batch_norm_train, group_norm, layer_norm, rms_norm};
+pub use norm::{
+    BatchNormOutput, batch_norm_add_relu, batch_norm_eval, batch_norm_relu, batch_norm_train, group_norm,
+    layer_norm, rms_norm,
+};
 pub use pointwise::{
     abs, acos, add, add_scalar, asin, atan, clamp, cos, cosh, div, div_scalar, elu, erf, erfinv, exp, expm1,
     gelu, gelu_tanh, hardsigmoid, hardswish, hardtanh, leaky_relu, log, log1p, log2, log10, maximum, minimum,

@@ -7,6 +7,8 @@
 mod address;
 mod audit;
 pub(crate) mod blaslt;
+#[cfg(feature = "cudnn")]
+pub(crate) mod cudnn;
 mod kernel;
 pub(crate) mod memory;
 mod module;

@@ -3,7 +3,9 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod batch_norm;
 pub mod cast;
+pub mod convolution;
 pub mod copy_if_applied;
 pub mod cross_entropy;
 pub mod difference_loss;
@@ -16,6 +18,7 @@ pub mod max_pool;
 pub mod norm;
 pub mod pointwise;
 pub mod product;
+pub mod relayout;
 pub mod resample;
 pub mod row_sums;
 pub mod sgd;

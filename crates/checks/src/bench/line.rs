@@ -11,6 +11,9 @@ pub struct Line {
     pub p: String,
     /// Samples in a batch.
     pub bs: usize,
+    /// Whether f32 may be rounded to TF32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tf32: Option<bool>,
     /// The median time of a step, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<f64>,

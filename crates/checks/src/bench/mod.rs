@@ -66,6 +66,10 @@ pub struct Options {
     /// Where to run: cpu or gpu [default: where the workload is meant to run]
     #[arg(long)]
     pub(crate) accelerator: Option<Accelerator>,
+
+    /// Whether products and convolutions of f32 may round to TF32 first, on a GPU
+    #[arg(long)]
+    pub(crate) tf32: bool,
 }
 
 /// Runs a benchmark. Whether all of it could be measured.

@@ -1,7 +1,7 @@
 //! The ops of a step of GPT-2 124M (batch 16, 1,024 tokens) and of a ResNet-18, with their sizes.
 
 use autocast::Result;
-use autocast::ops::{self, AttentionOptions, ConvOptions};
+use autocast::ops::{self, AttentionOptions, ConvOptions, PoolOptions};
 use candle_core::{DType, Tensor};
 
 use What::{Classes, Constant, F32, Narrow};
@@ -46,6 +46,15 @@ const fn conv(name: &'static str, inputs: &'static [(&'static [usize], What)]) -
     case(name, inputs, |x| {
         let padding = x[1].dims()[2] / 2;
         ops::conv2d(&x[0], &x[1], None, &ConvOptions { padding, ..Default::default() })
+    })
+}
+
+/// A convolution of an image whose channels lie last.
+const fn conv_last(name: &'static str, inputs: &'static [(&'static [usize], What)]) -> OpCase {
+    case(name, inputs, |x| {
+        let padding = x[1].dims()[2] / 2;
+        let image = x[0].permute((0, 3, 1, 2))?;
+        ops::conv2d(&image, &x[1], None, &ConvOptions { padding, ..Default::default() })
     })
 }
 
@@ -103,6 +112,42 @@ pub(crate) const CASES: &[OpCase] = &[
     conv("conv2d b128 128->128 28x28 k3", &[(&[128, 128, 28, 28], Narrow), (&[128, 128, 3, 3], Narrow)]),
     conv("conv2d b128 256->256 14x14 k3", &[(&[128, 256, 14, 14], Narrow), (&[256, 256, 3, 3], Narrow)]),
     conv("conv2d b128 64->256 56x56 k1", &[(&[128, 64, 56, 56], Narrow), (&[256, 64, 1, 1], Narrow)]),
+    conv_last(
+        "conv2d b128 64->64 56x56 k3 channels_last",
+        &[(&[128, 56, 56, 64], Narrow), (&[64, 64, 3, 3], Narrow)],
+    ),
+    conv_last(
+        "conv2d b128 128->128 28x28 k3 channels_last",
+        &[(&[128, 28, 28, 128], Narrow), (&[128, 128, 3, 3], Narrow)],
+    ),
+    conv_last(
+        "conv2d b128 256->256 14x14 k3 channels_last",
+        &[(&[128, 14, 14, 256], Narrow), (&[256, 256, 3, 3], Narrow)],
+    ),
+    conv_last(
+        "conv2d b128 64->256 56x56 k1 channels_last",
+        &[(&[128, 56, 56, 64], Narrow), (&[256, 64, 1, 1], Narrow)],
+    ),
+    case(
+        "batch_norm b128 64x56x56 channels_last",
+        &[(&[128, 56, 56, 64], Narrow), (&[64], F32), (&[64], F32)],
+        |x| {
+            let image = x[0].permute((0, 3, 1, 2))?;
+            Ok(ops::batch_norm_train(&image, Some(&x[1]), Some(&x[2]), 1e-5)?.output)
+        },
+    ),
+    case(
+        "batch_norm_relu b128 64x56x56 channels_last",
+        &[(&[128, 56, 56, 64], Narrow), (&[64], F32), (&[64], F32)],
+        |x| {
+            let image = x[0].permute((0, 3, 1, 2))?;
+            Ok(ops::batch_norm_relu(&image, Some(&x[1]), Some(&x[2]), 1e-5)?.output)
+        },
+    ),
+    case("max_pool2d b128 64x112x112 k3 channels_last", &[(&[128, 112, 112, 64], Narrow)], |x| {
+        let windows = PoolOptions { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+        ops::max_pool2d(&x[0].permute((0, 3, 1, 2))?, &windows)
+    }),
     case("batch_norm b128 64x56x56", &[(&[128, 64, 56, 56], Narrow), (&[64], F32), (&[64], F32)], |x| {
         Ok(ops::batch_norm_train(&x[0], Some(&x[1]), Some(&x[2]), 1e-5)?.output)
     }),

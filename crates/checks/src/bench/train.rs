@@ -20,11 +20,13 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
     if batch_size == 0 {
         return Err("a batch of 0 samples: take at least one".into());
     }
+    candle_core::cuda::set_gemm_reduced_precision_f32(options.tf32);
     let accelerator = options.accelerator.unwrap_or(workload.accelerator());
     let builder = Trainer::builder().precision(precision).accelerator(accelerator);
     let trainer = builder.max_steps(steps).seed(0).on_notice(|_| ()).build()?;
     let line =
         Line { w: workload.name().into(), p: precision.to_string(), bs: batch_size, ..Line::default() };
+    let line = Line { tf32: options.tf32.then_some(true), ..line };
     measure(workload.kind(), &trainer, warm_up, line)
 }
 

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
 use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, TrainingModule};
 
-use crate::models::{Gpt, GptConfig, Mlp, MlpConfig};
+use crate::models::{Gpt, GptConfig, Mlp, MlpConfig, ResNet, ResNetConfig};
 
 /// A model with its batches and its loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,6 +21,9 @@ pub enum Workload {
     Gpt2,
     /// 4 layers of 8192 x 8192, on a GPU
     Mlp,
+    /// torchvision's ResNet-18 on images of 112 x 112, on a GPU
+    #[value(name = "resnet18")]
+    ResNet18,
     /// A GPT of 4 layers of width 256 on rows of 128 tokens, on a CPU
     GptMini,
     /// 4 layers of 1024 x 1024, on a CPU
@@ -43,6 +46,7 @@ impl Workload {
         match self {
             Self::Gpt2 => "gpt2",
             Self::Mlp => "mlp",
+            Self::ResNet18 => "resnet18",
             Self::GptMini => "gpt_mini",
             Self::MlpMini => "mlp_mini",
         }
@@ -52,7 +56,7 @@ impl Workload {
     #[must_use]
     pub fn accelerator(self) -> Accelerator {
         match self {
-            Self::Gpt2 | Self::Mlp => Accelerator::Gpu,
+            Self::Gpt2 | Self::Mlp | Self::ResNet18 => Accelerator::Gpu,
             Self::GptMini | Self::MlpMini => Accelerator::Cpu,
         }
     }
@@ -63,6 +67,7 @@ impl Workload {
         match self {
             Self::Gpt2 | Self::GptMini => 16,
             Self::Mlp => 8_192,
+            Self::ResNet18 => 256,
             Self::MlpMini => 512,
         }
     }
@@ -71,7 +76,7 @@ impl Workload {
     #[must_use]
     pub fn steps(self) -> usize {
         match self {
-            Self::Gpt2 | Self::Mlp => 30,
+            Self::Gpt2 | Self::Mlp | Self::ResNet18 => 30,
             Self::GptMini | Self::MlpMini => 25,
         }
     }
@@ -80,7 +85,7 @@ impl Workload {
     #[must_use]
     pub fn warm_up(self) -> usize {
         match self {
-            Self::Gpt2 | Self::Mlp => 10,
+            Self::Gpt2 | Self::Mlp | Self::ResNet18 => 10,
             Self::GptMini | Self::MlpMini => 5,
         }
     }
@@ -89,6 +94,7 @@ impl Workload {
         match self {
             Self::Gpt2 => Kind::Gpt(GptConfig::GPT2),
             Self::GptMini => Kind::Gpt(GptConfig::MINI),
+            Self::ResNet18 => Kind::ResNet(ResNetConfig::RESNET18),
             Self::Mlp => Kind::Mlp(MlpConfig { width: 8_192, layers: 4 }),
             Self::MlpMini => Kind::Mlp(MlpConfig { width: 1_024, layers: 4 }),
         }
@@ -100,6 +106,7 @@ impl Workload {
 pub(crate) enum Kind {
     Gpt(GptConfig),
     Mlp(MlpConfig),
+    ResNet(ResNetConfig),
 }
 
 impl Kind {
@@ -107,7 +114,7 @@ impl Kind {
     pub(crate) fn units(self) -> usize {
         match self {
             Self::Gpt(config) => config.context,
-            Self::Mlp(_) => 1,
+            Self::Mlp(_) | Self::ResNet(_) => 1,
         }
     }
 
@@ -123,15 +130,13 @@ impl Kind {
                 Ok((part(0)?, part(1)?))
             }
             Self::Mlp(MlpConfig { width, .. }) => {
-                let mut normal = || {
-                    // A GPU draws a billion numbers at once; one thread would take a minute.
-                    if !device.is_cpu() {
-                        return Tensor::randn(0f32, 1f32, (size, width), device);
-                    }
-                    let numbers: Vec<f32> = (0..size * width).map(|_| rng.sample(StandardNormal)).collect();
-                    Tensor::from_vec(numbers, (size, width), device)
-                };
+                let mut normal = || normal(&mut rng, &[size, width], device);
                 Ok((normal()?, normal()?))
+            }
+            Self::ResNet(ResNetConfig { side, classes, .. }) => {
+                let images = normal(&mut rng, &[size, 3, side, side], device)?;
+                let classes: Vec<i64> = (0..size).map(|_| rng.random_range(0..classes as i64)).collect();
+                Ok((images, Tensor::from_vec(classes, size, device)?))
             }
         };
         if !device.is_cpu() {
@@ -139,6 +144,15 @@ impl Kind {
         }
         (0..BATCHES).map(|_| batch()).collect()
     }
+}
+
+/// Normal numbers. A GPU draws a billion at once; one thread would take a minute.
+fn normal(rng: &mut StdRng, dims: &[usize], device: &Device) -> candle_core::Result<Tensor> {
+    if !device.is_cpu() {
+        return Tensor::randn(0f32, 1f32, dims, device);
+    }
+    let numbers: Vec<f32> = (0..dims.iter().product()).map(|_| rng.sample(StandardNormal)).collect();
+    Tensor::from_vec(numbers, dims, device)
 }
 
 /// A model that is trained with AdamW.
@@ -149,6 +163,7 @@ pub(crate) struct Learner {
 pub(crate) enum Net {
     Gpt(Gpt),
     Mlp(Mlp),
+    Images(Box<ResNet>),
 }
 
 impl Net {
@@ -156,6 +171,7 @@ impl Net {
     pub(crate) fn loss(&self, (inputs, targets): &Pair) -> autocast::Result<Tensor> {
         match self {
             Self::Gpt(gpt) => gpt.loss(inputs, targets),
+            Self::Images(net) => Ok(net.loss(inputs, targets)?),
             Self::Mlp(mlp) => {
                 let output = mlp.forward(inputs)?;
                 // A loss in 16 bits has three digits.
@@ -182,6 +198,7 @@ impl TrainingModule for Learner {
         Ok(match self.kind {
             Kind::Gpt(config) => Net::Gpt(Gpt::new(config, vb)?),
             Kind::Mlp(config) => Net::Mlp(Mlp::new(config, vb)?),
+            Kind::ResNet(config) => Net::Images(Box::new(ResNet::new(config, vb)?)),
         })
     }
 

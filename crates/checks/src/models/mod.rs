@@ -6,8 +6,10 @@ mod mlp;
 mod next_token;
 pub mod ported;
 pub mod reference;
+mod resnet;
 pub mod survival;
 pub mod wide_layer;
 
 pub use gpt::{Gpt, GptConfig, Head, Initial};
 pub use mlp::{Mlp, MlpConfig};
+pub use resnet::{ResNet, ResNetConfig};

@@ -1,6 +1,7 @@
 //! `autocast`'s ops on a device: which dtype each comes out in, and its values and gradients against f64 on the CPU.
 
 mod dtypes;
+pub mod images;
 pub mod kernels;
 mod numerics;
 
@@ -11,6 +12,7 @@ use crate::report::Report;
 /// Every check of an op.
 pub fn run(device: &Device, report: &mut Report) {
     dtypes::run(device, report);
+    images::run(device, report);
     numerics::run(device, report);
     report.check("which kernels ops come to", || kernels::check(device));
 }

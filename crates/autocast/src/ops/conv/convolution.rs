@@ -4,6 +4,7 @@
 use candle_core::{DType, Tensor};
 
 use super::correlation::{Steps, correlate, kernel_gradient, spread};
+use super::engine::{Engine, Map};
 use crate::dtypes::same_dtype;
 use crate::graph::{Keep, composed};
 use crate::ops::pointwise::bias::add_bias;
@@ -102,6 +103,11 @@ fn convolution(
     check_fits(op, padded, (kh, kw), steps)?;
     let positions = [steps.positions(padded.0, kh), steps.positions(padded.1, kw)];
     check_size(op, &[input.dim(0)?, out, positions[0], positions[1]], DType::F64)?;
+    let engine = Engine { op, map: Map::Correlation, steps, padding };
+    let dims = [input.dim(0)?, out, positions[0], positions[1]];
+    if let Some(value) = engine.value(&input, &weight, bias.as_ref(), dims)? {
+        return finish(spatial, value, None);
+    }
     let padded = padding.padded(&input)?;
     let value = correlate(&padded, &weight, steps)?;
     let wanted = [&input, &weight].map(Tensor::track_op);
@@ -215,6 +221,11 @@ pub(crate) struct Padding {
 impl Padding {
     pub(crate) fn new(spatial: usize, padding: usize) -> Self {
         Self { rows: if spatial == 1 { 0 } else { padding }, columns: padding }
+    }
+
+    /// Of rows and of columns.
+    pub(super) fn both(self) -> [usize; 2] {
+        [self.rows, self.columns]
     }
 
     /// The height and width of `image` with its padding.

@@ -5,6 +5,7 @@ use candle_core::{DType, Tensor};
 
 use super::convolution::{Padding, as_images, check_bias, check_groups, checked_steps, finish, prepared};
 use super::correlation::{correlate, kernel_gradient, spread};
+use super::engine::{Engine, Map};
 use crate::graph::{Keep, composed};
 use crate::ops::shape::size::check_size;
 use crate::{Error, Result};
@@ -119,6 +120,15 @@ fn transposed(
         return Err(Error::shape(op, "input", input.dims(), expected));
     }
     check_size(op, &[input.dim(0)?.max(1), out.max(1), size.0, size.1], DType::F32)?;
+    // No more pixels behind the last position than a correlation passes over.
+    if added < steps.stride {
+        let [above, beside] = padding.both();
+        let dims = [input.dim(0)?, out, size.0 - 2 * above, size.1 - 2 * beside];
+        let engine = Engine { op, map: Map::Spread, steps, padding };
+        if let Some(value) = engine.value(&input, &weight, bias.as_ref(), dims)? {
+            return finish(spatial, value, None);
+        }
+    }
     let value = padding.cropped(&spread(&input, &weight, size, steps)?)?;
     let wanted = [&input, &weight].map(Tensor::track_op);
     let value = composed(op, [&input, &weight], value, Keep::Inputs, move |grad, _, [input, weight]| {

@@ -1,13 +1,16 @@
 //! batch_norm: each channel normalised over the batch and all positions while training, with running statistics in
 //! evaluation. It leaves the running statistics to the layer.
 
+use backends::kernels::batch_norm::Then;
 use backends::kernels::sum::Term;
 use candle_core::Tensor;
 
+use super::by_channel::{Others, Spec};
 use super::normalize::normalize;
 use super::view::{Centre, View};
 use crate::dtypes::check_constant;
 use crate::graph::{Keep, composed, wide};
+use crate::ops::pointwise::{add, relu};
 use crate::ops::shape::broadcast::sum_to;
 use crate::ops::shape::empty::of_no_elements;
 use crate::region::float_inputs;
@@ -48,6 +51,64 @@ pub fn batch_norm_train(
     train(x, Centre::Mean, weight, bias, eps)
 }
 
+/// [`batch_norm_train`] with a [`relu`] behind it: `max(y, 0)`, on a GPU in the same pass over the elements. The gradient is 0 where
+/// the rounded `y` is not above 0.
+///
+/// # Shapes
+///
+/// As [`batch_norm_train`].
+///
+/// # Errors
+///
+/// As [`batch_norm_train`].
+pub fn batch_norm_relu(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> Result<BatchNormOutput> {
+    train_then_relu(x, None, Centre::Mean, weight, bias, eps)
+}
+
+/// [`batch_norm_train`] with an addition and a [`relu`] behind it: `max(y + residual, 0)`, on a GPU in the same pass over the
+/// elements and rounded once.
+///
+/// # Shapes
+///
+/// As [`batch_norm_train`]; `residual` is like `x`, and of its dtype.
+///
+/// # Errors
+///
+/// As [`batch_norm_train`].
+pub fn batch_norm_add_relu(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> Result<BatchNormOutput> {
+    train_then_relu(x, Some(residual), Centre::Mean, weight, bias, eps)
+}
+
+/// [`batch_norm_relu`] or [`batch_norm_add_relu`], centring or not.
+pub(crate) fn train_then_relu(
+    x: &Tensor,
+    plus: Option<&Tensor>,
+    centre: Centre,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> Result<BatchNormOutput> {
+    check_count(x)?;
+    let spec = Spec { centre, then: Then::Relu, eps };
+    if let Some(made) = spec.train(x, Others { weight, bias, plus })? {
+        return Ok(made);
+    }
+    let made = train(x, centre, weight, bias, eps)?;
+    let output = plus.map_or_else(|| Ok(made.output.clone()), |plus| add(&made.output, plus))?;
+    Ok(BatchNormOutput { output: relu(&output)?, ..made })
+}
+
 /// [`batch_norm_train`], centring or not; without it the variance is the mean square.
 pub(crate) fn train(
     x: &Tensor,
@@ -56,11 +117,10 @@ pub(crate) fn train(
     bias: Option<&Tensor>,
     eps: f64,
 ) -> Result<BatchNormOutput> {
-    let channels = channels(x)?;
-    let count = x.elem_count() / channels.max(1);
-    if count < 2 {
-        let expected = "more than one value per channel, to have a variance";
-        return Err(Error::shape(OP, "x", x.dims(), expected));
+    let (channels, count) = check_count(x)?;
+    let spec = Spec { centre, then: Then::Nothing, eps };
+    if let Some(made) = spec.train(x, Others { weight, bias, plus: None })? {
+        return Ok(made);
     }
     let by_channel = x.transpose(0, 1)?.contiguous()?;
     let view = View {
@@ -106,17 +166,19 @@ pub fn batch_norm_eval(
     check_constant(OP, "mean", mean)?;
     check_constant(OP, "var", var)?;
     let channels = channels(x)?;
-    check_constant(OP, "mean", mean)?;
-    check_constant(OP, "var", var)?;
+    for (name, of_channels) in [("mean", mean), ("var", var)] {
+        check_channels(name, of_channels, channels)?;
+    }
+    let spec = Spec { centre: Centre::Mean, then: Then::Nothing, eps };
+    if let Some(value) = spec.eval(x, [mean, var], Others { weight, bias, plus: None })? {
+        return Ok(value);
+    }
     let like = |value| Tensor::full(value, channels, x.device()).and_then(|t| t.to_dtype(mean.dtype()));
     let weight = weight.map_or_else(|| like(1f64), |w| Ok(w.clone()))?;
     let bias = bias.map_or_else(|| like(0f64), |b| Ok(b.clone()))?;
     let [x, weight, bias] = float_inputs(OP, [("x", x), ("weight", &weight), ("bias", &bias)])?;
-    for (name, of_channels) in [("mean", mean), ("var", var), ("weight", &weight), ("bias", &bias)] {
-        if of_channels.dims() != [channels] {
-            let expected = format!("[{channels}], one per channel");
-            return Err(Error::shape(OP, name, of_channels.dims(), expected));
-        }
+    for (name, of_channels) in [("weight", &weight), ("bias", &bias)] {
+        check_channels(name, of_channels, channels)?;
     }
     if let Some(empty) = of_no_elements(OP, &[&x, &weight, &bias], x.dims(), x.dtype())? {
         return Ok(empty);
@@ -143,7 +205,28 @@ pub fn batch_norm_eval(
     )
 }
 
-const OP: &str = "batch_norm";
+pub(super) const OP: &str = "batch_norm";
+
+/// Channels, and the values of each, of which there have to be two.
+fn check_count(x: &Tensor) -> Result<(usize, usize)> {
+    let channels = channels(x)?;
+    let count = x.elem_count() / channels.max(1);
+    if count < 2 {
+        let expected = "more than one value per channel, to have a variance";
+        return Err(Error::shape(OP, "x", x.dims(), expected));
+    }
+    Ok((channels, count))
+}
+
+fn check_channels(name: &str, of_channels: &Tensor, channels: usize) -> Result<()> {
+    match of_channels.dims() == [channels] {
+        true => Ok(()),
+        false => {
+            let expected = format!("[{channels}], one per channel");
+            Err(Error::shape(OP, name, of_channels.dims(), expected))
+        }
+    }
+}
 
 fn channels(x: &Tensor) -> Result<usize> {
     match x.dims() {

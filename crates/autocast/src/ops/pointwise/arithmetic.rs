@@ -12,6 +12,7 @@ use crate::dtypes::result_type;
 use crate::graph::{Backward, Keep, Op, Value, composed, record};
 use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
 use crate::ops::shape::empty::of_no_elements;
+use crate::ops::shape::layout::{as_it_lies, channels_second};
 use crate::region::{cast_inputs, cast_to, widen};
 
 /// `a + b`.
@@ -145,6 +146,11 @@ pub fn div_scalar(x: &Tensor, scalar: f64) -> Result<Tensor> {
 fn sum_by_kernel(a: &Tensor, b: &Tensor, sign: Sign) -> Result<Option<Tensor>> {
     if a.elem_count() == 0 || b.elem_count() == 0 {
         return Ok(None);
+    }
+    if a.dims() == b.dims()
+        && let (Some(a), Some(b)) = (as_it_lies(a)?, as_it_lies(b)?)
+    {
+        return sum_by_kernel(&a, &b, sign)?.map(|sum| Ok(channels_second(&sum)?)).transpose();
     }
     let (first, second) = match sign {
         Sign::Plus if a.elem_count() < b.elem_count() => (b, a),

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::dtypes::check_float;
 use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::shape::empty::of_no_elements;
+use crate::ops::shape::layout::{as_it_lies, channels_second};
 use crate::region::float_inputs;
 
 /// `function` of `x`, rounded once to `x`'s dtype.
@@ -18,6 +19,9 @@ pub(crate) fn unary(op: &'static str, function: Function, x: &Tensor) -> Result<
 /// [`unary`] of floats that are as the region wants them.
 pub(crate) fn unary_of(op: &'static str, function: Function, x: &Tensor) -> Result<Tensor> {
     check_float(op, "x", x)?;
+    if let Some(laid) = as_it_lies(x)? {
+        return Ok(channels_second(&unary_of(op, function, &laid)?)?);
+    }
     if let Some(empty) = of_no_elements(op, &[x], x.dims(), x.dtype())? {
         return Ok(empty);
     }

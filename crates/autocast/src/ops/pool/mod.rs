@@ -1,6 +1,7 @@
 //! Pooling by windows, and resampling.
 
 mod interpolate;
+mod largest;
 mod resample;
 mod window;
 

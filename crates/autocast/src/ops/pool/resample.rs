@@ -7,8 +7,10 @@ use backends::{Floats, bridge, kernels};
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
-use crate::graph::{Keep, composed};
+use crate::dtypes::accumulation_dtype;
+use crate::graph::{Backward, Keep, Op, Value, composed, record};
 use crate::ops::shape::empty::without_gradient;
+use crate::ops::shape::layout::{as_it_lies, channels_second};
 use crate::ops::shape::size::check_size;
 use crate::region::widen;
 
@@ -22,6 +24,9 @@ pub(crate) fn resample(op: &'static str, x: &Tensor, maps: Vec<Taps>) -> Result<
     if x.elem_count() == 0 {
         return without_gradient(op, &[x], Tensor::zeros(dims, x.dtype(), x.device())?);
     }
+    if let Some(value) = on_a_gpu(op, x, &maps)? {
+        return Ok(value);
+    }
     let mut value = widen(&x.detach())?;
     for (at, taps) in maps.iter().enumerate().rev() {
         value = along(op, &value, leading + at, taps)?;
@@ -34,6 +39,69 @@ pub(crate) fn resample(op: &'static str, x: &Tensor, maps: Vec<Taps>) -> Result<
         }
         Ok([dx])
     })
+}
+
+/// The same over an image as it lies, without a widened copy.
+fn on_a_gpu(op: &'static str, x: &Tensor, maps: &[Taps]) -> Result<Option<Tensor>> {
+    if x.device().is_cpu() {
+        return Ok(None);
+    }
+    let laid = as_it_lies(&x.detach())?;
+    let (first, last) = if laid.is_some() { (1, true) } else { (x.rank() - maps.len(), false) };
+    let laid = laid.map_or_else(|| x.detach().contiguous(), Ok)?;
+    let made = Resampled { op, first, maps: maps.to_vec(), last };
+    let Some(value) = made.mapped(&laid, &made.maps, x.dtype())? else { return Ok(None) };
+    let value = record(made, &[x], Value::fresh(value))?;
+    Ok(Some(if last { channels_second(&value)? } else { value }))
+}
+
+/// Maps of the dimensions from `first` on.
+struct Resampled {
+    op: &'static str,
+    first: usize,
+    maps: Vec<Taps>,
+    /// Whether the channels lie last.
+    last: bool,
+}
+
+impl Resampled {
+    /// `x` with each of its dimensions mapped, the last first, and rounded once to `dtype`.
+    fn mapped(&self, x: &Tensor, maps: &[Taps], dtype: DType) -> Result<Option<Tensor>> {
+        let mut value = x.clone();
+        for (at, taps) in maps.iter().enumerate().rev() {
+            let dim = self.first + at;
+            let mut dims = value.dims().to_vec();
+            let (outer, inner): (usize, usize) =
+                (dims[..dim].iter().product(), dims[dim + 1..].iter().product());
+            dims[dim] = taps.outputs();
+            let to = if at == 0 { dtype } else { accumulation_dtype(dtype) };
+            let rows = value.reshape((outer, taps.inputs(), inner))?;
+            let Some(made) = kernels::resample::resampled(&rows, taps, to)?.ran() else { return Ok(None) };
+            value = made.reshape(dims)?;
+        }
+        Ok(Some(value))
+    }
+}
+
+impl Op for Resampled {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let adjoints: Vec<Taps> = self.maps.iter().map(Taps::transposed).collect();
+        let made = match self.mapped(cx.grad(), &adjoints, cx.grad().dtype())? {
+            Some(made) => made,
+            None => {
+                let mut made = widen(cx.grad())?;
+                for (at, taps) in adjoints.iter().enumerate() {
+                    made = along(self.op, &made, self.first + at, taps)?;
+                }
+                made.to_dtype(cx.grad().dtype())?
+            }
+        };
+        Ok(vec![Some(if self.last { channels_second(&made)? } else { made })])
+    }
 }
 
 /// `x` of f32 or f64, which is not empty, with dimension `dim` mapped by `taps`.
@@ -53,7 +121,7 @@ fn along(op: &'static str, x: &Tensor, dim: usize, taps: &Taps) -> Result<Tensor
     Ok(value?)
 }
 
-/// The same from tensor ops, for `(outer, inputs, inner)` on a GPU: all taps are gathered, those that an output lacks are
+/// The same from tensor ops for more elements than the kernel takes, `(outer, inputs, inner)` on a GPU: all taps are gathered, those that an output lacks are
 /// taken out by choice, and the rest is summed.
 fn by_hand(x: &Tensor, taps: &Taps) -> candle_core::Result<Tensor> {
     let (outer, _, inner) = x.dims3()?;

@@ -162,6 +162,9 @@ fn maximum<const N: usize>(op: &'static str, input: &Tensor, options: &PoolOptio
     check_size(op, &out_dims, DType::F64)?;
     check_size(op, &[&windows[..], &options.kernel[..], &[4]].concat(), DType::F64)?;
     let (count, taps) = (windows.iter().product::<usize>(), options.kernel.iter().product::<usize>());
+    if let Some(value) = super::largest::by_kernel(op, &input, options, windows)? {
+        return Ok(value);
+    }
     let table = options.taps(windows, &dims[2..]);
     let flat = widen(&input)?.reshape((planes, pixels))?;
     let pixels = match input.device() {

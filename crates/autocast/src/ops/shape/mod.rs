@@ -4,6 +4,7 @@ pub(crate) mod broadcast;
 pub(crate) mod empty;
 pub(crate) mod index;
 mod join;
+pub(crate) mod layout;
 pub(crate) mod size;
 
 pub use join::{cat, stack, where_cond};

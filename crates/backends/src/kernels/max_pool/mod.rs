@@ -1,4 +1,15 @@
 //! Where the largest element of each window is. NaN is larger than any number, and of equal elements the first one wins.
+//! Bit-exact: [`argmax_in_windows`] on a CPU, over windows of any shape, and [`largest`] on a GPU, over those of two dimensions.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "candle")]
+mod tensors;
+mod windows;
+
+#[cfg(feature = "candle")]
+pub use tensors::{gradient_of, largest_of};
+pub use windows::{Windows, gradient, largest};
 
 use crate::floats::Real;
 

@@ -4,9 +4,17 @@
 //! Only taps are read. A product with the matrix of the weights, most of them 0, would make NaN of `0 · inf` in every
 //! output of an image with one infinite pixel.
 //!
-//! Sums are in f64, in the order of the taps, and rounded once: the result does not depend on the number of threads.
+//! Sums are in f64, in the order of the taps, and rounded once: the result does not depend on the number of threads. On a GPU
+//! the same, element by element; a sum in 16 bits is rounded to f32 before.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod scalar;
+#[cfg(feature = "candle")]
+mod tensors;
+
+#[cfg(feature = "candle")]
+pub use tensors::resampled;
 
 use crate::floats::Real;
 
@@ -53,6 +61,22 @@ impl Taps {
     /// The taps of one output.
     pub fn of(&self, output: usize) -> &[(usize, f64)] {
         &self.taps[self.starts[output]..self.starts[output + 1]]
+    }
+
+    /// The taps as a device reads them: where those of each output start, and where the last ones end; then an input and the two
+    /// halves of its weight, the lower first. `None` where they do not fit 32 bits.
+    #[cfg(feature = "candle")]
+    fn table(&self) -> Option<Vec<u32>> {
+        u32::try_from(self.inputs).ok()?;
+        let mut words = Vec::with_capacity(self.starts.len() + 3 * self.taps.len());
+        for &start in &self.starts {
+            words.push(u32::try_from(start).ok().filter(|start| *start < u32::MAX / 4)?);
+        }
+        for &(input, weight) in &self.taps {
+            let bits = weight.to_bits();
+            words.extend([input as u32, bits as u32, (bits >> 32) as u32]);
+        }
+        Some(words)
     }
 
     /// The adjoint: which outputs each input is a tap of.
@@ -121,6 +145,15 @@ mod tests {
         let taps = windows();
         assert_eq!(taps.transposed().of(3), [(1, 0.5)]);
         assert_eq!(taps.transposed().transposed(), taps);
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn a_table_has_starts_and_taps() {
+        let half = 0.5f64.to_bits();
+        let tap = |input: u32| [input, half as u32, (half >> 32) as u32];
+        let want = [&[0, 2, 4, 5][..], &[0, 1, 2, 3, 4].map(tap).concat()].concat();
+        assert_eq!(windows().table(), Some(want));
     }
 
     #[test]

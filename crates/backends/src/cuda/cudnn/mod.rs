@@ -1,0 +1,185 @@
+//! cuDNN: plans of convolutions, made once for each shape and kept.
+//!
+//! The library is opened at run time. The engine is the first that its heuristic names among those that add in f32 (f64 for f64)
+//! and always in the same order, so that a convolution is the same in every process. What has one shape, one layout and
+//! one alignment has one plan.
+
+#![expect(unsafe_code, reason = "calling cuDNN")]
+
+mod descriptor;
+mod plan;
+mod sys;
+
+use super::device;
+use crate::buffer::ScalarType;
+use crate::{Error, Result};
+use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, DevicePtrMut};
+use descriptor::{Descriptor, Refused};
+use plan::{IDS, Plan};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use sys::{Api, Raw, attribute, kind};
+
+const OP: &str = "convolution";
+/// Plans of a context; beyond them all are made anew.
+const PLANS: usize = 4096;
+/// The most scratch memory of an engine, in bytes.
+pub(super) const WORKSPACE: usize = 256 << 20;
+
+/// Which of the three operands is computed from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    Values,
+    Image,
+    Kernel,
+}
+
+/// An operand of four dimensions, the channels' second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Operand {
+    pub(crate) dims: [i64; 4],
+    pub(crate) strides: [i64; 4],
+    /// What the first element's address is a multiple of.
+    pub(crate) aligned: i64,
+}
+
+/// A convolution, whose groups are what the kernel's channels are too few by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Convolution {
+    pub(crate) way: Way,
+    pub(crate) of: ScalarType,
+    pub(crate) image: Operand,
+    pub(crate) kernel: Operand,
+    pub(crate) values: Operand,
+    pub(crate) padding: [i64; 2],
+    pub(crate) stride: [i64; 2],
+    pub(crate) dilation: [i64; 2],
+    /// Whether f32 may be rounded to TF32 first.
+    pub(crate) tf32: bool,
+}
+
+/// Queues the convolution on the device's stream; `false` where there is no library, or it has no engine.
+///
+/// # Safety
+///
+/// The addresses, of image, kernel and values, must be those of device memory with the elements that `of` describes, valid until
+/// the stream has come to the convolution.
+pub(crate) unsafe fn convolve(gpu: &CudaDevice, of: &Convolution, at: [u64; 3]) -> Result<bool> {
+    let api = match sys::api() {
+        Ok(api) => api,
+        Err(why) => return Ok(without(why)),
+    };
+    let stream = gpu.cuda_stream();
+    let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = Library::of(api, &mut libraries, stream.context())?;
+    let handle = library.handle.raw;
+    let Some(plan) = library.plan(of)? else { return Ok(false) };
+    let mut workspace = match plan.workspace {
+        0 => None,
+        // SAFETY: the engine writes before it reads.
+        bytes => Some(unsafe { gpu.alloc::<u8>(bytes) }.map_err(|error| no_memory(of, bytes, &error))?),
+    };
+    let used = workspace.as_mut().map(|workspace| workspace.device_ptr_mut(&stream));
+    let scratch = used.as_ref().map_or(0, |(address, _)| *address);
+    let pack = packed(api, at, scratch).map_err(device(OP))?;
+    // SAFETY: handle, plan and pack are alive, and the stream is the context's; the rest is the caller's promise. The workspace is
+    // freed in the order of the stream.
+    let ran = unsafe {
+        api.check((api.set_stream)(handle, stream.cu_stream().cast()))
+            .and_then(|()| api.check((api.execute)(handle, plan.plan.raw(), pack.raw())))
+    };
+    ran.map_err(device(OP))?;
+    Ok(true)
+}
+
+fn no_memory(of: &Convolution, bytes: usize, error: &dyn std::fmt::Display) -> Error {
+    let message =
+        format!("no {bytes} bytes of scratch memory for {:?} of {:?}: {error}", of.way, of.image.dims);
+    Error::Device { op: OP.into(), message }
+}
+
+/// Says once that convolutions are composed, and why.
+fn without(why: &str) -> bool {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        eprintln!(
+            "warning: convolutions are composed of other ops, which is slower: cuDNN 9 cannot be opened ({why}). Name the \
+             folder of libcudnn.so.9 in LD_LIBRARY_PATH"
+        );
+    });
+    false
+}
+
+fn packed(api: &'static Api, at: [u64; 3], scratch: u64) -> std::result::Result<Descriptor, Refused> {
+    let pack = Descriptor::new(api, kind::VARIANT_PACK)?;
+    pack.set(attribute::PACK_IDS, &IDS)?;
+    pack.set(attribute::PACK_POINTERS, &at.map(|address| address as *mut c_void))?;
+    pack.set(attribute::PACK_WORKSPACE, &[scratch as *mut c_void])?;
+    pack.finalize()
+}
+
+static LIBRARIES: Mutex<Vec<Library>> = Mutex::new(Vec::new());
+
+/// The library's state in one context.
+struct Handle {
+    raw: Raw,
+    api: &'static Api,
+}
+
+// SAFETY: the library's functions may be called from any thread, and here under one lock.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    fn new(api: &'static Api, context: &Arc<CudaContext>) -> Result<Self> {
+        context.bind_to_thread().map_err(device(OP))?;
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: `raw` is written during the call.
+        api.check(unsafe { (api.create)(&raw mut raw) }).map_err(device(OP))?;
+        Ok(Self { raw, api })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: it was created, and is destroyed once. Where the context is gone, so is what the library would free.
+        let _ = unsafe { (self.api.destroy)(self.raw) };
+    }
+}
+
+/// The library in one context, for as long as something else uses that.
+struct Library {
+    api: &'static Api,
+    context: Weak<CudaContext>,
+    /// None for a convolution that the library has no engine for. Before the handle, which they were made with.
+    plans: HashMap<Convolution, Option<Plan>>,
+    handle: Handle,
+}
+
+impl Library {
+    fn of<'a>(api: &'static Api, all: &'a mut Vec<Self>, context: &Arc<CudaContext>) -> Result<&'a mut Self> {
+        let here = Arc::downgrade(context);
+        let at = match all.iter().position(|library| library.context.ptr_eq(&here)) {
+            Some(at) => at,
+            None => {
+                all.retain(|library| library.context.strong_count() > 0);
+                let handle = Handle::new(api, context)?;
+                all.push(Self { api, context: here, plans: HashMap::new(), handle });
+                all.len() - 1
+            }
+        };
+        Ok(&mut all[at])
+    }
+
+    fn plan(&mut self, of: &Convolution) -> Result<Option<&Plan>> {
+        if !self.plans.contains_key(of) {
+            if self.plans.len() >= PLANS {
+                self.plans.clear();
+            }
+            let plan = Plan::new(self.api, self.handle.raw, of).map_err(device(OP))?;
+            self.plans.insert(*of, plan);
+        }
+        Ok(self.plans.get(of).and_then(Option::as_ref))
+    }
+}

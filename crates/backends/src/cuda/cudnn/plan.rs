@@ -1,0 +1,153 @@
+//! One convolution as the library describes it, and the engine that runs it.
+
+use super::descriptor::{Descriptor, Refused};
+use super::sys::{Api, Raw, attribute, kind, note, value};
+use super::{Convolution, Operand, WORKSPACE, Way};
+use crate::buffer::ScalarType;
+
+/// Sums of products and not their reverse, as all of PyTorch's convolutions.
+const CROSS_CORRELATION: i32 = 1;
+/// The heuristic that PyTorch asks, and the list of what runs everything.
+const MODES: [i32; 2] = [3, 2];
+/// More notes than there are.
+const NOTES: usize = 16;
+
+/// The numbers by which a plan knows its operands: image, kernel, values.
+pub(super) const IDS: [i64; 3] = [1, 2, 3];
+
+/// An engine that is ready to run.
+pub(super) struct Plan {
+    pub(super) plan: Descriptor,
+    /// Bytes of scratch memory.
+    pub(super) workspace: usize,
+    /// What the plan was made of.
+    _of: Vec<Descriptor>,
+}
+
+impl Plan {
+    /// The first engine that the heuristic names and that adds as this crate promises, `None` where there is none.
+    pub(super) fn new(api: &'static Api, handle: Raw, of: &Convolution) -> Result<Option<Self>, Refused> {
+        let Some(data_type) = data_type(of.of) else { return Ok(None) };
+        let described = Described::new(api, handle, of, data_type);
+        // A description that the library does not take is one that it has no engine for.
+        let Ok(Described { graph, parts }) = described else { return Ok(None) };
+        for mode in MODES {
+            let Ok(configs) = configs(api, &graph, mode) else { continue };
+            for config in configs {
+                if !adds_as_promised(of, &config)? {
+                    continue;
+                }
+                let Ok(plan) = ready(api, handle, &config) else { continue };
+                let mut bytes = [0i64];
+                plan.read(attribute::PLAN_WORKSPACE, value::INT64, &mut bytes)?;
+                let Ok(workspace) = usize::try_from(bytes[0]) else { continue };
+                if workspace <= WORKSPACE {
+                    let mut of = parts;
+                    of.extend([graph, config]);
+                    return Ok(Some(Self { plan, workspace, _of: of }));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn data_type(of: ScalarType) -> Option<i32> {
+    match of {
+        ScalarType::F32 => Some(0),
+        ScalarType::F64 => Some(1),
+        ScalarType::F16 => Some(2),
+        ScalarType::Bf16 => Some(9),
+        _ => None,
+    }
+}
+
+/// A graph of one operation.
+struct Described {
+    graph: Descriptor,
+    parts: Vec<Descriptor>,
+}
+
+impl Described {
+    fn new(api: &'static Api, handle: Raw, of: &Convolution, data_type: i32) -> Result<Self, Refused> {
+        let tensor = |id: i64, operand: &Operand| -> Result<Descriptor, Refused> {
+            let tensor = Descriptor::new(api, kind::TENSOR)?;
+            tensor.set_word(attribute::TENSOR_TYPE, value::DATA_TYPE, data_type)?;
+            tensor.set(attribute::TENSOR_DIMENSIONS, &operand.dims)?;
+            tensor.set(attribute::TENSOR_STRIDES, &operand.strides)?;
+            tensor.set(attribute::TENSOR_ID, &[id])?;
+            tensor.set(attribute::TENSOR_ALIGNMENT, &[operand.aligned])?;
+            tensor.finalize()
+        };
+        let [image, kernel, values] =
+            [tensor(IDS[0], &of.image)?, tensor(IDS[1], &of.kernel)?, tensor(IDS[2], &of.values)?];
+        let wide = of.of == ScalarType::F64;
+        let convolution = Descriptor::new(api, kind::CONVOLUTION)?;
+        let computes_in = i32::from(wide);
+        convolution.set_word(attribute::CONVOLUTION_COMPUTES_IN, value::DATA_TYPE, computes_in)?;
+        let mode = (attribute::CONVOLUTION_MODE, value::CONVOLUTION_MODE);
+        convolution.set_word(mode.0, mode.1, CROSS_CORRELATION)?;
+        convolution.set(attribute::CONVOLUTION_SPATIAL_DIMS, &[2i64])?;
+        convolution.set(attribute::CONVOLUTION_DILATIONS, &of.dilation)?;
+        convolution.set(attribute::CONVOLUTION_STRIDES, &of.stride)?;
+        convolution.set(attribute::CONVOLUTION_PRE_PADDINGS, &of.padding)?;
+        convolution.set(attribute::CONVOLUTION_POST_PADDINGS, &of.padding)?;
+        let convolution = convolution.finalize()?;
+        let (kind, first, tensors) = match of.way {
+            Way::Values => (kind::FORWARD, attribute::FORWARD, [&kernel, &image, &values]),
+            Way::Image => (kind::BACKWARD_DATA, attribute::BACKWARD_DATA, [&kernel, &image, &values]),
+            Way::Kernel => (kind::BACKWARD_FILTER, attribute::BACKWARD_FILTER, [&kernel, &image, &values]),
+        };
+        let operation = Descriptor::new(api, kind)?;
+        if wide {
+            operation.set(first, &[1f64])?;
+            operation.set(first + 1, &[0f64])?;
+        } else {
+            operation.set(first, &[1f32])?;
+            operation.set(first + 1, &[0f32])?;
+        }
+        operation.set_parts(first + 2, &[&convolution])?;
+        for (at, tensor) in tensors.into_iter().enumerate() {
+            operation.set_parts(first + 3 + at as i32, &[tensor])?;
+        }
+        let operation = operation.finalize()?;
+        let graph = Descriptor::new(api, kind::GRAPH)?;
+        graph.set_handle(attribute::GRAPH_HANDLE, handle)?;
+        graph.set_parts(attribute::GRAPH_OPERATIONS, &[&operation])?;
+        let graph = graph.finalize()?;
+        Ok(Self { graph, parts: vec![image, kernel, values, convolution, operation] })
+    }
+}
+
+/// What a heuristic names, the best first.
+fn configs(api: &'static Api, graph: &Descriptor, mode: i32) -> Result<Vec<Descriptor>, Refused> {
+    let heuristic = Descriptor::new(api, kind::HEURISTIC)?;
+    heuristic.set_parts(attribute::HEURISTIC_GRAPH, &[graph])?;
+    heuristic.set_word(attribute::HEURISTIC_MODE, value::HEURISTIC_MODE, mode)?;
+    let heuristic = heuristic.finalize()?;
+    let count = heuristic.count(attribute::HEURISTIC_RESULTS, value::DESCRIPTOR)?;
+    heuristic.parts(attribute::HEURISTIC_RESULTS, kind::ENGINE_CONFIG, count)
+}
+
+/// Whether the engine adds products in f32 or wider, one after another, in an order that is always the same.
+fn adds_as_promised(of: &Convolution, config: &Descriptor) -> Result<bool, Refused> {
+    let Some(engine) = config.parts(attribute::CONFIG_ENGINE, kind::ENGINE, 1)?.pop() else {
+        return Ok(false);
+    };
+    let mut notes = [0i32; NOTES];
+    let count = engine.read(attribute::ENGINE_NOTES, value::NUMERICAL_NOTE, &mut notes)?;
+    let strict = of.of == ScalarType::F32 && !of.tf32;
+    Ok(notes[..count].iter().all(|&noted| match noted {
+        note::TENSOR_CORE | note::DOWN_CONVERTS => !strict,
+        note::NARROW_SUMS | note::FFT | note::NONDETERMINISTIC => false,
+        note::WINOGRAD..=note::WINOGRAD_13X13 => false,
+        _ => true,
+    }))
+}
+
+fn ready(api: &'static Api, handle: Raw, config: &Descriptor) -> Result<Descriptor, Refused> {
+    let plan = Descriptor::new(api, kind::PLAN)?;
+    plan.set_handle(attribute::PLAN_HANDLE, handle)?;
+    plan.set_parts(attribute::PLAN_CONFIG, &[config])?;
+    plan.finalize()
+}
