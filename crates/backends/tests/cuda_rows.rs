@@ -134,8 +134,10 @@ fn cross_entropy_agrees_with_the_cpu_and_a_bad_target_is_nan() {
 #[test]
 fn causal_softmaxes_and_what_is_not_finite_agree_with_the_cpu() {
     let Some(gpu) = gpu() else { return };
-    for (rows, width) in [(5, 5), (37, 64), (64, 37), (40, 1025), (3, 9000)] {
-        let seen = Seen::Causal { rows };
+    for (rows, width, first) in
+        [(5, 5, 0), (37, 64, 0), (37, 64, 11), (64, 37, 0), (40, 1025, 900), (3, 9000, 0)]
+    {
+        let seen = Seen::Causal { rows, first };
         for form in [Form::Softmax, Form::LogSoftmax] {
             let on = |device: &Device| {
                 let [x, dy] = [1, 2]

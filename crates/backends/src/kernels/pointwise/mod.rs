@@ -9,11 +9,10 @@
 //! A gradient is the derivative at `x` times `grad`. Where a function is chosen piece by piece, so is its gradient:
 //! nothing is multiplied by 0 to be got rid of.
 //!
-//! Contract: the bounds in ULPs of `docs/numerics.md`. A GPU computes in f64, too, by the same formulas on its own library.
-//! The functions that networks are made of are computed in f32 where elements and gradient are of 16 bits, within 1 ULP of that.
+//! Contract: the bounds in ULPs of `docs/numerics.md`. A GPU computes in f64, too, by the same formulas on its own library;
+//! the functions that networks are made of it computes in f32 where the elements are of 16 bits.
 
 mod forms;
-mod halves;
 mod lanes;
 mod pair;
 mod power;
@@ -173,13 +172,7 @@ impl Function {
 /// `function` of every element.
 pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
     let (isa, function) = (Isa::best(), function.rounded::<T>());
-    if size_of::<T>() == 2 && halves::takes(function) {
-        return in_blocks(x.len(), T::round_f32, |at, block| {
-            f32::load(T::floats(&x[at..at + block.len()]), block);
-            halves::values(isa, function, block);
-        });
-    }
-    in_blocks(x.len(), T::round, |at, block| {
+    in_blocks(x.len(), |at, block| {
         f64::load(T::floats(&x[at..at + block.len()]), block);
         let several_at_once = match narrow::<T>() {
             true => lanes::values(isa, function, block),
@@ -199,17 +192,7 @@ pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
 pub fn gradients<T: Rounded>(function: Function, x: &[T], grad: Floats<'_>) -> Result<Vec<T>> {
     check_length("grad", x.len(), grad.len())?;
     let (isa, function) = (Isa::best(), function.rounded::<T>());
-    let of_16_bits = matches!(grad, Floats::F16(_) | Floats::Bf16(_)) && size_of::<T>() == 2;
-    if of_16_bits && halves::takes(function) {
-        return Ok(in_blocks(x.len(), T::round_f32, |at, block| {
-            let mut wide = [0.; BLOCK];
-            let wide = &mut wide[..block.len()];
-            f32::load(T::floats(&x[at..at + block.len()]), wide);
-            load(grad, at, block);
-            halves::gradients(isa, function, wide, block);
-        }));
-    }
-    Ok(in_blocks(x.len(), T::round, |at, block| {
+    Ok(in_blocks(x.len(), |at, block| {
         let mut wide = [0.; BLOCK];
         let wide = &mut wide[..block.len()];
         f64::load(T::floats(&x[at..at + block.len()]), wide);
@@ -234,20 +217,16 @@ const BLOCK: usize = 256;
 /// Elements per task. What is shorter than a few of them is not worth another thread.
 const CHUNK: usize = 32 * BLOCK;
 
-/// `len` elements, a block at a time: `compute` fills the block that starts at an index, and `round` stores it. Which thread does it
-/// changes nothing.
-fn in_blocks<T: Rounded, A: Real>(
-    len: usize,
-    round: impl Fn(&[A], &mut [T]) + Sync,
-    compute: impl Fn(usize, &mut [A]) + Sync,
-) -> Vec<T> {
+/// `len` elements, a block at a time: `compute` fills the block that starts at an index. Which thread does it changes
+/// nothing.
+fn in_blocks<T: Rounded>(len: usize, compute: impl Fn(usize, &mut [f64]) + Sync) -> Vec<T> {
     let mut out = fresh(len);
     let chunk = |(index, out): (usize, &mut [T])| {
-        let mut wide = [A::ZERO; BLOCK];
+        let mut wide = [0.; BLOCK];
         for (at, out) in out.chunks_mut(BLOCK).enumerate() {
             let wide = &mut wide[..out.len()];
             compute(index * CHUNK + at * BLOCK, wide);
-            round(wide, out);
+            T::round(wide, out);
         }
     };
     match len > 4 * CHUNK {
@@ -258,9 +237,9 @@ fn in_blocks<T: Rounded, A: Real>(
 }
 
 /// As many elements as `block` has, from an index on.
-fn load<A: Real>(from: Floats<'_>, at: usize, block: &mut [A]) {
+fn load(from: Floats<'_>, at: usize, block: &mut [f64]) {
     let part = from.get(at..at + block.len()).expect("lengths were checked");
-    A::load(part, block);
+    f64::load(part, block);
 }
 
 fn check_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {

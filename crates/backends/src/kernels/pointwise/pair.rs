@@ -34,7 +34,7 @@ impl Pair {
 /// [`Error::LengthMismatch`](crate::Error::LengthMismatch).
 pub fn pair_values<T: Rounded>(pair: Pair, a: &[T], b: Floats<'_>) -> Result<Vec<T>> {
     check_length("b", a.len(), b.len())?;
-    Ok(in_blocks(a.len(), T::round, |at, block| {
+    Ok(in_blocks(a.len(), |at, block| {
         let mut other = [0.; BLOCK];
         let other = &mut other[..block.len()];
         f64::load(T::floats(&a[at..at + block.len()]), block);
@@ -57,7 +57,7 @@ pub fn pair_gradients<T: Rounded>(
     check_length("b", a.len(), b.len())?;
     check_length("grad", a.len(), grad.len())?;
     let gradient = |which: usize| {
-        in_blocks(a.len(), T::round, |at, block| {
+        in_blocks(a.len(), |at, block| {
             let (mut first, mut second) = ([0.; BLOCK], [0.; BLOCK]);
             let (first, second) = (&mut first[..block.len()], &mut second[..block.len()]);
             f64::load(T::floats(&a[at..at + block.len()]), first);

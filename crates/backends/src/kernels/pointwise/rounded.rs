@@ -10,9 +10,6 @@ pub trait Rounded: Element {
     /// Rounds `from` into `to`, of the same length.
     fn round(from: &[f64], to: &mut [Self]);
 
-    /// The same from f32.
-    fn round_f32(from: &[f32], to: &mut [Self]);
-
     /// The setting of a function as PyTorch applies it: in the type that arithmetic on these elements runs in.
     fn setting(value: f64) -> f64;
 
@@ -23,12 +20,6 @@ pub trait Rounded: Element {
 impl Rounded for f64 {
     fn round(from: &[f64], to: &mut [Self]) {
         to.copy_from_slice(from);
-    }
-
-    fn round_f32(from: &[f32], to: &mut [Self]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = f64::from(from);
-        }
     }
 
     fn setting(value: f64) -> f64 {
@@ -45,10 +36,6 @@ impl Rounded for f32 {
         for (to, &from) in to.iter_mut().zip(from) {
             *to = from as f32;
         }
-    }
-
-    fn round_f32(from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
     }
 
     fn setting(value: f64) -> f64 {
@@ -71,10 +58,6 @@ macro_rules! sixteen_bits {
                     }
                     to.convert_from_f32_slice(&odd[..from.len()]);
                 }
-            }
-
-            fn round_f32(from: &[f32], to: &mut [Self]) {
-                to.convert_from_f32_slice(from);
             }
 
             fn setting(value: f64) -> f64 {
