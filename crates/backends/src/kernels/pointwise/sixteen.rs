@@ -21,7 +21,7 @@ pub(super) fn launch(function: Function, x: &Tensor, grad: Option<&Tensor>) -> R
     if !matches!(x.dtype(), DType::F16 | DType::BF16) || grad.is_some_and(|grad| grad.dtype() != x.dtype()) {
         return Ok(None);
     }
-    let Some((code, setting)) = code(function) else { return Ok(None) };
+    let Some((name, setting)) = kernel(function) else { return Ok(None) };
     if let Some(got) = grad.map(Tensor::elem_count).filter(|&got| got != x.elem_count()) {
         return Err(Error::LengthMismatch { op: OP, argument: "grad", expected: x.elem_count(), got });
     }
@@ -29,26 +29,25 @@ pub(super) fn launch(function: Function, x: &Tensor, grad: Option<&Tensor>) -> R
     let grad = grad.map(|grad| bridge::in_rows(OP, grad, grad.elem_count())).transpose()?;
     let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&grad).collect();
     let output = (x.shape().clone(), x.dtype());
-    Ok(bridge::run_one(OP, &inputs, output, |ins, out| run(code, setting, ins, out))?.ran())
+    Ok(bridge::run_one(OP, &inputs, output, |ins, out| run(name, setting, ins, out))?.ran())
 }
 
-/// `Function` in `sixteen.cu`, and its setting.
-fn code(function: Function) -> Option<(u64, f32)> {
-    let plain = |code| Some((code, 0.));
-    match function {
-        Function::Relu => plain(0),
-        Function::Gelu => plain(1),
-        Function::GeluTanh => plain(2),
-        Function::Silu => plain(3),
-        Function::Sigmoid => plain(4),
-        Function::Tanh => plain(5),
-        Function::Scale { factor } => Some((6, factor as f32)),
-        Function::Square => plain(7),
-        _ => None,
-    }
+/// The name in `sixteen.cu`, and the setting.
+fn kernel(function: Function) -> Option<(&'static str, f32)> {
+    Some(match function {
+        Function::Relu => ("relu", 0.),
+        Function::Gelu => ("gelu", 0.),
+        Function::GeluTanh => ("gelu_tanh", 0.),
+        Function::Silu => ("silu", 0.),
+        Function::Sigmoid => ("sigmoid", 0.),
+        Function::Tanh => ("tanh", 0.),
+        Function::Scale { factor } => ("scale", factor as f32),
+        Function::Square => ("square", 0.),
+        _ => return None,
+    })
 }
 
-fn run(code: u64, setting: f32, ins: &[In<'_>], out: &mut Out<'_>) -> Result<Ran> {
+fn run(name: &str, setting: f32, ins: &[In<'_>], out: &mut Out<'_>) -> Result<Ran> {
     if !ins.iter().all(In::is_contiguous) {
         return Ok(Ran::Composed(Why::Layout("x")));
     }
@@ -59,17 +58,12 @@ fn run(code: u64, setting: f32, ins: &[In<'_>], out: &mut Out<'_>) -> Result<Ran
     let len = out.count() as u64;
     let bf16 = u64::from(out.scalar_type() == ScalarType::Bf16);
     let PlaceMut::Device(to) = out.place() else { return Ok(Ran::Composed(Why::Device)) };
-    let args: [u64; 6] = [
-        address(ins.first()),
-        address(ins.get(1)),
-        to.address(),
-        len,
-        u64::from(setting.to_bits()) | code << 32,
-        bf16,
-    ];
+    let setting = u64::from(setting.to_bits()) | bf16 << 32;
+    let args: [u64; 5] = [address(ins.first()), address(ins.get(1)), to.address(), len, setting];
+    let name = if ins.len() == 1 { format!("sixteen_{name}") } else { format!("sixteen_{name}_gradient") };
     let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
     // SAFETY: `args` is `SixteenArgs`. The inputs and the result are contiguous buffers on one device of `len` elements of the
     // 16-bit type that `bf16` tells, as checked, and are freed in the order of the stream.
-    unsafe { Kernel::load(to.gpu(), MODULE, "pointwise_sixteen")?.launch(blocks, &args) }?;
+    unsafe { Kernel::load(to.gpu(), MODULE, &name)?.launch(blocks, &args) }?;
     Ok(Ran::Kernel("pointwise_sixteen"))
 }
