@@ -43,7 +43,7 @@ impl Default for LinearCrossEntropy {
 /// [`cross_entropy`] of the logits `hidden · weightᵀ`.
 ///
 /// Equal to [`linear`](crate::ops::linear) and [`cross_entropy`] one after the other, in less memory: the gradient of the logits lies
-/// where they lay. In a region each part follows the rule of its name. Options that no kernel takes (class weights, f64)
+/// where they lay. In a region each part follows the rule of its name. Options that no kernel takes (class weights)
 /// are those two ops.
 ///
 /// # Shapes
@@ -96,7 +96,7 @@ fn in_one(
 ) -> Result<Option<Tensor>> {
     let (rows, classes) = (hidden.dim(0)?, weight.dim(0)?);
     fused::check(&options.loss)?;
-    let Some(loss) = fused::by_kernel(&options.loss, classes, hidden.dtype()) else { return Ok(None) };
+    let Some(loss) = fused::by_kernel(&options.loss, classes) else { return Ok(None) };
     let wide = accumulation_dtype(hidden.dtype());
     let checked = Targets::new(fused::OP, targets, classes, loss.ignore_index, None, wide)?;
     let targets = targets.to_dtype(DType::I64)?;

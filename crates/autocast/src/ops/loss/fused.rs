@@ -41,19 +41,10 @@ pub(super) fn check(options: &CrossEntropy) -> Result<()> {
     }
 }
 
-/// The loss as the kernel knows it, if it does. A class's weight would have to be looked up for each target, and one number
-/// holds the maximum and the logarithm of the sum in full only where logits are narrower than it.
-pub(super) fn by_kernel(
-    options: &CrossEntropy,
-    classes: usize,
-    dtype: DType,
-) -> Option<kernel::CrossEntropy> {
+/// The loss as the kernel knows it, if it does: a class's weight would have to be looked up for each target.
+pub(super) fn by_kernel(options: &CrossEntropy, classes: usize) -> Option<kernel::CrossEntropy> {
     let CrossEntropy { ref weight, label_smoothing, ignore_index, .. } = *options;
-    (weight.is_none() && dtype != DType::F64).then_some(kernel::CrossEntropy {
-        classes,
-        ignore_index,
-        label_smoothing,
-    })
+    weight.is_none().then_some(kernel::CrossEntropy { classes, ignore_index, label_smoothing })
 }
 
 /// The loss of rows of logits in `dtype`, where a kernel takes it.
@@ -65,7 +56,7 @@ pub(super) fn of_indices(
     options: &CrossEntropy,
 ) -> Result<Option<Tensor>> {
     let (count, classes) = logits.dims2()?;
-    let Some(loss) = by_kernel(options, classes, logits.dtype()) else { return Ok(None) };
+    let Some(loss) = by_kernel(options, classes) else { return Ok(None) };
     let wide = accumulation_dtype(logits.dtype());
     // Refuses what is no class, on a CPU.
     let checked = Targets::new(OP, targets, classes, options.ignore_index, None, wide)?;

@@ -13,8 +13,8 @@ struct Targets {
 
 struct LossArgs {
     const void* x;
-    float* losses;
-    double* lse;
+    void* losses; // f32, f64 of f64
+    double* lse;  // of a row of f64 two, the maximum and what is to be added
     uint64_t rows, width, pitch;
     double smoothing;
     Targets targets;
@@ -51,43 +51,48 @@ template <typename T> __device__ __forceinline__ uint64_t head_of(const T* p, ui
     return head < width ? head : width;
 }
 
+__device__ __forceinline__ float exp_of(float x) { return expf(x); }
+__device__ __forceinline__ double exp_of(double x) { return exp(x); }
+
 // What a thread has read: the maximum, the sum of exp(x - maximum), and the sum.
-struct Online {
-    float most = -INFINITY;
+template <typename C> struct Online {
+    C most = -INFINITY;
     double exps = 0.0, total = 0.0;
 
     // What is missing of a unit is -INFINITY.
-    __device__ __forceinline__ void add(const float x[UNIT]) {
-        float largest = x[0], terms[UNIT];
+    __device__ __forceinline__ void add(const C x[UNIT]) {
+        C largest = x[0], terms[UNIT];
 #pragma unroll
         for (int k = 1; k < UNIT; ++k) largest = Larger()(largest, x[k]);
         if (largest > most) {
-            exps *= double(expf(most - largest));
+            exps *= double(exp_of(most - largest));
             most = largest;
         }
         // A NaN is passed over by the maximum, and makes the sum one.
-        const float from = most == -INFINITY ? 0.f : most;
+        const C from = most == -INFINITY ? C(0) : most;
 #pragma unroll
-        for (int k = 0; k < UNIT; ++k) terms[k] = expf(x[k] - from);
+        for (int k = 0; k < UNIT; ++k) terms[k] = exp_of(x[k] - from);
         exps += double(tree(terms));
     }
-    __device__ __forceinline__ void count(const float x[UNIT], int n) {
-        float terms[UNIT];
+    __device__ __forceinline__ void count(const C x[UNIT], int n) {
+        C terms[UNIT];
 #pragma unroll
-        for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? x[k] : 0.f;
+        for (int k = 0; k < UNIT; ++k) terms[k] = k < n ? x[k] : C(0);
         total += double(tree(terms));
     }
 };
 
 template <typename T, int WARPS> __device__ void losses(const LossArgs& a) {
+    using C = compute_t<T>;
+    constexpr bool WIDE = std::is_same_v<C, double>;
     const uint64_t groups = BLOCK / (WARPS * 32), lane = threadIdx.x % (WARPS * 32);
     for (uint64_t r = blockIdx.x * groups + threadIdx.x / (WARPS * 32); r < a.rows; r += gridDim.x * groups) {
         const T* row = static_cast<const T*>(a.x) + r * a.pitch;
         const uint64_t head = head_of(row, a.width);
-        Online mine;
+        Online<C> mine;
         auto take = [&](uint64_t at, int n) {
-            float x[UNIT];
-            load_unit<float>(row + at, true, n, x);
+            C x[UNIT];
+            load_unit<C>(row + at, true, n, x);
             if (a.smoothing > 0.0) mine.count(x, n);
             if (n < UNIT) {
 #pragma unroll
@@ -99,25 +104,29 @@ template <typename T, int WARPS> __device__ void losses(const LossArgs& a) {
         if (lane < head) take(lane, 1);
         for (uint64_t at = head + lane * UNIT; at < a.width; at += WARPS * 32 * UNIT)
             take(at, a.width - at >= UNIT ? UNIT : int(a.width - at));
-        const float most = over_row<WARPS>(mine.most, Larger());
-        const double part = mine.most == -INFINITY ? mine.exps : mine.exps * double(expf(mine.most - most));
+        const C most = over_row<WARPS>(mine.most, Larger());
+        const double part = mine.most == -INFINITY ? mine.exps : mine.exps * double(exp_of(mine.most - most));
         const double exps = over_row<WARPS>(part, Add());
         const double total = a.smoothing > 0.0 ? over_row<WARPS>(mine.total, Add()) : 0.0;
         if (lane != 0) continue;
-        const double lse = double(most) + log(exps);
-        a.lse[r] = lse;
+        // What is subtracted is `above`, and then `rest`: of f32 the whole, which an f64 holds.
+        const double above = WIDE ? double(most) : double(most) + log(exps), rest = WIDE ? log(exps) : 0.0;
+        a.lse[WIDE ? 2 * r : r] = above;
+        if constexpr (WIDE) a.lse[2 * r + 1] = rest;
         uint64_t target;
         const Kind kind = target_of(a.targets, r, a.width, &target);
         double loss = kind == Kind::Bad ? NAN : 0.0;
         if (kind == Kind::Class) {
-            if (a.smoothing < 1.0) loss += (1.0 - a.smoothing) * (lse - double(convert<float>(row[target])));
-            if (a.smoothing > 0.0) loss += a.smoothing * (lse - total / double(a.width));
+            if (a.smoothing < 1.0) loss += (1.0 - a.smoothing) * (rest + (above - double(convert<C>(row[target]))));
+            if (a.smoothing > 0.0) loss += a.smoothing * (rest + (above - total / double(a.width)));
         }
-        a.losses[r] = float(loss);
+        static_cast<C*>(a.losses)[r] = C(loss);
     }
 }
 
 template <typename T, int WARPS> __device__ void gradient(const GradientArgs& a) {
+    using C = compute_t<T>;
+    constexpr bool WIDE = std::is_same_v<C, double>;
     const uint64_t groups = BLOCK / (WARPS * 32), lane = threadIdx.x % (WARPS * 32);
     const double share = a.smoothing / double(a.width);
     for (uint64_t r = blockIdx.x * groups + threadIdx.x / (WARPS * 32); r < a.rows; r += gridDim.x * groups) {
@@ -127,15 +136,16 @@ template <typename T, int WARPS> __device__ void gradient(const GradientArgs& a)
         const Kind kind = target_of(a.targets, r, a.width, &target);
         const double factor = a.wide_factors ? static_cast<const double*>(a.factors)[r * a.factor_pitch]
                                              : double(static_cast<const float*>(a.factors)[r * a.factor_pitch]);
-        const Split<float> lse(a.lse[r]);
-        const float f = float(factor), own = float(factor * (1.0 - a.smoothing)), even = float(factor * share);
+        Split<C> lse(a.lse[WIDE ? 2 * r : r]);
+        if constexpr (WIDE) lse.low = a.lse[2 * r + 1];
+        const C f = C(factor), own = C(factor * (1.0 - a.smoothing)), even = C(factor * share);
         const bool counts = kind == Kind::Class && factor != 0.0;
         auto put = [&](uint64_t at, int n) {
-            float out[UNIT];
+            C out[UNIT];
             if (counts) {
-                load_unit<float>(row + at, true, n, out);
+                load_unit<C>(row + at, true, n, out);
 #pragma unroll
-                for (int k = 0; k < UNIT; ++k) out[k] = expf(lse.below(out[k])) * f - even;
+                for (int k = 0; k < UNIT; ++k) out[k] = exp_of(lse.below(out[k])) * f - even;
                 if (target - at < uint64_t(n)) {
 #pragma unroll
                     for (int k = 0; k < UNIT; ++k)
@@ -143,7 +153,7 @@ template <typename T, int WARPS> __device__ void gradient(const GradientArgs& a)
                 }
             } else {
 #pragma unroll
-                for (int k = 0; k < UNIT; ++k) out[k] = kind == Kind::Bad ? NAN : 0.f;
+                for (int k = 0; k < UNIT; ++k) out[k] = kind == Kind::Bad ? C(NAN) : C(0);
             }
             store_either<T>(a.narrow_dx, a.dx, r * a.width + at, n, out);
         };
@@ -172,3 +182,4 @@ template <typename T, int WARPS> __device__ void gradient(const GradientArgs& a)
 KERNELS(float, f32)
 KERNELS(__half, f16)
 KERNELS(__nv_bfloat16, bf16)
+KERNELS(double, f64)

@@ -1,4 +1,4 @@
-//! The launches. f32, f16 and bf16; a gradient is of the logits' type or f32. There is no kernel for f64.
+//! The launches. A gradient is of the logits' type or f32, of f64 logits f64.
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
@@ -39,7 +39,7 @@ pub(super) fn forward(
         Ok(targets) => targets,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let Some(name) = float_name(of).filter(|_| of != ScalarType::F64) else {
+    let Some(name) = float_name(of) else {
         return Ok(Ran::Composed(Why::Dtype("logits")));
     };
     let (Some(losses), Some(lse)) = (on_device_mut(losses), on_device_mut(lse)) else {
@@ -62,7 +62,7 @@ pub(super) fn forward(
     ];
     let kernel = Kernel::load(x.gpu(), MODULE, &format!("cross_entropy_losses_{}_{name}", holder.name()))?;
     // SAFETY: `args` is `LossArgs`. The logits have the rows that `In` was checked for, and there are as many targets, losses
-    // and sums, as the caller compared; the kernel reads no logit of a target that is no class. All are alive in the order of
+    // and sums (two of a row of f64), as the caller compared; the kernel reads no logit of a target that is no class. All are alive in the order of
     // the stream.
     unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
     Ok(Ran::Kernel("cross_entropy forward, CUDA"))

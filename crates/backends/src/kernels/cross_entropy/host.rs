@@ -51,18 +51,19 @@ pub(super) fn forward(
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
     let targets = classes(loss, targets, target_rows)?;
+    let of = x.scalar_type();
     let (Some(losses), Some(lse)) = (losses.host_slice(), lse.slice::<f64>()) else {
         return Ok(Ran::Composed(Why::Device));
     };
     let each = rows_of_a_task(rows.width);
-    let tasks =
-        losses.chunks(each).into_iter().zip(lse.chunks_mut(each)).zip(targets.chunks(each)).enumerate();
+    let lse_chunks = lse.chunks_mut(each * super::lse_parts(of));
+    let tasks = losses.chunks(each).into_iter().zip(lse_chunks).zip(targets.chunks(each)).enumerate();
     share_out(tasks.collect(), |(i, ((losses, lse), targets))| match (x, losses) {
         (Slice::F64(x), SliceMut::F64(losses)) => {
             let x = gather(x, rows, i * each..i * each + targets.len());
             let (values, saved) = forward_scalar(loss, &x, targets);
             losses.copy_from_slice(&values);
-            lse.copy_from_slice(&saved);
+            lse.copy_from_slice(saved.as_flattened());
         }
         (_, SliceMut::F32(losses)) => {
             isa.run(Forward { loss, x, rows, first: i * each, targets, losses, lse })
@@ -151,8 +152,10 @@ pub(super) fn backward(
     let tasks = dx.chunks(each * width).into_iter().enumerate();
     share_out(tasks.collect(), |(i, mut dx): (usize, SliceMut<'_>)| {
         let which = i * each..i * each + dx.len() / width;
-        let (targets, lse, factors) = (&targets[which.clone()], &lse[which.clone()], &factors[which.clone()]);
+        let (targets, factors) = (&targets[which.clone()], &factors[which.clone()]);
         if let SliceMut::F64(dx) = &mut dx {
+            let (lse, _) = lse.as_chunks::<2>();
+            let lse = &lse[which.clone()];
             let x = match logits {
                 Some((Slice::F64(x), rows)) => gather(x, rows, which),
                 _ => dx.to_vec(),
@@ -160,6 +163,7 @@ pub(super) fn backward(
             dx.copy_from_slice(&backward_scalar(loss, &x, targets, lse, factors));
             return;
         }
+        let lse = &lse[which.clone()];
         isa.run(Backward { loss, logits, first: which.start, targets, lse, factors, dx });
     });
     Ok(Ran::Kernel("cross_entropy backward"))

@@ -5,8 +5,8 @@
 //! `loss = (1 − s) · (lse − x_t) + s / C · Σ (lse − x_c)`, and of the gradient `f` of the row's loss
 //! `dx_c = f · exp(x_c − lse) − f · s / C − [c = t] · f · (1 − s)`.
 //!
-//! `lse` is kept in f64, so that a large maximum does not round the logarithm away. Elements are f32 inside (f64 for f64) and
-//! rounded once when they are stored. A row whose target is `ignore_index` has the loss 0 and the gradient 0, whatever it
+//! `lse` is kept in f64, so that a large maximum does not round the logarithm away; of f64 logits in two numbers, the maximum and
+//! what is to be added to it. Elements are f32 inside (f64 for f64) and rounded once when they are stored. A row whose target is `ignore_index` has the loss 0 and the gradient 0, whatever it
 //! holds; one whose factor `f` is 0 has the gradient 0. A target that is no class is an error on a CPU, and makes the loss and
 //! the gradient of its row NaN on a GPU, where looking would make the host wait.
 //!
@@ -49,7 +49,7 @@ pub struct CrossEntropy {
 
 const OP: &str = "cross_entropy";
 
-/// Writes the loss of each row (in f32, f64 for f64 logits) and its `lse` (in f64).
+/// Writes the loss of each row (in f32, f64 for f64 logits) and its `lse` in f64: one number, or [two](lse_parts).
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub fn forward(
     let Some(rows) = seen(loss, logits) else { return Ok(Ran::Composed(Why::Layout("logits"))) };
     same_length("targets", rows.count, targets.count())?;
     same_length("the losses", rows.count, losses.count())?;
-    same_length("lse", rows.count, lse.count())?;
+    same_length("lse", rows.count * lse_parts(logits.scalar_type()), lse.count())?;
     let wide = if logits.scalar_type() == ScalarType::F64 { ScalarType::F64 } else { ScalarType::F32 };
     if losses.scalar_type() != wide || lse.scalar_type() != ScalarType::F64 {
         return Ok(Ran::Composed(Why::Dtype("the losses")));
@@ -84,6 +84,11 @@ pub fn forward(
         #[cfg(feature = "cuda")]
         _ => Ok(Ran::Composed(Why::Device)),
     }
+}
+
+/// How many numbers `lse` of a row of such logits is: of f64 two, the maximum and what is to be added to it, next to each other.
+pub fn lse_parts(logits: ScalarType) -> usize {
+    if logits == ScalarType::F64 { 2 } else { 1 }
 }
 
 /// What [`backward`] reads beside the logits, one of each row.
@@ -118,10 +123,11 @@ pub fn backward(
     let Some(rows) = rows else { return Ok(Ran::Composed(Why::Layout("logits"))) };
     same_length("dx", rows.count * width, dx.count())?;
     let PerRow { targets, lse, factors } = per_row;
-    for (argument, each) in [("targets", targets), ("lse", lse), ("the factors", factors)] {
+    let of = logits.map_or(dx.scalar_type(), In::scalar_type);
+    same_length("lse", rows.count * lse_parts(of), lse.count())?;
+    for (argument, each) in [("targets", targets), ("the factors", factors)] {
         same_length(argument, rows.count, each.count())?;
     }
-    let of = logits.map_or(dx.scalar_type(), In::scalar_type);
     if !ScalarType::are_floats_of_one_width(&[of, dx.scalar_type()])
         || lse.scalar_type() != ScalarType::F64
         || !matches!(factors.scalar_type(), ScalarType::F32 | ScalarType::F64)

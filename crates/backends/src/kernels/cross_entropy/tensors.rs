@@ -11,7 +11,7 @@ use candle_core::{DType, Shape, Tensor};
 pub struct Losses {
     /// f32, f64 for f64 logits.
     pub losses: Tensor,
-    /// `log Σ exp(x)` in f64, for [`gradient_of`].
+    /// `log Σ exp(x)` in f64 for [`gradient_of`], for f64 logits in two numbers.
     pub lse: Tensor,
 }
 
@@ -30,9 +30,9 @@ pub fn losses_of(loss: CrossEntropy, logits: &Tensor, targets: &Tensor) -> Resul
         return Ok(None);
     }
     let (logits, targets) = (in_rows(OP, logits, loss.classes)?, in_rows(OP, targets, 1)?);
-    let rows = Shape::from(logits.elem_count() / loss.classes);
-    let wide = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let outputs = [(rows.clone(), wide), (rows, DType::F64)];
+    let rows = logits.elem_count() / loss.classes;
+    let (wide, parts) = if logits.dtype() == DType::F64 { (DType::F64, 2) } else { (DType::F32, 1) };
+    let outputs = [(Shape::from(rows), wide), (Shape::from((rows, parts)), DType::F64)];
     let call = run(OP, &[&logits, &targets], &outputs, |ins, outs| match (ins, outs) {
         ([logits, targets], [losses, lse]) => forward(loss, logits, targets, losses, lse),
         _ => Ok(Ran::Composed(Why::Shape("logits"))),

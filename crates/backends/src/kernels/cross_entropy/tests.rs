@@ -16,6 +16,10 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
+fn whole([max, log]: [f64; 2]) -> f64 {
+    max + log
+}
+
 fn loss(classes: usize, label_smoothing: f64) -> CrossEntropy {
     CrossEntropy { classes, ignore_index: -100, label_smoothing }
 }
@@ -40,7 +44,7 @@ fn check(loss: CrossEntropy, count: usize, gap: usize, x: &[f32], targets: &[i64
         host::forward(isa, loss, x, t, &mut losses_out, &mut lse_out).unwrap();
         for r in 0..count {
             assert_eq!(losses[r].is_nan(), want[r].is_nan(), "loss {r}: {} for {}", losses[r], want[r]);
-            let bound = 2. * U + U * want[r].abs() + 1e-12 * want_lse[r].abs();
+            let bound = 2. * U + U * want[r].abs() + 1e-12 * whole(want_lse[r]).abs();
             let off = (f64::from(losses[r]) - want[r]).abs();
             assert!(
                 want[r].is_nan() || off <= bound || f64::from(losses[r]) == want[r],
@@ -49,7 +53,8 @@ fn check(loss: CrossEntropy, count: usize, gap: usize, x: &[f32], targets: &[i64
         }
         let lse_in = In::host("lse", Slice::F64(&lse), &[count], &[1]).unwrap();
         let per_row = PerRow { targets: &t_in, lse: &lse_in, factors: &f_in };
-        let want = backward_scalar(loss, &wide(&rows), &chosen, &lse, &wide(&factors));
+        let parts: Vec<[f64; 2]> = lse.iter().map(|&lse| [lse, 0.]).collect();
+        let want = backward_scalar(loss, &wide(&rows), &chosen, &parts, &wide(&factors));
         let (mut dx, mut same) = (vec![7f32; count * width], rows.clone());
         let factor_rows = f_in.rows(1).unwrap();
         let mut dx_out = Out::host("dx", SliceMut::F32(&mut dx), &[count * width]).unwrap();
@@ -104,9 +109,35 @@ fn many_classes_and_many_rows_are_shared_out() {
 }
 
 #[test]
+fn many_rows_of_f64_are_shared_out() {
+    let (count, l) = (40_000, loss(2, 0.1));
+    let (x, targets) = (wide(&numbers(1, 2 * count)), targets(2, count, 2));
+    let chosen: Vec<Option<usize>> = targets.iter().map(|&t| usize::try_from(t).ok()).collect();
+    let x_in = In::host("x", Slice::F64(&x), &[count, 2], &[2, 1]).unwrap();
+    let t_in = In::host("t", Slice::I64(&targets), &[count], &[1]).unwrap();
+    let (mut losses, mut lse) = (vec![7f64; count], vec![7f64; 2 * count]);
+    let mut losses_out = Out::host("l", SliceMut::F64(&mut losses), &[count]).unwrap();
+    let mut lse_out = Out::host("l", SliceMut::F64(&mut lse), &[count, 2]).unwrap();
+    forward(l, &x_in, &t_in, &mut losses_out, &mut lse_out).unwrap();
+    let (want, want_lse) = forward_scalar(l, &x, &chosen);
+    assert!(losses == want && lse == want_lse.as_flattened());
+    let mut dx = x.clone();
+    let lse_in = In::host("lse", Slice::F64(&lse), &[count, 2], &[2, 1]).unwrap();
+    let f_in = In::host("f", Slice::F64(&[0.5]), &[count], &[0]).unwrap();
+    let mut dx_out = Out::host("dx", SliceMut::F64(&mut dx), &[2 * count]).unwrap();
+    backward(l, None, PerRow { targets: &t_in, lse: &lse_in, factors: &f_in }, &mut dx_out).unwrap();
+    assert!(dx == backward_scalar(l, &x, &chosen, &want_lse, &vec![0.5; count]));
+}
+
+#[test]
 fn a_large_maximum_does_not_round_the_logarithm_away() {
     check(loss(2, 0.), 1, 0, &[16_777_216., 16_777_216.], &[1]);
     check(loss(3, 0.), 1, 0, &[f32::NEG_INFINITY, 3e38, -3e38], &[1]);
+    // Beside 2⁶⁰ an f64 has no room for ln 2.
+    let (losses, lse) = forward_scalar(loss(2, 0.), &[2f64.powi(60); 2], &[Some(1)]);
+    assert!((losses[0] - std::f64::consts::LN_2).abs() < 1e-15, "{}", losses[0]);
+    let dx = backward_scalar(loss(2, 0.), &[2f64.powi(60); 2], &[Some(1)], &lse, &[1.]);
+    assert!((dx[0] - 0.5).abs() < 1e-15 && (dx[1] + 0.5).abs() < 1e-15, "{dx:?}");
 }
 
 #[test]
@@ -124,7 +155,7 @@ fn sixteen_bits_f64_and_other_targets() {
     let mut lse_out = Out::host("l", SliceMut::F64(&mut lse), &[3]).unwrap();
     forward(l, &x_in, &t_in, &mut losses_out, &mut lse_out).unwrap();
     for r in 0..3 {
-        assert!((f64::from(losses[r]) - want[r]).abs() < 1e-6 && (lse[r] - want_lse[r]).abs() < 1e-6);
+        assert!((f64::from(losses[r]) - want[r]).abs() < 1e-6 && (lse[r] - whole(want_lse[r])).abs() < 1e-6);
     }
     // One factor for all rows, by a stride of 0; the gradient in bf16.
     let factor = [0.25f64];
@@ -134,17 +165,24 @@ fn sixteen_bits_f64_and_other_targets() {
     let mut dx_out = Out::host("dx", SliceMut::Bf16(&mut dx), &[3, 20]).unwrap();
     let per_row = PerRow { targets: &t_in, lse: &lse_in, factors: &f_in };
     backward(l, Some(&x_in), per_row, &mut dx_out).unwrap();
-    let want = backward_scalar(l, &back, &chosen, &lse, &[0.25; 3]);
+    let want = backward_scalar(l, &back, &chosen, &lse.map(|lse| [lse, 0.]), &[0.25; 3]);
     for (dx, want) in dx.iter().zip(want) {
         assert!((dx.to_f64() - want).abs() <= want.abs() * 2f64.powi(-8) + 1e-7, "{dx} for {want}");
     }
     let x64 = wide(&x);
     let x_in = In::host("x", Slice::F64(&x64), &[3, 20], &[20, 1]).unwrap();
-    let mut losses = [0f64; 3];
+    let (mut losses, mut lse) = ([0f64; 3], [0f64; 6]);
     let mut losses_out = Out::host("l", SliceMut::F64(&mut losses), &[3]).unwrap();
-    let mut lse_out = Out::host("l", SliceMut::F64(&mut lse), &[3]).unwrap();
+    let mut lse_out = Out::host("l", SliceMut::F64(&mut lse), &[3, 2]).unwrap();
     forward(l, &x_in, &t_in, &mut losses_out, &mut lse_out).unwrap();
-    assert_eq!(losses.to_vec(), forward_scalar(l, &x64, &chosen).0);
+    let (want, want_lse) = forward_scalar(l, &x64, &chosen);
+    assert_eq!((losses.to_vec(), lse.as_slice()), (want, want_lse.as_flattened()));
+    let mut dx = [0f64; 60];
+    let mut dx_out = Out::host("dx", SliceMut::F64(&mut dx), &[60]).unwrap();
+    let lse_in = In::host("lse", Slice::F64(&lse), &[3, 2], &[2, 1]).unwrap();
+    let per_row = PerRow { targets: &t_in, lse: &lse_in, factors: &f_in };
+    backward(l, Some(&x_in), per_row, &mut dx_out).unwrap();
+    assert_eq!(dx.to_vec(), backward_scalar(l, &x64, &chosen, &want_lse, &[0.25; 3]));
 }
 
 #[test]
