@@ -8,18 +8,6 @@
 // In the order of `code` on the host.
 enum Function : uint32_t { RELU, GELU, GELU_TANH, SILU, SIGMOID, TANH, SCALE, SQUARE };
 
-struct SixteenArgs {
-    const void* x;
-    const void* grad; // of the value, or null for the value itself
-    void* out;
-    uint64_t len;
-    float setting;
-    uint32_t function;
-    uint32_t bf16;
-    uint32_t unused;
-};
-static_assert(sizeof(SixteenArgs) == 48, "");
-
 #define INLINE __device__ __forceinline__ float
 
 INLINE unless_zero(float factor, float x) { return factor == 0 ? 0 : factor * x; }
@@ -78,46 +66,11 @@ template <uint32_t F> INLINE gradient(float x, float g, float setting) {
     else return 2 * (g * x);
 }
 
-constexpr int PACK = 8;
-template <typename T> struct alignas(16) Pack {
-    T at[PACK];
-};
+#include "packed.cuh"
 
-template <uint32_t F, typename T> __device__ __forceinline__ void run(const SixteenArgs& a) {
-    const T* x = static_cast<const T*>(a.x);
-    const T* grad = static_cast<const T*>(a.grad);
-    T* out = static_cast<T*>(a.out);
-    auto one = [&](T x, T g) {
-        float v = convert<float>(x);
-        return convert<T>(grad ? gradient<F>(v, convert<float>(g), a.setting) : value<F>(v, a.setting));
-    };
-    const uint64_t thread = uint64_t(BLOCK) * blockIdx.x + threadIdx.x, threads = uint64_t(BLOCK) * gridDim.x;
-    const bool aligned = (uintptr_t(x) | uintptr_t(grad) | uintptr_t(out)) % sizeof(Pack<T>) == 0;
-    const uint64_t packs = aligned ? a.len / PACK : 0;
-    for (uint64_t i = thread; i < packs; i += threads) {
-        Pack<T> in = reinterpret_cast<const Pack<T>*>(x)[i], g = {}, result;
-        if (grad) g = reinterpret_cast<const Pack<T>*>(grad)[i];
-#pragma unroll
-        for (int k = 0; k < PACK; ++k) result.at[k] = one(in.at[k], g.at[k]);
-        reinterpret_cast<Pack<T>*>(out)[i] = result;
-    }
-    for (uint64_t i = packs * PACK + thread; i < a.len; i += threads) out[i] = one(x[i], grad ? grad[i] : x[i]);
-}
-
-template <uint32_t F> __device__ __forceinline__ void of(const SixteenArgs& a) {
+template <uint32_t F> __device__ __forceinline__ void of(const PackedArgs& a) {
     if (a.bf16) run<F, __nv_bfloat16>(a);
     else run<F, __half>(a);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) pointwise_sixteen(const __grid_constant__ SixteenArgs a) {
-    switch (a.function) {
-        case RELU: return of<RELU>(a);
-        case GELU: return of<GELU>(a);
-        case GELU_TANH: return of<GELU_TANH>(a);
-        case SILU: return of<SILU>(a);
-        case SIGMOID: return of<SIGMOID>(a);
-        case TANH: return of<TANH>(a);
-        case SCALE: return of<SCALE>(a);
-        default: return of<SQUARE>(a);
-    }
-}
+extern "C" __global__ void __launch_bounds__(BLOCK) pointwise_sixteen(const __grid_constant__ PackedArgs a) { PACKED(of, a) }
