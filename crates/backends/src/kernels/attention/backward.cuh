@@ -12,33 +12,34 @@ struct BackwardArgs {
 };
 static_assert(sizeof(BackwardArgs) == 328, "");
 
-template <int D> struct QueryShape {
-    static constexpr int MT = 2, QUERIES = WARPS * 16 * MT, KEYS = D <= 64 ? 64 : 32, AT_ONCE = 32;
-    static constexpr bool KEPT = D <= 64;
-    static constexpr int SHARED = Tile<D>::bytes(2 * QUERIES + 4 * KEYS);
-    static_assert(QUERIES == THREADS && 4 * KEYS >= QUERIES, "");
+template <typename T, int D> struct QueryShape {
+    static constexpr bool WIDE = sizeof(T) == 4;
+    static constexpr int MT = WIDE && D > 64 ? 1 : 2, QUERIES = WARPS * 16 * MT;
+    static constexpr int KEYS = WIDE ? (D > 96 ? 16 : 32) : (D > 64 ? 32 : 64), AT_ONCE = KEYS < 32 ? KEYS : 32;
+    static constexpr bool KEPT = !WIDE && D <= 64;
+    static constexpr int SHARED = Tile<T, D>::bytes(2 * QUERIES + 4 * KEYS);
+    static_assert(4 * KEYS >= QUERIES, "");
 };
 
-// The sum of out * grad of the row of each thread, in two tiles.
-template <typename T, int D> __device__ __forceinline__ float row_product(uint32_t out, uint32_t grad) {
+// The sum of out * grad of a row in two tiles.
+template <typename T, int D> __device__ __forceinline__ float row_product(uint32_t out, uint32_t grad, int row) {
     float sum = 0.0f;
 #pragma unroll
-    for (int chunk = 0; chunk < D / 8; ++chunk) {
-        uint32_t x[4], y[4], at = Tile<D>::at(threadIdx.x, chunk);
+    for (int chunk = 0; chunk < Tile<T, D>::CHUNKS; ++chunk) {
+        uint32_t x[4], y[4], at = Tile<T, D>::at(row, chunk);
         asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(out + at) : "memory");
         asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(y[0]), "=r"(y[1]), "=r"(y[2]), "=r"(y[3]) : "r"(grad + at) : "memory");
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            float2 u = Half<T>::unpack(x[i]), v = Half<T>::unpack(y[i]);
-            sum += u.x * v.x + u.y * v.y;
+            sum += Unit<T>::dot(x[i], y[i]);
         }
     }
     return sum;
 }
 
 template <typename T, int D, bool DROPS> __device__ __forceinline__ void backward_query(const BackwardArgs& a) {
-    using Shape = QueryShape<D>;
-    using Rows = Tile<D>;
+    using Shape = QueryShape<T, D>;
+    using Rows = Tile<T, D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS, N = Shape::AT_ONCE;
     const Sizes& sizes = a.sizes;
     const int parts = ceil_div(sizes.queries, QUERIES);
@@ -57,14 +58,14 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
     Rows::load<QUERIES>(keys_at, a.out.of<T>(place.head, sizes.heads), a.out.row, first, sizes.queries);
     commit_copies();
     float log2_sum = 0.0f;
-    const int64_t row = int64_t(place.head) * sizes.queries + first + threadIdx.x;
-    const bool there = first + int(threadIdx.x) < sizes.queries;
+    // A lane for each of the warp's rows, where there are as many.
+    const int64_t row = int64_t(place.head) * sizes.queries + own + lane;
+    const bool there = lane < 16 * MT && own + lane < sizes.queries;
     if (there) log2_sum = a.lse[row] * LOG2_E;
     await_copies();
     __syncthreads();
-    float row_sum = row_product<T, D>(keys_at, grads_at);
+    float row_sum = row_product<T, D>(keys_at, grads_at, warp * 16 * MT + lane % (16 * MT));
     if (there) a.rows[row] = make_float2(log2_sum, row_sum);
-    // A warp's lanes hold its rows in order.
     float shift[MT][2], delta[MT][2];
 #pragma unroll
     for (int m = 0; m < MT; ++m)
@@ -83,7 +84,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
         Rows::load<KEYS>(keys_at + VALUES, value, a.value.row, 0, seen);
     }
     commit_copies();
-    Left<D, MT, Shape::KEPT> query, grad;
+    Left<T, D, MT, Shape::KEPT> query, grad;
     query.open(queries_at + own_rows);
     grad.open(grads_at + own_rows);
     float query_grad[MT][D / 8][4] = {};
@@ -116,7 +117,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
                         float x = exp2_of(p[m][n][i] * sizes.exponent - shift[m][i / 2]);
                         d[m][n][i] = x * (d[m][n][i] - delta[m][i / 2]);
                     }
-            multiply<T, D, MT, N>(query_grad, d, keys + Rows::by_rows());
+            add_weighted<T, D, MT, N>(query_grad, d, keys + Rows::across());
         }
     }
     float factor[MT][2];
@@ -125,17 +126,19 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
     store<T, D, MT>(query_grad, factor, queries_at + own_rows, a.query_grad.of<T>(place.head, sizes.heads), a.query_grad.row, own, sizes.queries);
 }
 
-template <int D> struct KeyShape {
-    static constexpr int MT = D <= 64 ? 2 : 1, KEYS = WARPS * 16 * MT, QUERIES = 64, AT_ONCE = 32;
-    static constexpr bool KEPT = D == 96;
-    static constexpr int STAGE = 2 * Tile<D>::bytes(QUERIES) + QUERIES * int(sizeof(float2));
-    static constexpr int SHARED = 2 * Tile<D>::bytes(KEYS) + 2 * STAGE;
+template <typename T, int D> struct KeyShape {
+    static constexpr bool WIDE = sizeof(T) == 4;
+    static constexpr int MT = D <= 64 ? 2 : 1, KEYS = WARPS * 16 * MT;
+    static constexpr int QUERIES = !WIDE ? 64 : D > 96 ? 16 : 32, AT_ONCE = WIDE ? 16 : 32;
+    static constexpr bool KEPT = !WIDE && D == 96;
+    static constexpr int STAGE = 2 * Tile<T, D>::bytes(QUERIES) + QUERIES * int(sizeof(float2));
+    static constexpr int SHARED = 2 * Tile<T, D>::bytes(KEYS) + 2 * STAGE;
     static_assert(STAGE % 128 == 0, "");
 };
 
 template <typename T, int D, bool DROPS> __device__ __forceinline__ void backward_key(const BackwardArgs& a) {
-    using Shape = KeyShape<D>;
-    using Rows = Tile<D>;
+    using Shape = KeyShape<T, D>;
+    using Rows = Tile<T, D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS, N = Shape::AT_ONCE;
     constexpr uint32_t GRADS = Rows::bytes(QUERIES), STATS = 2 * GRADS, STAGE = Shape::STAGE;
     const Sizes& sizes = a.sizes;
@@ -164,7 +167,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
     if (begin < end) load_queries(stages_at, begin * QUERIES);
     commit_copies();
 
-    Left<D, MT, Shape::KEPT> key, value;
+    Left<T, D, MT, Shape::KEPT> key, value;
     float key_grad[MT][D / 8][4] = {}, value_grad[MT][D / 8][4] = {};
     const uint32_t own_rows = warp * 16 * MT * Rows::ROW;
     await_copies();
@@ -213,8 +216,8 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
                     }
             }
             if constexpr (DROPS) drop<MT, N>(p, kept, sizes.kept_factor);
-            multiply<T, D, MT, N>(value_grad, p, grads + Rows::by_rows());
-            multiply<T, D, MT, N>(key_grad, d, queries + Rows::by_rows());
+            add_weighted<T, D, MT, N>(value_grad, p, grads + Rows::across());
+            add_weighted<T, D, MT, N>(key_grad, d, queries + Rows::across());
         }
     }
     float factor[MT][2];

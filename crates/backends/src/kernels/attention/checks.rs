@@ -69,14 +69,14 @@ fn named<'a>(inputs: Inputs<'a>) -> [(&'static str, &'a In<'a>); 3] {
 #[cfg(any(feature = "cuda", test))]
 pub(super) const WIDTHS: [usize; 4] = [32, 64, 96, 128];
 
-/// Elements of 16 bits that a kernel on a device loads at once.
+/// What the distances between rows on a device are multiples of, in elements: kernels load 16 bytes at once.
 #[cfg(any(feature = "candle", test))]
 pub(super) const CHUNK: usize = 8;
 
 /// Why no kernel on a device takes these inputs, which are of one dtype and width.
 #[cfg(any(feature = "cuda", test))]
 pub(super) fn untaken_by_device(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
-    if !matches!(inputs.query.scalar_type(), ScalarType::F16 | ScalarType::Bf16) {
+    if inputs.query.scalar_type() == ScalarType::F64 {
         return Some(Why::Dtype("the query"));
     }
     if !WIDTHS.contains(&sizes.width) {

@@ -2,54 +2,21 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::checks::{Sizes, WIDTHS};
+use super::checks::Sizes;
+use super::modules::Shared;
 use super::{Attention, Dropout, GradientsOut, Inputs, Mask, OP, Order, Saved};
-use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
-use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device, module};
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, Why};
+use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device};
 use crate::{Error, Result};
 use candle_core::CudaDevice;
-
-/// By dropout, without and with, and by width, as in [`WIDTHS`].
-const F16: [[Module; 4]; 2] = [
-    [
-        module!("attention_f16_32"),
-        module!("attention_f16_64"),
-        module!("attention_f16_96"),
-        module!("attention_f16_128"),
-    ],
-    [
-        module!("attention_f16_32_dropout"),
-        module!("attention_f16_64_dropout"),
-        module!("attention_f16_96_dropout"),
-        module!("attention_f16_128_dropout"),
-    ],
-];
-const BF16: [[Module; 4]; 2] = [
-    [
-        module!("attention_bf16_32"),
-        module!("attention_bf16_64"),
-        module!("attention_bf16_96"),
-        module!("attention_bf16_128"),
-    ],
-    [
-        module!("attention_bf16_32_dropout"),
-        module!("attention_bf16_64_dropout"),
-        module!("attention_bf16_96_dropout"),
-        module!("attention_bf16_128_dropout"),
-    ],
-];
 
 const FORWARD: &str = "attention_forward";
 const BACKWARD: [&str; 2] = ["attention_backward_query", "attention_backward_key"];
 
 /// `THREADS` in `tiles.cuh`.
 const THREADS: u32 = 128;
-/// Rows of a block of the kernels that have blocks of queries.
-const QUERIES: usize = 128;
 /// Bytes of keys and values that the blocks of a group read, so that they stay in the second-level cache.
 const GROUP_BYTES: usize = 16 << 20;
-/// Rows that fit the kernels' 32-bit counters with a block to spare.
-const ROWS: usize = 1 << 30;
 
 /// Launches the forward pass. The caller has checked shapes, dtypes and strides.
 pub(super) fn forward(
@@ -60,9 +27,10 @@ pub(super) fn forward(
     out: &mut Out<'_>,
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
-    let Some(Shared { module, forward, .. }) = Shared::of(attention, sizes, inputs) else {
+    let Some(shared) = Shared::of(attention, sizes, inputs) else {
         return Ok(Ran::Composed(Why::Shape("the query")));
     };
+    let bytes = inputs.query.scalar_type().bytes();
     let (Some(query), Some(key), Some(value)) =
         (rows_of(inputs.query), rows_of(inputs.key), rows_of(inputs.value))
     else {
@@ -70,7 +38,7 @@ pub(super) fn forward(
     };
     let (out, lse) = (written(out)?, written(lse)?);
     same_device(&[query.slice, key.slice, value.slice, out, lse])?;
-    let out = Operand { slice: out, start: 0, strides: strides(sizes, order, sizes.queries) };
+    let out = Operand { slice: out, offset: 0, strides: strides(sizes, order, sizes.queries) };
     if !out.is_aligned() {
         return Ok(Ran::Composed(Why::Layout("out")));
     }
@@ -79,9 +47,9 @@ pub(super) fn forward(
         words.copy_from_slice(&operand.words());
     }
     args[16] = lse.address();
-    args[17..].copy_from_slice(&words(attention, sizes));
-    let blocks = sizes.batch * sizes.heads * sizes.queries.div_ceil(QUERIES);
-    let kernel = Loaded::new(query.slice.gpu(), module, FORWARD, forward)?;
+    args[17..].copy_from_slice(&words(attention, sizes, bytes));
+    let blocks = sizes.batch * sizes.heads * sizes.queries.div_ceil(shared.queries);
+    let kernel = Loaded::new(query.slice.gpu(), shared.module, FORWARD, shared.forward)?;
     // SAFETY: `args` is `ForwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `rows_of` and `is_aligned` checked, and `lse` holds one f32 for each row of the query: the kernel
     // indexes within those. They are borrowed until it is launched, and freed in the order of the stream.
@@ -101,13 +69,14 @@ pub(super) fn backward(
     let Some(shared) = Shared::of(attention, sizes, inputs) else {
         return Ok(Ran::Composed(Why::Shape("the query")));
     };
+    let bytes = inputs.query.scalar_type().bytes();
     let read = [inputs.query, inputs.key, inputs.value, saved.out, saved.grad].map(rows_of);
     let [Some(query), Some(key), Some(value), Some(out), Some(grad)] = read else {
         return Ok(Ran::Composed(Why::Layout("an input")));
     };
     let Place::Device(lse) = saved.lse.place() else { return Err(elsewhere()) };
     let rows = written(rows)?;
-    let [query_grad, key_grad, value_grad] = gradients(sizes, grads)?;
+    let [query_grad, key_grad, value_grad] = gradients(sizes, grads, bytes)?;
     let operands = [query, key, value, out, grad, query_grad, key_grad, value_grad];
     same_device(&operands.map(|operand| operand.slice))?;
     same_device(&[query.slice, lse, rows])?;
@@ -120,7 +89,7 @@ pub(super) fn backward(
     }
     args[32] = lse.address();
     args[33] = rows.address();
-    args[34..].copy_from_slice(&words(attention, sizes));
+    args[34..].copy_from_slice(&words(attention, sizes, bytes));
     let (gpu, heads) = (query.slice.gpu(), sizes.batch * sizes.heads);
     let first = Loaded::new(gpu, shared.module, BACKWARD[0], shared.backward_query)?;
     let second = Loaded::new(gpu, shared.module, BACKWARD[1], shared.backward_key)?;
@@ -128,25 +97,25 @@ pub(super) fn backward(
     // rows are aligned as `is_aligned` checked, the gradients are as long as `gradients` strides them, and `lse` and `rows`
     // hold one and two f32 for each row of the query: the kernel indexes within those. They are borrowed until it is
     // launched, and freed in the order of the stream.
-    unsafe { first.launch(heads * sizes.queries.div_ceil(QUERIES), &args) }?;
+    unsafe { first.launch(heads * sizes.queries.div_ceil(shared.queries), &args) }?;
     // SAFETY: as above; what it reads of `rows` the first kernel has written for every query.
     unsafe { second.launch(heads * sizes.keys.div_ceil(shared.keys), &args) }?;
     Ok(Ran::Kernel("attention_backward"))
 }
 
-/// The three gradients in the buffers that they are written to.
-fn gradients<'b>(sizes: Sizes, grads: GradientsOut<'_, 'b>) -> Result<[Operand<'b>; 3]> {
+/// The three gradients in the buffers that they are written to, of elements of so many bytes.
+fn gradients<'b>(sizes: Sizes, grads: GradientsOut<'_, 'b>, bytes: usize) -> Result<[Operand<'b>; 3]> {
     let Sizes { heads, queries, keys, width, .. } = sizes;
     Ok(match grads {
         GradientsOut::Packed(out) => {
             let slice = written(out)?;
             let strides = [queries * 3 * heads * width, width, 3 * heads * width];
-            [0, 1, 2].map(|part| Operand { slice, start: part * heads * width, strides })
+            [0, 1, 2].map(|part| Operand { slice, offset: part * heads * width * bytes, strides })
         }
         GradientsOut::Each(order, [query, key, value]) => [
-            Operand { slice: written(query)?, start: 0, strides: strides(sizes, order, queries) },
-            Operand { slice: written(key)?, start: 0, strides: strides(sizes, order, keys) },
-            Operand { slice: written(value)?, start: 0, strides: strides(sizes, order, keys) },
+            Operand { slice: written(query)?, offset: 0, strides: strides(sizes, order, queries) },
+            Operand { slice: written(key)?, offset: 0, strides: strides(sizes, order, keys) },
+            Operand { slice: written(value)?, offset: 0, strides: strides(sizes, order, keys) },
         ],
     })
 }
@@ -164,15 +133,15 @@ fn strides(sizes: Sizes, order: Order, rows: usize) -> [usize; 3] {
 #[derive(Clone, Copy)]
 struct Operand<'a> {
     slice: DeviceSlice<'a>,
-    /// The first element.
-    start: usize,
+    /// Of the first element, in bytes.
+    offset: usize,
     /// From a batch element, a head and a row to the next.
     strides: [usize; 3],
 }
 
 impl Operand<'_> {
     fn address(&self) -> u64 {
-        self.slice.address() + 2 * self.start as u64
+        self.slice.address() + self.offset as u64
     }
 
     fn is_aligned(&self) -> bool {
@@ -188,7 +157,7 @@ impl Operand<'_> {
 /// The operand, if its rows begin at multiples of 16 bytes: the caller has checked that of their distances.
 fn rows_of<'a>(x: &In<'a>) -> Option<Operand<'a>> {
     let (Place::Device(slice), &[batch, head, row, _]) = (x.place(), x.strides()) else { return None };
-    let operand = Operand { slice, start: 0, strides: [batch, head, row] };
+    let operand = Operand { slice, offset: 0, strides: [batch, head, row] };
     operand.is_aligned().then_some(operand)
 }
 
@@ -209,11 +178,11 @@ fn elsewhere() -> Error {
     Error::Operand { op: OP, argument: "a buffer", expected, got }
 }
 
-/// `Sizes` in `tiles.cuh`. Counts are within [`ROWS`] or a grid's size, as [`Shared::of`] checked.
-fn words(attention: Attention, sizes: Sizes) -> [u64; 7] {
+/// `Sizes` in `tiles.cuh`, for elements of so many bytes. Counts fit, as [`Shared::of`] checked.
+fn words(attention: Attention, sizes: Sizes, bytes: usize) -> [u64; 7] {
     let Sizes { batch, heads, queries, keys, width } = sizes;
     let all = batch * heads;
-    let group = (GROUP_BYTES / (keys * width * 4).max(1)).clamp(1, all.max(1));
+    let group = (GROUP_BYTES / (2 * keys * width * bytes).max(1)).clamp(1, all.max(1));
     let scale = attention.scale as f32;
     let sign = if scale == 0. { 0. } else { scale.signum() };
     let factor = if scale == 0. { 1. } else { attention.scale.abs() };
@@ -231,47 +200,6 @@ fn words(attention: Attention, sizes: Sizes) -> [u64; 7] {
         // With a factor of 0 it does not matter that the last threshold does not fit.
         dropout.threshold().min(u64::from(u32::MAX)),
     ]
-}
-
-/// The kernels for one dtype and width: the module, shared memory in bytes, and the keys of a block of the last. As the
-/// structs ending in `Shape` in the device's code have it.
-#[derive(Clone, Copy)]
-struct Shared {
-    module: Module,
-    forward: usize,
-    backward_query: usize,
-    backward_key: usize,
-    keys: usize,
-}
-
-impl Shared {
-    /// `None` where there are none, or the sizes are beyond their counters or a grid.
-    fn of(attention: Attention, sizes: Sizes, inputs: Inputs<'_>) -> Option<Self> {
-        let Sizes { batch, heads, queries, keys, width } = sizes;
-        let modules = match inputs.query.scalar_type() {
-            ScalarType::F16 => &F16,
-            ScalarType::Bf16 => &BF16,
-            _ => return None,
-        };
-        let drops = attention.dropout.is_some_and(|dropout| dropout.p > 0.);
-        let module = *modules[usize::from(drops)].get(WIDTHS.iter().position(|&w| w == width)?)?;
-        let all = batch.checked_mul(heads)?;
-        // Blocks of the smallest tile there is.
-        let blocks = queries.max(keys).div_ceil(64).checked_mul(all)?;
-        if queries > ROWS || keys > ROWS || all > ROWS || blocks > ROWS {
-            return None;
-        }
-        let (row, wide) = (2 * width, width > 64);
-        let stage = if wide { 32 } else { 64 };
-        let block = if wide { 64 } else { 128 };
-        Some(Self {
-            module,
-            forward: row * (QUERIES + 4 * stage),
-            backward_query: row * (2 * QUERIES + 4 * stage),
-            backward_key: row * (2 * block + 4 * 64) + 2 * 64 * 8,
-            keys: block,
-        })
-    }
 }
 
 /// A kernel that may use its shared memory.

@@ -1,6 +1,6 @@
 // The forward pass: a block for 64 * MT queries of a head walks the keys and keeps a running softmax.
 #pragma once
-#include "tiles.cuh"
+#include "products.cuh"
 
 struct ForwardArgs {
     Operand query, key, value, out;
@@ -9,10 +9,11 @@ struct ForwardArgs {
 };
 static_assert(sizeof(ForwardArgs) == 192, "");
 
-template <int D> struct ForwardShape {
-    static constexpr int MT = 2, QUERIES = WARPS * 16 * MT, KEYS = D <= 64 ? 64 : 32;
-    static constexpr bool KEPT = D <= 64;
-    static constexpr int SHARED = Tile<D>::bytes(QUERIES + 4 * KEYS);
+template <typename T, int D> struct ForwardShape {
+    static constexpr bool WIDE = sizeof(T) == 4;
+    static constexpr int MT = WIDE && D > 64 ? 1 : 2, QUERIES = WARPS * 16 * MT, KEYS = WIDE || D > 64 ? 32 : 64;
+    static constexpr bool KEPT = !WIDE && D <= 64;
+    static constexpr int SHARED = Tile<T, D>::bytes(QUERIES + 4 * KEYS);
 };
 
 // Scores of the warp's queries from `query` on and the N keys from `key` on: the sign, and -inf where a key is hidden.
@@ -39,8 +40,8 @@ __device__ __forceinline__ void prepare_scores(float (&s)[MT][N / 8][4], const S
 }
 
 template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward(const ForwardArgs& a) {
-    using Shape = ForwardShape<D>;
-    using Rows = Tile<D>;
+    using Shape = ForwardShape<T, D>;
+    using Rows = Tile<T, D>;
     constexpr int MT = Shape::MT, QUERIES = Shape::QUERIES, KEYS = Shape::KEYS;
     const Sizes& sizes = a.sizes;
     const int parts = ceil_div(sizes.queries, QUERIES);
@@ -64,7 +65,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
     }
     commit_copies();
 
-    Left<D, MT, Shape::KEPT> left;
+    Left<T, D, MT, Shape::KEPT> left;
     float out[MT][D / 8][4] = {}, largest[MT][2], sum[MT][2] = {};
 #pragma unroll
     for (int m = 0; m < MT; ++m) largest[m][0] = largest[m][1] = -INFINITY;
@@ -131,7 +132,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
                 float(&part)[1][KEYS / 8][4] = reinterpret_cast<float(&)[1][KEYS / 8][4]>(s[m]);
                 drop<1, KEYS>(part, kept_bits<1, KEYS, false>(sizes, place.head, own + m * 16, from), sizes.kept_factor);
             }
-        multiply<T, D, MT, KEYS>(out, s, stage + VALUES + Rows::by_rows());
+        add_weighted<T, D, MT, KEYS>(out, s, stage + VALUES + Rows::across());
     }
     await_copies();
     if (steps == 0) __syncthreads();

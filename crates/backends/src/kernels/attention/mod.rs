@@ -21,7 +21,18 @@
 //! `P` and `S'` are rounded to the dtype there: in f16 those below 2⁻¹⁴ are off by 2⁻²⁵ and not by `u`, and an `S'` beyond 65504 is
 //! infinite, which is what a scaled loss is watched for.
 //!
-//! Numbers that are not finite come out as NaN or infinite wherever they are seen. Unlike the composed form, which hides them
+//! Contract, on a GPU, for f32: a factor of a product is the sum of the TF32 nearest to it and of 11 bits of the rest, off by at most
+//! 2⁻²³ of it, and of the four products of parts the smallest is left out: a product is off by 2⁻²¹, and they are added in f32.
+//! With `ε = (width + 8) · 2⁻²² · |scale| · Σ|query · key| + 2⁻²² · |score| + 2⁻²¹`, `lse` is off by at most `ε + keys · 2⁻²⁵`, and
+//!
+//! - `out` by `(2ε + 2⁻¹⁸ + keys · 2⁻²⁵) · Σ P|value|`, `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries: 32 terms are
+//!   added as tensor cores do, and these sums with rounding;
+//! - `dquery` and `dkey` by `(2ε + 2⁻¹⁸ + n · 2⁻²⁵) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|`, with `δ = ((width + 8) · 2⁻²² +
+//!   2⁻¹⁸ + keys · 2⁻²⁵) · Σ|g·value|`.
+//!
+//! An f32 below 2⁻¹¹⁵ may keep 11 bits, and one within 2⁻¹¹ of the largest becomes infinite.
+//!
+//! Numbers that are not finite come out as NaN or infinite wherever they are seen, of f32 as NaN. Unlike the composed form, which hides them
 //! from queries that do not see them, they may reach queries and keys of the same tile, where a probability of 0 meets them:
 //! whether everything is finite is the same, which element is not may differ. What no query sees reaches nothing.
 //!
@@ -52,6 +63,8 @@ mod cuda;
 #[cfg(test)]
 mod gpu_tests;
 mod host;
+#[cfg(feature = "cuda")]
+mod modules;
 mod scalar;
 #[cfg(feature = "candle")]
 mod tensors;

@@ -142,7 +142,8 @@ fn what_no_kernel_takes_is_composed_and_what_does_not_fit_is_refused() {
 
 #[test]
 fn a_device_takes_what_its_kernels_load() {
-    let (half, single) = (vec![half::f16::ZERO; 2 * 3 * 4 * 64], vec![0f32; 2 * 3 * 4 * 64]);
+    let half = vec![half::f16::ZERO; 2 * 3 * 4 * 64];
+    let (single, double) = (vec![0f32; 2 * 3 * 4 * 64], vec![0f64; 2 * 3 * 4 * 64]);
     let why = |x: Slice<'_>, width: usize, row: usize| {
         let x = In::host("x", x, &[2, 3, 4, width], &[12 * row, 4 * row, row, 1]).unwrap();
         let inputs = Inputs { query: &x, key: &x, value: &x };
@@ -151,7 +152,8 @@ fn a_device_takes_what_its_kernels_load() {
     assert_eq!(why(Slice::F16(&half), 32, 64), None);
     assert_eq!(why(Slice::F16(&half), 40, 64), Some(Why::Shape("the query")));
     assert_eq!(why(Slice::F16(&half), 32, 63), Some(Why::Layout("the query")));
-    assert_eq!(why(Slice::F32(&single), 32, 64), Some(Why::Dtype("the query")));
+    assert_eq!(why(Slice::F32(&single), 32, 64), None);
+    assert_eq!(why(Slice::F64(&double), 32, 64), Some(Why::Dtype("the query")));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-// What the attention kernels share: their arguments, tiles in shared memory, and products of tiles on tensor cores.
+// What the attention kernels share: their arguments, the draws of dropout, and tiles in shared memory.
 //
-// A tile is rows of D 16-bit elements. Its 16-byte chunks are permuted within each row, so that the eight rows that
+// A tile is rows of D elements. Its 16-byte chunks are permuted within each row, so that the eight rows that
 // `ldmatrix` reads at once lie in different banks. Four warps work on a block; each has 16 * MT rows of the result to itself.
 #pragma once
 #include <cstddef>
@@ -121,9 +121,13 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&m)[4], uint3
                  : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3]) : "r"(at) : "memory");
 }
 
-template <int D> struct Tile {
+__device__ __forceinline__ void load_word(uint32_t& word, uint32_t at) {
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(at) : "memory");
+}
+
+template <typename T, int D> struct Tile {
     static_assert(D % 32 == 0, "");
-    static constexpr int CHUNKS = D / 8, ROW = D * 2;
+    static constexpr int IN_CHUNK = 16 / sizeof(T), CHUNKS = D / IN_CHUNK, ROW = D * sizeof(T);
     static constexpr int GROUP = CHUNKS % 8 == 0 ? 8 : 4; // chunks that are permuted among themselves
     __host__ __device__ static constexpr int bytes(int rows) { return rows * ROW; }
 
@@ -143,150 +147,21 @@ template <int D> struct Tile {
         uint32_t lane = threadIdx.x % 32;
         return at((lane >> 4) * 8 + lane % 8, lane >> 3 & 1);
     }
+    // Where the lane reads a right factor that is not transposed: `ldmatrix` transposes 16 bits, and 32 are read one by one,
+    // from the even rows.
+    __device__ static __forceinline__ uint32_t across() {
+        uint32_t lane = threadIdx.x % 32;
+        return sizeof(T) == 2 ? by_rows() : at(lane % 4 * 2, lane / 16) + lane / 4 % 4 * 4;
+    }
     // Starts the copy of `ROWS` rows from `first` on; those from `limit` on are zeros.
-    template <int ROWS, typename T>
+    template <int ROWS>
     __device__ static __forceinline__ void load(uint32_t to, const T* from, int64_t stride, int first, int limit) {
+        static_assert(ROWS * CHUNKS % THREADS == 0, "");
 #pragma unroll
         for (int i = 0; i < ROWS * CHUNKS / THREADS; ++i) {
             int index = threadIdx.x + i * THREADS, row = index / CHUNKS, chunk = index % CHUNKS;
             bool there = first + row < limit;
-            copy_16(to + at(row, chunk), from + (there ? (first + row) * stride : 0) + chunk * 8, there);
+            copy_16(to + at(row, chunk), from + (there ? (first + row) * stride : 0) + chunk * IN_CHUNK, there);
         }
     }
 };
-
-// ---- products ---------------------------------------------------------------------------------------------------
-
-template <typename T> struct Half;
-template <> struct Half<__half> {
-    __device__ static __forceinline__ uint32_t pack(float low, float high) {
-        uint32_t both;
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-        return both;
-    }
-    __device__ static __forceinline__ float2 unpack(uint32_t both) {
-        return __half22float2(*reinterpret_cast<const __half2*>(&both));
-    }
-    __device__ static __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    }
-};
-template <> struct Half<__nv_bfloat16> {
-    __device__ static __forceinline__ uint32_t pack(float low, float high) {
-        uint32_t both;
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-        return both;
-    }
-    __device__ static __forceinline__ float2 unpack(uint32_t both) {
-        return make_float2(__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u));
-    }
-    __device__ static __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    }
-};
-
-// The rows of a warp in a tile as the left factor, read anew for each product, or kept in registers.
-template <int D, int MT, bool KEPT> struct Left {
-    uint32_t lane;
-    uint32_t kept[KEPT ? D / 16 : 1][MT][4];
-    __device__ __forceinline__ void open(uint32_t rows) {
-        lane = rows + Tile<D>::by_rows();
-        if constexpr (KEPT)
-#pragma unroll
-            for (int k = 0; k < D / 16; ++k) read(kept[k], k);
-    }
-    __device__ __forceinline__ void read(uint32_t (&a)[MT][4], int k) const {
-#pragma unroll
-        for (int m = 0; m < MT; ++m) load_matrices(a[m], Tile<D>::step(lane, 2 * k) + m * 16 * Tile<D>::ROW);
-    }
-    // Columns 16 k to 16 k + 15, in `fresh` where they are not kept.
-    __device__ __forceinline__ const uint32_t (&columns(uint32_t (&fresh)[MT][4], int k) const)[MT][4] {
-        if constexpr (KEPT) return kept[k];
-        else {
-            read(fresh, k);
-            return fresh;
-        }
-    }
-};
-
-// Clears `c`, then adds left * rightᵀ, where `right` is `by_columns` in the first of N rows of a tile.
-template <typename T, int D, int MT, int N, bool KEPT>
-__device__ __forceinline__ void multiply_transposed(float (&c)[MT][N / 8][4], const Left<D, MT, KEPT>& left, uint32_t right) {
-#pragma unroll
-    for (int m = 0; m < MT; ++m)
-#pragma unroll
-        for (int n = 0; n < N / 8; ++n)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) c[m][n][i] = 0.0f;
-#pragma unroll
-    for (int k = 0; k < D / 16; ++k) {
-        uint32_t fresh[MT][4];
-        const uint32_t(&a)[MT][4] = left.columns(fresh, k);
-#pragma unroll
-        for (int n = 0; n < N / 16; ++n) {
-            uint32_t b[4];
-            load_matrices(b, Tile<D>::step(right, 2 * k) + n * 16 * Tile<D>::ROW);
-#pragma unroll
-            for (int m = 0; m < MT; ++m) {
-                Half<T>::mma(c[m][2 * n], a[m], b[0], b[1]);
-                Half<T>::mma(c[m][2 * n + 1], a[m], b[2], b[3]);
-            }
-        }
-    }
-}
-
-// Adds left * right, where `left` is rounded to T and `right` is `by_rows` in the first of N rows of a tile.
-template <typename T, int D, int MT, int N>
-__device__ __forceinline__ void multiply(float (&c)[MT][D / 8][4], const float (&left)[MT][N / 8][4], uint32_t right) {
-#pragma unroll
-    for (int k = 0; k < N / 16; ++k) {
-        uint32_t a[MT][4];
-#pragma unroll
-        for (int m = 0; m < MT; ++m)
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-                a[m][i] = Half<T>::pack(left[m][2 * k + i / 2][i % 2 * 2], left[m][2 * k + i / 2][i % 2 * 2 + 1]);
-#pragma unroll
-        for (int n = 0; n < D / 16; ++n) {
-            uint32_t b[4];
-            load_matrices_transposed(b, Tile<D>::step(right, 2 * n) + k * 16 * Tile<D>::ROW);
-#pragma unroll
-            for (int m = 0; m < MT; ++m) {
-                Half<T>::mma(c[m][2 * n], a[m], b[0], b[1]);
-                Half<T>::mma(c[m][2 * n + 1], a[m], b[2], b[3]);
-            }
-        }
-    }
-}
-
-// Rounds the warp's rows, each times its factor, and writes those before `limit`. `rows` is a part of a tile that no other
-// warp reads any more.
-template <typename T, int D, int MT>
-__device__ __forceinline__ void store(
-    const float (&c)[MT][D / 8][4], const float (&factor)[MT][2], uint32_t rows, T* to, int64_t stride, int first, int limit
-) {
-    using Rows = Tile<D>;
-    const int lane = threadIdx.x % 32;
-    __syncwarp();
-#pragma unroll
-    for (int m = 0; m < MT; ++m)
-#pragma unroll
-        for (int n = 0; n < D / 8; ++n)
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                uint32_t both = Half<T>::pack(c[m][n][2 * h] * factor[m][h], c[m][n][2 * h + 1] * factor[m][h]);
-                asm volatile("st.shared.b32 [%0], %1;" ::"r"(rows + Rows::at(m * 16 + h * 8 + lane / 4, n) + lane % 4 * 4), "r"(both) : "memory");
-            }
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < 16 * MT * Rows::CHUNKS / 32; ++i) {
-        int index = lane + i * 32, row = index / Rows::CHUNKS, chunk = index % Rows::CHUNKS;
-        if (first + row >= limit) continue;
-        uint4 x;
-        asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(rows + Rows::at(row, chunk)) : "memory");
-        *reinterpret_cast<uint4*>(to + (first + row) * stride + chunk * 8) = x;
-    }
-}

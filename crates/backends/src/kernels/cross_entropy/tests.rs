@@ -109,6 +109,27 @@ fn many_classes_and_many_rows_are_shared_out() {
 }
 
 #[test]
+fn many_rows_of_f64_are_shared_out() {
+    let (count, l) = (40_000, loss(2, 0.1));
+    let (x, targets) = (wide(&numbers(1, 2 * count)), targets(2, count, 2));
+    let chosen: Vec<Option<usize>> = targets.iter().map(|&t| usize::try_from(t).ok()).collect();
+    let x_in = In::host("x", Slice::F64(&x), &[count, 2], &[2, 1]).unwrap();
+    let t_in = In::host("t", Slice::I64(&targets), &[count], &[1]).unwrap();
+    let (mut losses, mut lse) = (vec![7f64; count], vec![7f64; 2 * count]);
+    let mut losses_out = Out::host("l", SliceMut::F64(&mut losses), &[count]).unwrap();
+    let mut lse_out = Out::host("l", SliceMut::F64(&mut lse), &[count, 2]).unwrap();
+    forward(l, &x_in, &t_in, &mut losses_out, &mut lse_out).unwrap();
+    let (want, want_lse) = forward_scalar(l, &x, &chosen);
+    assert!(losses == want && lse == want_lse.as_flattened());
+    let mut dx = x.clone();
+    let lse_in = In::host("lse", Slice::F64(&lse), &[count, 2], &[2, 1]).unwrap();
+    let f_in = In::host("f", Slice::F64(&[0.5]), &[count], &[0]).unwrap();
+    let mut dx_out = Out::host("dx", SliceMut::F64(&mut dx), &[2 * count]).unwrap();
+    backward(l, None, PerRow { targets: &t_in, lse: &lse_in, factors: &f_in }, &mut dx_out).unwrap();
+    assert!(dx == backward_scalar(l, &x, &chosen, &want_lse, &vec![0.5; count]));
+}
+
+#[test]
 fn a_large_maximum_does_not_round_the_logarithm_away() {
     check(loss(2, 0.), 1, 0, &[16_777_216., 16_777_216.], &[1]);
     check(loss(3, 0.), 1, 0, &[f32::NEG_INFINITY, 3e38, -3e38], &[1]);

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::{Function, Pair, sixteen};
+use super::{Function, Pair, packed};
 use crate::cuda::{BLOCK, Kernel, Module, device, dtype_code, module, read_address, write_address};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -15,14 +15,14 @@ const MODULE: Module = module!("pointwise");
 const GRID: u64 = 1 << 16;
 
 pub(super) fn value(function: Function, x: &Tensor) -> Result<Tensor> {
-    if let Some(value) = sixteen::launch(function, x, None)? {
+    if let Some(value) = packed::launch(function, x, None)? {
         return Ok(value);
     }
     launch(function.words(x.dtype()), x, None, None)
 }
 
 pub(super) fn gradient(function: Function, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    if let Some(gradient) = sixteen::launch(function, x, Some(grad))? {
+    if let Some(gradient) = packed::launch(function, x, Some(grad))? {
         return Ok(gradient);
     }
     launch(function.words(x.dtype()), x, None, Some((grad, 0)))

@@ -7,16 +7,6 @@
 
 enum Function { RELU, GELU, GELU_TANH, SILU, SIGMOID, TANH, SCALE, SQUARE };
 
-struct SixteenArgs {
-    const void* x;
-    const void* grad; // of the value, or null for the value itself
-    void* out;
-    uint64_t len;
-    float setting;
-    uint32_t bf16;
-};
-static_assert(sizeof(SixteenArgs) == 40, "");
-
 #define INLINE __device__ __forceinline__ float
 
 INLINE unless_zero(float factor, float x) { return factor == 0 ? 0 : factor * x; }
@@ -89,58 +79,10 @@ template <uint32_t F> INLINE gradient(float x, float g, float setting) {
     else return 2 * (g * x);
 }
 
-constexpr int PACK = 8;
-template <typename T> struct alignas(16) Pack {
-    T at[PACK];
-};
-// Two at a time are one conversion.
-__device__ __forceinline__ void put(__half* at, float a, float b) {
-    *reinterpret_cast<__half2*>(at) = __floats2half2_rn(a, b);
-}
-__device__ __forceinline__ void put(__nv_bfloat16* at, float a, float b) {
-    *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(a, b);
-}
+#include "packed.cuh"
 
-// `one` of every element: of x, and of the gradient beside it where there is one.
-template <bool GRADIENT, typename T, typename One> __device__ __forceinline__ void each(const SixteenArgs& a, One one) {
-    const T* x = static_cast<const T*>(a.x);
-    const T* grad = static_cast<const T*>(GRADIENT ? a.grad : a.x);
-    T* out = static_cast<T*>(a.out);
-    const uint64_t thread = uint64_t(BLOCK) * blockIdx.x + threadIdx.x, threads = uint64_t(BLOCK) * gridDim.x;
-    const bool aligned = (uintptr_t(x) | uintptr_t(grad) | uintptr_t(out)) % sizeof(Pack<T>) == 0;
-    const uint64_t packs = aligned ? a.len / PACK : 0;
-    for (uint64_t i = thread; i < packs; i += threads) {
-        const Pack<T> in = reinterpret_cast<const Pack<T>*>(x)[i];
-        Pack<T> g = in, result;
-        if constexpr (GRADIENT) g = reinterpret_cast<const Pack<T>*>(grad)[i];
-#pragma unroll
-        for (int k = 0; k < PACK; k += 2)
-            put(result.at + k, one(convert<float>(in.at[k]), convert<float>(g.at[k])),
-                one(convert<float>(in.at[k + 1]), convert<float>(g.at[k + 1])));
-        reinterpret_cast<Pack<T>*>(out)[i] = result;
-    }
-    for (uint64_t i = packs * PACK + thread; i < a.len; i += threads)
-        out[i] = convert<T>(one(convert<float>(x[i]), convert<float>(grad[i])));
-}
-
-template <bool GRADIENT, typename One> __device__ __forceinline__ void each(const SixteenArgs& a, One one) {
+template <bool GRADIENT, typename One> __device__ __forceinline__ void sixteen(const PackedArgs& a, One one) {
     if (a.bf16) each<GRADIENT, __nv_bfloat16>(a, one);
     else each<GRADIENT, __half>(a, one);
 }
-
-#define KERNELS(F, NAME)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(BLOCK) sixteen_##NAME(const __grid_constant__ SixteenArgs a) {   \
-        each<false>(a, [&](float x, float) { return value<F>(x, a.setting); });                                   \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(BLOCK) sixteen_##NAME##_gradient(                                \
-        const __grid_constant__ SixteenArgs a) {                                                                  \
-        each<true>(a, [&](float x, float g) { return gradient<F>(x, g, a.setting); });                            \
-    }
-KERNELS(RELU, relu)
-KERNELS(GELU, gelu)
-KERNELS(GELU_TANH, gelu_tanh)
-KERNELS(SILU, silu)
-KERNELS(SIGMOID, sigmoid)
-KERNELS(TANH, tanh)
-KERNELS(SCALE, scale)
-KERNELS(SQUARE, square)
+KERNELS(sixteen)

@@ -1,4 +1,4 @@
-//! The launch of `sixteen.cu`: the functions that networks are made of, on 16-bit elements.
+//! The launches of `sixteen.cu` and `single.cu`: the functions that networks are made of, in f32, on elements of 16 bits and f32.
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
@@ -10,15 +10,21 @@ use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
 const OP: &str = "pointwise";
-const MODULE: Module = module!("sixteen");
+/// By the elements: the module, what its kernels' names begin with, and how many a thread takes.
+const SIXTEEN: (Module, &str, u64) = (module!("sixteen"), "sixteen", 8);
+const SINGLE: (Module, &str, u64) = (module!("single"), "single", 4);
 
-/// Elements of a thread, and blocks of a launch; more elements are walked by these.
-const PACK: u64 = 8;
+/// Blocks of a launch; more elements are walked by these.
 const GRID: u64 = 1 << 16;
 
-/// The function of `x`, or the gradient of `x`; `None` where the kernel does not take it.
+/// The function of `x`, or the gradient of `x`; `None` where no kernel takes it.
 pub(super) fn launch(function: Function, x: &Tensor, grad: Option<&Tensor>) -> Result<Option<Tensor>> {
-    if !matches!(x.dtype(), DType::F16 | DType::BF16) || grad.is_some_and(|grad| grad.dtype() != x.dtype()) {
+    let elements = match x.dtype() {
+        DType::F16 | DType::BF16 => SIXTEEN,
+        DType::F32 => SINGLE,
+        _ => return Ok(None),
+    };
+    if grad.is_some_and(|grad| grad.dtype() != x.dtype()) {
         return Ok(None);
     }
     let Some((name, setting)) = kernel(function) else { return Ok(None) };
@@ -29,10 +35,10 @@ pub(super) fn launch(function: Function, x: &Tensor, grad: Option<&Tensor>) -> R
     let grad = grad.map(|grad| bridge::in_rows(OP, grad, grad.elem_count())).transpose()?;
     let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&grad).collect();
     let output = (x.shape().clone(), x.dtype());
-    Ok(bridge::run_one(OP, &inputs, output, |ins, out| run(name, setting, ins, out))?.ran())
+    Ok(bridge::run_one(OP, &inputs, output, |ins, out| run(elements, name, setting, ins, out))?.ran())
 }
 
-/// The name in `sixteen.cu`, and the setting.
+/// The name in both files, and the setting.
 fn kernel(function: Function) -> Option<(&'static str, f32)> {
     Some(match function {
         Function::Relu => ("relu", 0.),
@@ -47,7 +53,13 @@ fn kernel(function: Function) -> Option<(&'static str, f32)> {
     })
 }
 
-fn run(name: &str, setting: f32, ins: &[In<'_>], out: &mut Out<'_>) -> Result<Ran> {
+fn run(
+    (module, elements, each): (Module, &'static str, u64),
+    name: &str,
+    setting: f32,
+    ins: &[In<'_>],
+    out: &mut Out<'_>,
+) -> Result<Ran> {
     if !ins.iter().all(In::is_contiguous) {
         return Ok(Ran::Composed(Why::Layout("x")));
     }
@@ -60,10 +72,10 @@ fn run(name: &str, setting: f32, ins: &[In<'_>], out: &mut Out<'_>) -> Result<Ra
     let PlaceMut::Device(to) = out.place() else { return Ok(Ran::Composed(Why::Device)) };
     let setting = u64::from(setting.to_bits()) | bf16 << 32;
     let args: [u64; 5] = [address(ins.first()), address(ins.get(1)), to.address(), len, setting];
-    let name = if ins.len() == 1 { format!("sixteen_{name}") } else { format!("sixteen_{name}_gradient") };
-    let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
-    // SAFETY: `args` is `SixteenArgs`. The inputs and the result are contiguous buffers on one device of `len` elements of the
-    // 16-bit type that `bf16` tells, as checked, and are freed in the order of the stream.
-    unsafe { Kernel::load(to.gpu(), MODULE, &name)?.launch(blocks, &args) }?;
-    Ok(Ran::Kernel("pointwise_sixteen"))
+    let name = format!("{elements}_{name}{}", if ins.len() == 1 { "" } else { "_gradient" });
+    let blocks = len.div_ceil(each * u64::from(BLOCK)).min(GRID);
+    // SAFETY: `args` is `PackedArgs`. The inputs and the result are contiguous buffers on one device of `len` elements of the
+    // type that the kernel is of, which `bf16` tells of 16 bits, as checked, and are freed in the order of the stream.
+    unsafe { Kernel::load(to.gpu(), module, &name)?.launch(blocks, &args) }?;
+    Ok(Ran::Kernel(elements))
 }

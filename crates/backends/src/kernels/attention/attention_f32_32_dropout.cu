@@ -1,0 +1,4 @@
+// nvcc: --fmad=true
+#include "entries.cuh"
+
+ATTENTION(float, 32, true)
