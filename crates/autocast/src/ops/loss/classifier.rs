@@ -15,7 +15,7 @@ use super::targets::Targets;
 use crate::dtypes::{accumulation_dtype, same_dtype};
 use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::products::linear::affine_map;
-use crate::ops::products::product::{plus, product, product_wide};
+use crate::ops::products::product::{product, product_onto, product_wide};
 use crate::region::{cast_inputs, cast_to, uncast, widen};
 use crate::{Error, Result};
 
@@ -170,10 +170,10 @@ impl Gradients {
             self.hidden.push(product_wide(&grad, weight)?);
         }
         if self.wanted[1] {
-            let part = product_wide(&grad.t()?, hidden)?;
+            let grad = grad.t()?;
             self.weight = Some(match self.weight.take() {
-                None => part,
-                Some(sum) => plus(sum, &part)?,
+                None => product_wide(&grad, hidden)?,
+                Some(sum) => product_onto(sum, &grad, hidden)?,
             });
         }
         Ok(Some(losses))

@@ -5,7 +5,7 @@
 
 use backends::buffer::Ran;
 use backends::kernels::add::{Among, add_into, add_row};
-use backends::kernels::product::{RUN, product_of, product_plus_row_of};
+use backends::kernels::product::{RUN, product_of, product_onto_of, product_plus_row_of};
 use candle_core::{D, DType, Tensor};
 
 use crate::Result;
@@ -155,6 +155,14 @@ fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     let middle = (terms / RUN).div_ceil(2) * RUN;
     let (head, tail) = (part(0, middle)?, part(middle, terms - middle)?);
     plus(head, &tail)
+}
+
+/// `sum + a · b`, where nobody else holds `sum`, for what [`product_wide`] takes.
+pub(crate) fn product_onto(sum: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match product_onto_of(&sum, &readable(a)?, &readable(b)?)? {
+        Ran::Kernel(_) => Ok(sum),
+        Ran::Composed(_) => plus(sum, &product_wide(a, b)?),
+    }
 }
 
 /// `sum + part`, where nobody else holds `sum`.

@@ -13,7 +13,7 @@ const MODULE: Module = module!("norm");
 /// Runs of rows whose sums are kept apart: two for each multiprocessor of an H100.
 const PARTS: usize = 264;
 /// Columns that a block of `norm_reduce` folds: `FOLDED`.
-const FOLDED: usize = 16;
+const FOLDED: usize = 8;
 /// Shared memory that a block may be given, on every GPU since 8.0.
 const SHARED: usize = 96 << 10;
 

@@ -444,23 +444,25 @@ template <typename T, typename G> __device__ void columns(const BackwardArgs& a)
     if (a.dbias) a.dbias[blockIdx.y * a.width + c] = db;
 }
 
-// Columns of a block; as many threads for each as there are blocks of so many in it.
-constexpr int FOLDED = 16;
+// Columns of a block, each of as many threads.
+constexpr int FOLDED = 8;
 
 // The sum of all parts.
 extern "C" __global__ void __launch_bounds__(BLOCK) norm_reduce(const __grid_constant__ ReduceArgs a) {
-    __shared__ double sums[BLOCK];
+    __shared__ double warps[BLOCK / 32][FOLDED];
     const uint64_t c = uint64_t(blockIdx.x) * FOLDED + threadIdx.x % FOLDED;
     double sum = 0.0;
     if (c < a.width) {
         const double* parts = a.parts[blockIdx.y] + c;
-#pragma unroll 4
+#pragma unroll 8
         for (uint64_t part = threadIdx.x / FOLDED; part < a.count; part += BLOCK / FOLDED) sum += parts[part * a.width];
     }
-    sums[threadIdx.x] = sum;
+#pragma unroll
+    for (int step = FOLDED; step < 32; step <<= 1) sum += shuffled(sum, step);
+    if (threadIdx.x % 32 < FOLDED) warps[threadIdx.x / 32][threadIdx.x % FOLDED] = sum;
     __syncthreads();
     if (threadIdx.x >= FOLDED || c >= a.width) return;
-    for (int w = 1; w < BLOCK / FOLDED; ++w) sum += sums[w * FOLDED + threadIdx.x];
+    for (int w = 1; w < BLOCK / 32; ++w) sum += warps[w][threadIdx.x];
     typed(a.out[blockIdx.y], a.dtypes[blockIdx.y], [&](auto* constant) {
         using To = std::remove_const_t<std::remove_pointer_t<decltype(constant)>>;
         // To 16 bits by way of f32.

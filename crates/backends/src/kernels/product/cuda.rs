@@ -5,7 +5,7 @@
 use super::DEVICE_RUN;
 use super::matrix::{Matrix, Stack};
 use crate::Result;
-use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
+use crate::buffer::{Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::DeviceSlice;
 use crate::cuda::blaslt::{Addresses, Order, Plus, Shape, Stored, multiply};
 use candle_core::cuda_backend::gemm_reduced_precision_f32;
@@ -17,14 +17,17 @@ pub(super) fn product(
     (of, to): (ScalarType, ScalarType),
     (a, lhs): (DeviceSlice<'_>, Stack),
     (b, rhs): (DeviceSlice<'_>, Stack),
-    row: Option<&In<'_>>,
+    plus: super::Plus<'_>,
     out: &mut Out<'_>,
 ) -> Result<Ran> {
     let PlaceMut::Device(out) = out.place() else { return Ok(Ran::Composed(Why::Device)) };
-    let row = match row.map(|row| (row.is_contiguous(), row.place())) {
-        None => None,
-        Some((true, Place::Device(row))) => Some(row.address()),
-        Some(_) => return Ok(Ran::Composed(Why::Layout("the row"))),
+    let (plus, row) = match plus {
+        super::Plus::Nothing => (Plus::Nothing, 0),
+        super::Plus::Output => (Plus::Output, 0),
+        super::Plus::Row(row) => match (row.is_contiguous(), row.place()) {
+            (true, Place::Device(row)) => (Plus::Row, row.address()),
+            _ => return Ok(Ran::Composed(Why::Layout("the row"))),
+        },
     };
     let (m, n, k) = (lhs.each.rows, rhs.each.columns, lhs.each.columns);
     if lhs.count * m * n * k == 0 {
@@ -37,7 +40,7 @@ pub(super) fn product(
             a: a.address() + (first * lhs.each.column * of.bytes()) as u64,
             b: b.address() + (first * rhs.each.row * of.bytes()) as u64,
             out: out.address(),
-            row: row.unwrap_or_default(),
+            row,
         };
         let (Some(x), Some(y)) =
             (stored(lhs, lhs.each.columns(len), at.a), stored(rhs, rhs.each.rows(len), at.b))
@@ -54,11 +57,7 @@ pub(super) fn product(
             a: x,
             b: y,
             aligned: aligned(at.out),
-            plus: match (first, row) {
-                (0, None) => Plus::Nothing,
-                (0, Some(_)) => Plus::Row,
-                _ => Plus::Output,
-            },
+            plus: if first == 0 { plus } else { Plus::Output },
             tf32: of == ScalarType::F32 && gemm_reduced_precision_f32(),
         };
         // SAFETY: `In` and `Out` were checked to have the elements that their dimensions and strides lead to, of which these

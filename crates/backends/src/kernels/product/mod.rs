@@ -36,7 +36,7 @@ pub(crate) use gemm::{Before, matrix_product};
 pub(crate) use matrix::Matrix;
 pub use scalar::product_scalar;
 #[cfg(feature = "candle")]
-pub use tensors::{product_of, product_plus_row_of};
+pub use tensors::{product_of, product_onto_of, product_plus_row_of};
 
 use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
 use crate::{Error, Result};
@@ -56,7 +56,7 @@ const OP: &str = "matrix product";
 ///
 /// [`Error::Operand`] for shapes that do not fit together, [`Error::Device`].
 pub fn product(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, None, out)
+    product_on(Engine::best(), a, b, Plus::Nothing, out)
 }
 
 /// [`product`] with `row`, of `n` elements and the type of `out`, added to each row before it is rounded. No kernel of a CPU.
@@ -65,16 +65,29 @@ pub fn product(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
 ///
 /// As [`product`], and [`Error::Operand`] for a row of another length.
 pub fn product_plus_row(a: &In<'_>, b: &In<'_>, row: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, Some(row), out)
+    product_on(Engine::best(), a, b, Plus::Row(row), out)
 }
 
-fn product_on(
-    engine: Engine,
-    a: &In<'_>,
-    b: &In<'_>,
-    row: Option<&In<'_>>,
-    out: &mut Out<'_>,
-) -> Result<Ran> {
+/// Adds `a · b` to what `out` holds, before it is rounded. No kernel of a CPU.
+///
+/// # Errors
+///
+/// As [`product`].
+pub fn product_onto(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    product_on(Engine::best(), a, b, Plus::Output, out)
+}
+
+/// What is added to a product.
+#[derive(Clone, Copy)]
+enum Plus<'a> {
+    Nothing,
+    Row(&'a In<'a>),
+    /// What the output holds.
+    Output,
+}
+
+fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, plus: Plus<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    let row = if let Plus::Row(row) = plus { Some(row) } else { None };
     let (lhs, rhs) = fitted(a, b, row, out)?;
     let (of, to) = (a.scalar_type(), out.scalar_type());
     let same = b.scalar_type() == of && row.is_none_or(|row| row.scalar_type() == to);
@@ -82,10 +95,10 @@ fn product_on(
         return Ok(Ran::Composed(Why::Dtype("b, the row or out")));
     }
     match (a.place(), b.place()) {
-        (Place::Host(_), Place::Host(_)) if row.is_some() => Ok(Ran::Composed(Why::Device)),
+        (Place::Host(_), Place::Host(_)) if !matches!(plus, Plus::Nothing) => Ok(Ran::Composed(Why::Device)),
         (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), out)),
         #[cfg(feature = "cuda")]
-        (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), row, out),
+        (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), plus, out),
         #[cfg(feature = "cuda")]
         _ => Ok(Ran::Composed(Why::Device)),
     }

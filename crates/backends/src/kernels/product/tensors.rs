@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Shape, Tensor};
 
-use super::{OP, product, product_plus_row};
+use super::{OP, product, product_onto, product_plus_row};
 use crate::Result;
-use crate::bridge::{Call, candle, in_rows, run_one};
+use crate::bridge::{Call, candle, in_rows, run_one, update};
+use crate::buffer::Ran;
 
 /// `a · b` in `dtype`, for matrices or stacks of them, read where they lie unless that is mostly gaps.
 ///
@@ -26,6 +27,15 @@ pub fn product_plus_row_of(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<Call<
     run_one(OP, &[a, b, &row], (shape_of(a, b), row.dtype()), |ins, out| {
         product_plus_row(&ins[0], &ins[1], &ins[2], out)
     })
+}
+
+/// Adds `a · b` to `target`, in place, and tells whether a kernel did.
+///
+/// # Errors
+///
+/// As [`product_onto`], and [`Error::Operand`](crate::Error::Operand) where `a` or `b` shares the target's storage.
+pub fn product_onto_of(target: &Tensor, a: &Tensor, b: &Tensor) -> Result<Ran> {
+    update(OP, target, &[a, b], |ins, out| product_onto(&ins[0], &ins[1], out))
 }
 
 fn shape_of(a: &Tensor, b: &Tensor) -> Shape {

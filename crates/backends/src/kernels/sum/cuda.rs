@@ -15,8 +15,8 @@ const MODULE: Module = module!("sum");
 const ALONG: usize = 16 * 1024;
 /// Rows that one block takes down a column, at least and at most.
 const DOWN: (usize, usize) = (64, 512);
-/// Blocks that keep a GPU busy.
-const BUSY: usize = 1024;
+/// Blocks that keep a GPU busy, and are there at once: four of each multiprocessor of an H100.
+const BUSY: usize = 512;
 /// Lanes that read a run of a row, and of one that is no longer; bytes that each reads at once where rows begin at a multiple.
 const FAR: usize = 32;
 const NEAR: usize = 8;
@@ -51,7 +51,7 @@ pub(super) fn sum(x: &In<'_>, axes: Axes, term: Term, out: &mut Out<'_>) -> Resu
     // Freed in the order of the stream, after the launch that reads them.
     let mut parts = Vec::new();
     loop {
-        let Tiles { columns, lanes, count: tiles } = tiles(terms, inner);
+        let Tiles { columns, lanes, count: tiles } = tiles(terms, reduced, inner);
         let rows = if inner == 1 { ALONG } else { rows(outer * tiles, reduced) };
         let chunks = reduced.div_ceil(rows);
         let (at, to) = match chunks {
@@ -93,13 +93,14 @@ struct Tiles {
     count: usize,
 }
 
-fn tiles(terms: Terms, inner: usize) -> Tiles {
+fn tiles(terms: Terms, reduced: usize, inner: usize) -> Tiles {
     let most = BYTES / terms.of.bytes();
     let at_once = terms.at.is_multiple_of(BYTES as u64) && inner.is_multiple_of(most);
     let (columns, lanes) = match inner {
         1 => return Tiles { columns: 1, lanes: 1, count: 1 },
         _ if !at_once => (1, FAR),
-        inner if inner >= FAR * most => (most, FAR),
+        // Few rows are shared out among more blocks.
+        inner if inner >= FAR * most && reduced > DOWN.1 => (most, FAR),
         _ => (most, NEAR),
     };
     Tiles { columns, lanes, count: inner.div_ceil(columns * lanes) }
