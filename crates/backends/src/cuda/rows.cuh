@@ -60,6 +60,19 @@ store_either(bool narrow, void* p, uint64_t at, int valid, const compute_t<T> in
     else put(static_cast<C*>(p) + at);
 }
 
+// The same of any type, from `at` on. All threads take one branch.
+template <typename C>
+__device__ __forceinline__ void load_typed(const void* p, uint8_t dtype, uint64_t at, int valid, C out[UNIT]) {
+    typed(p, dtype, [&](auto* x) { load_unit(x + at, reinterpret_cast<uintptr_t>(x + at) % 16 == 0, valid, out); });
+}
+template <typename C>
+__device__ __forceinline__ void store_typed(void* p, uint8_t dtype, uint64_t at, int valid, const C in[UNIT]) {
+    typed(p, dtype, [&](auto* constant) {
+        auto* x = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(constant)>>*>(constant);
+        store_unit(x + at, reinterpret_cast<uintptr_t>(x + at) % 16 == 0, valid, in);
+    });
+}
+
 // The sum of eight, as a tree.
 template <typename C> __device__ __forceinline__ C tree(const C x[UNIT]) {
     return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));

@@ -4,8 +4,10 @@ use super::{BLOCK, Launch};
 use crate::buffer::{In, Out, Place, PlaceMut, ScalarType};
 use crate::cuda::DeviceSlice;
 
-/// Elements of a unit, and units that a thread holds: `UNIT` in `rows.cuh`, and `UNITS` of its users.
-const HELD: u64 = 8 * 4;
+/// Elements of a unit: `UNIT` in `rows.cuh`.
+pub(crate) const UNIT: usize = 8;
+/// Elements that a thread holds: four units, which is `UNITS` of the users of `rows.cuh`.
+const HELD: u64 = 4 * UNIT as u64;
 /// Blocks of a launch; more rows are walked by these.
 const GRID: u64 = 1 << 20;
 

@@ -1,20 +1,27 @@
 // One sum in f64, for kernels that add up many terms.
 #pragma once
 
-// A sum and what its additions have lost. Terms of the narrower types lose nothing that matters in f64.
+// A sum; `Sum<true>` with what its additions have lost. Terms of the narrower types lose nothing that matters in f64.
 template <bool EXACT> struct Sum {
+    double sum = 0.0;
+    __device__ __forceinline__ void add(double x) { sum += x; }
+    __device__ __forceinline__ void merge(const Sum& other) { add(other.sum); }
+    // With each number read elsewhere: from another lane.
+    template <typename Read> __device__ __forceinline__ Sum elsewhere(Read read) const { return {read(sum)}; }
+    __device__ __forceinline__ double value() const { return sum; }
+};
+
+template <> struct Sum<true> {
     double sum = 0.0, lost = 0.0;
     __device__ __forceinline__ void add(double x) {
-        double next = sum + x;
-        if constexpr (EXACT) {
-            double kept = next - sum;
-            lost += (sum - (next - kept)) + (x - kept);
-        }
+        double next = sum + x, kept = next - sum;
+        lost += (sum - (next - kept)) + (x - kept);
         sum = next;
     }
-    __device__ __forceinline__ void merge(double other, double other_lost) {
-        add(other);
-        if constexpr (EXACT) lost += other_lost;
+    __device__ __forceinline__ void merge(const Sum& other) {
+        add(other.sum);
+        lost += other.lost;
     }
-    __device__ __forceinline__ double value() const { return EXACT && isfinite(sum) ? sum + lost : sum; }
+    template <typename Read> __device__ __forceinline__ Sum elsewhere(Read read) const { return {read(sum), read(lost)}; }
+    __device__ __forceinline__ double value() const { return isfinite(sum) ? sum + lost : sum; }
 };

@@ -22,6 +22,7 @@ pub mod product;
 pub mod relayout;
 pub mod resample;
 pub mod row_sums;
+pub mod scale_by;
 pub mod sgd;
 pub mod softmax;
 pub mod step;

@@ -96,6 +96,12 @@ pub(crate) const CASES: &[OpCase] = &[
     case("sdpa causal b16 h6 T1024 d128", &[HEADS_OF_128; 3], attend),
     case("sdpa causal b4 h12 T4096 d64", &[LONG_ROWS; 3], attend),
     OpCase {
+        name: "cross_entropy 16384x50304 (logits as they are, f32 inside)",
+        inputs: &[(&[N, V], Narrow), (&[N], Classes(V as u32))],
+        sets: 1,
+        run: |x| ops::cross_entropy(&x[0], &x[1], &Default::default()),
+    },
+    OpCase {
         name: "cross_entropy 16384x50304 (widened)",
         inputs: &[(&[N, V], Narrow), (&[N], Classes(V as u32))],
         run: |x| {

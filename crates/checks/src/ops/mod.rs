@@ -4,6 +4,7 @@ mod dtypes;
 pub mod images;
 pub mod kernels;
 mod numerics;
+mod rows;
 
 use candle_core::Device;
 
@@ -14,5 +15,6 @@ pub fn run(device: &Device, report: &mut Report) {
     dtypes::run(device, report);
     images::run(device, report);
     numerics::run(device, report);
+    rows::run(device, report);
     report.check("which kernels ops come to", || kernels::check(device));
 }

@@ -1,19 +1,16 @@
 //! linear_cross_entropy: the classifier of a language model and its loss in one op, which owns the logits.
 //!
-//! Nobody else sees them, so backward overwrites them with their gradient; and where they are larger than they may be, they
-//! are made for some rows at a time, forward and again backward.
+//! Nobody else sees them, so they are made for some rows at a time, and overwritten with their gradient at once, of which the
+//! gradients of what they were made of come. Backward has but to multiply these by the gradient of the loss, which is one number.
 
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-
-use backends::buffer::Ran;
 use backends::kernels::cross_entropy as kernel;
-use candle_core::{D, DType, Tensor};
+use backends::kernels::scale_by::scaled_by;
+use candle_core::{DType, Tensor};
 
 use super::cross_entropy::cross_entropy;
 use super::fused::{self, CrossEntropy};
 use super::reduction::Reduction;
-use super::rows::{PerRow, reduce_rows, row_gradient};
+use super::rows::{PerRow, reduce_rows};
 use super::targets::Targets;
 use crate::dtypes::{accumulation_dtype, same_dtype};
 use crate::graph::{Attribute, Backward, Op, Value, record};
@@ -29,22 +26,21 @@ const OP: &str = "linear_cross_entropy";
 pub struct LinearCrossEntropy {
     /// Those of the loss.
     pub loss: CrossEntropy,
-    /// Bytes that logits may take. More are never in memory at once, at the price of a second product in backward. The default
-    /// is 2 GiB.
+    /// Bytes that logits may take: more are never in memory at once. The default is 1 GiB.
     pub max_bytes: usize,
 }
 
 impl Default for LinearCrossEntropy {
     fn default() -> Self {
-        Self { loss: CrossEntropy::default(), max_bytes: 2 << 30 }
+        Self { loss: CrossEntropy::default(), max_bytes: 1 << 30 }
     }
 }
 
 /// [`cross_entropy`] of the logits `hidden · weightᵀ`.
 ///
-/// Equal to [`linear`](crate::ops::linear) and [`cross_entropy`] one after the other, in less memory: the gradient of the logits lies
-/// where they lay. In a region each part follows the rule of its name. Options that no kernel takes (class weights)
-/// are those two ops.
+/// Equal to [`linear`](crate::ops::linear) and [`cross_entropy`] one after the other, in less memory: of the logits there are never
+/// more than `max_bytes`. Gradients are made with the loss, so that a loss which nobody differentiates is better taken of detached
+/// tensors. In a region each part follows the rule of its name. Options with class weights, or a loss of each row, are those two ops.
 ///
 /// # Shapes
 ///
@@ -94,85 +90,105 @@ fn in_one(
     targets: &Tensor,
     options: &LinearCrossEntropy,
 ) -> Result<Option<Tensor>> {
-    let (rows, classes) = (hidden.dim(0)?, weight.dim(0)?);
+    let (rows, classes, dtype) = (hidden.dim(0)?, weight.dim(0)?, hidden.dtype());
     fused::check(&options.loss)?;
     let Some(loss) = fused::by_kernel(&options.loss, classes) else { return Ok(None) };
-    let wide = accumulation_dtype(hidden.dtype());
+    if options.loss.reduction == Reduction::None {
+        return Ok(None);
+    }
+    let wide = accumulation_dtype(dtype);
     let checked = Targets::new(fused::OP, targets, classes, loss.ignore_index, None, wide)?;
     let targets = targets.to_dtype(DType::I64)?;
-    let row_bytes = classes.saturating_mul(hidden.dtype().size_in_bytes());
+    let row_bytes = classes.saturating_mul(dtype.size_in_bytes());
     let each = (options.max_bytes / row_bytes).clamp(1, rows);
-    let mut classifier = Classifier {
-        loss,
-        hidden: hidden.detach(),
-        weight: weight.detach(),
-        targets,
-        lse: Vec::new(),
-        per_row: PerRow::Own,
-        each,
-        logits: Mutex::new(None),
-    };
-    let (mut losses, mut dtype) = (Vec::new(), wide);
-    for part in classifier.parts() {
-        let logits = classifier.logits_of(&part)?;
-        dtype = uncast(fused::OP, &[&logits])?[0].1;
-        let targets = classifier.targets.narrow(0, part.start, part.len())?;
-        let Some(kernel::Losses { losses: of_part, lse }) = kernel::losses_of(loss, &logits, &targets)?
-        else {
-            return Ok(None);
-        };
-        losses.push(of_part);
-        classifier.lse.push(lse);
-        if each == rows && (hidden.track_op() || weight.track_op()) {
-            classifier.logits = Mutex::new(Some(logits));
+    let mut sums =
+        Gradients { loss, wanted: [hidden.track_op(), weight.track_op()], hidden: Vec::new(), weight: None };
+    let (hidden_values, weight_values) = (hidden.detach(), weight.detach());
+    let (mut losses, mut loss_dtype) = (Vec::new(), wide);
+    for from in (0..rows).step_by(each) {
+        let part = |x: &Tensor| x.narrow(0, from, each.min(rows - from));
+        let hidden = part(&hidden_values)?;
+        let logits = product(&hidden, &weight_values.t()?)?;
+        loss_dtype = uncast(fused::OP, &[&logits])?[0].1;
+        match sums.add(logits, &part(&targets)?, &hidden, &weight_values)? {
+            Some(of_part) => losses.push(of_part),
+            None => return Ok(None),
         }
     }
     let losses = Tensor::cat(&losses, 0)?.reshape((rows, 1))?;
     let (value, per_row) = reduce_rows(&losses, &checked.weight, options.loss.reduction, &[rows])?;
-    classifier.per_row = per_row;
-    let value = Value::fresh(cast_to(&value, dtype)?);
-    record(classifier, &[hidden, weight], value).map(Some)
+    let value = Value::fresh(cast_to(&value, loss_dtype)?);
+    let PerRow::Shared(share) = per_row else { return Ok(None) };
+    let Gradients { hidden: parts, weight: weight_sum, .. } = sums;
+    let hidden_sum = if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 0)?) };
+    let share = (share / factor(dtype))?;
+    let op = Classifier {
+        loss,
+        each,
+        share,
+        gradients: [hidden_sum, weight_sum],
+        dtypes: [dtype, weight.dtype()],
+    };
+    record(op, &[hidden, weight], value).map(Some)
+}
+
+/// What the gradient of a row's loss is where gradients are made: probabilities of f16 logits would be too small for f16.
+fn factor(logits: DType) -> f64 {
+    if logits == DType::F16 { 32_768. } else { 1. }
+}
+
+/// The gradients so far, in f32 (f64 of f64), of losses whose own are [`factor`].
+struct Gradients {
+    loss: kernel::CrossEntropy,
+    wanted: [bool; 2],
+    /// Of each part.
+    hidden: Vec<Tensor>,
+    weight: Option<Tensor>,
+}
+
+impl Gradients {
+    /// The losses of some rows, whose gradients are added.
+    fn add(
+        &mut self,
+        logits: Tensor,
+        targets: &Tensor,
+        hidden: &Tensor,
+        weight: &Tensor,
+    ) -> Result<Option<Tensor>> {
+        if self.wanted == [false; 2] {
+            return Ok(
+                kernel::losses_of(self.loss, &logits, targets)?.map(|kernel::Losses { losses, .. }| losses)
+            );
+        }
+        let factor = factor(logits.dtype());
+        let Some(losses) = kernel::losses_then_gradient(self.loss, &logits, targets, factor)? else {
+            return Ok(None);
+        };
+        // What were logits.
+        let grad = logits;
+        if self.wanted[0] {
+            self.hidden.push(product_wide(&grad, weight)?);
+        }
+        if self.wanted[1] {
+            let part = product_wide(&grad.t()?, hidden)?;
+            self.weight = Some(match self.weight.take() {
+                None => part,
+                Some(sum) => plus(sum, &part)?,
+            });
+        }
+        Ok(Some(losses))
+    }
 }
 
 struct Classifier {
     loss: kernel::CrossEntropy,
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    /// Of each part.
-    lse: Vec<Tensor>,
-    per_row: PerRow,
-    /// Rows of a part.
+    /// Rows at a time.
     each: usize,
-    /// Those of all rows, until backward writes over them.
-    logits: Mutex<Option<Tensor>>,
-}
-
-impl Classifier {
-    fn parts(&self) -> Vec<Range<usize>> {
-        let rows = self.targets.elem_count();
-        (0..rows).step_by(self.each).map(|from| from..rows.min(from + self.each)).collect()
-    }
-
-    fn logits_of(&self, part: &Range<usize>) -> Result<Tensor> {
-        product(&self.hidden_of(part)?, &self.weight.t()?)
-    }
-
-    fn hidden_of(&self, part: &Range<usize>) -> Result<Tensor> {
-        Ok(self.hidden.narrow(0, part.start, part.len())?)
-    }
-
-    /// The gradient of a part's logits, in memory that nobody else has.
-    fn logit_gradient(&self, index: usize, part: &Range<usize>, factors: &Tensor) -> Result<Tensor> {
-        let kept = self.logits.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let logits = kept.map_or_else(|| self.logits_of(part), Ok)?;
-        let of_part = |x: &Tensor| x.narrow(0, part.start, part.len());
-        let (targets, factors) = (of_part(&self.targets)?, of_part(factors)?);
-        match kernel::gradient_in_place(self.loss, &logits, &targets, &self.lse[index], &factors)? {
-            Ran::Kernel(_) => Ok(logits),
-            Ran::Composed(_) => Err(Error::refused(OP)),
-        }
-    }
+    /// What gradients are to be multiplied by beside that of the loss.
+    share: Tensor,
+    /// Of the hidden rows and the weight, where they are wanted.
+    gradients: [Option<Tensor>; 2],
+    dtypes: [DType; 2],
 }
 
 impl Op for Classifier {
@@ -189,31 +205,16 @@ impl Op for Classifier {
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let parts = self.parts();
-        let rows = self.targets.elem_count();
-        let factors = row_gradient(&widen(cx.grad())?, &self.per_row, rows)?.flatten_all()?;
-        let (mut hidden, mut weight) = (Vec::new(), None);
-        for (index, part) in parts.iter().enumerate() {
-            let grad = self.logit_gradient(index, part, &factors)?;
-            if cx.wanted(0) {
-                hidden.push(product(&grad, &self.weight)?);
-            }
-            if cx.wanted(1) {
-                let (grad, x) = (grad.transpose(D::Minus1, D::Minus2)?, self.hidden_of(part)?);
-                weight = Some(match weight.take() {
-                    // One part is rounded once, as the gradient of linear is.
-                    None if parts.len() == 1 => product(&grad, &x)?,
-                    None => product_wide(&grad, &x)?,
-                    Some(sum) => plus(sum, &product_wide(&grad, &x)?)?,
-                });
-            }
+        let factor = (widen(cx.grad())? * &self.share)?;
+        let mut gradients = Vec::new();
+        for (input, (gradient, dtype)) in self.gradients.iter().zip(self.dtypes).enumerate() {
+            gradients.push(match gradient {
+                Some(gradient) if cx.wanted(input) => {
+                    Some(scaled_by(gradient, &factor, dtype)?.ok_or_else(|| Error::refused(OP))?)
+                }
+                _ => None,
+            });
         }
-        let hidden = match hidden.len() {
-            0 => None,
-            1 => hidden.pop(),
-            _ => Some(Tensor::cat(&hidden, 0)?),
-        };
-        let weight = weight.map(|weight: Tensor| cast_to(&weight, self.weight.dtype())).transpose()?;
-        Ok(vec![hidden, weight])
+        Ok(gradients)
     }
 }

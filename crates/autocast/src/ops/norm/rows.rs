@@ -6,7 +6,6 @@ use candle_core::{DType, Tensor};
 use super::formula::Norm;
 use super::view::Centre;
 use crate::graph::{Attribute, Backward, Op, Value, record};
-use crate::region::cast_to;
 use crate::{Error, Result};
 
 /// Which parameters a norm has, after its input.
@@ -72,10 +71,11 @@ impl Op for Rows {
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let has_weight = self.weight.is_some();
+        let parameter = |has: bool, input: usize| (has && cx.wanted(input)).then(|| self.dtypes[input]);
         let wanted = kernel::Wanted {
             x: cx.wanted(0).then_some(self.dtypes[0]),
-            weight: has_weight && cx.wanted(1),
-            bias: self.bias && cx.wanted(1 + usize::from(has_weight)),
+            weight: parameter(has_weight, 1),
+            bias: parameter(self.bias, 1 + usize::from(has_weight)),
         };
         let weight = self.weight.as_ref();
         // What goes around the norm, by a residual, is added where its own gradient is made.
@@ -89,12 +89,9 @@ impl Op for Rows {
         let mut grads = vec![x];
         grads.extend(has_weight.then_some(weight));
         grads.extend(self.bias.then_some(bias));
-        let shaped = grads.into_iter().zip(&self.dtypes).enumerate().map(|(input, (grad, &dtype))| {
-            let shaped = |grad: Tensor| match input {
-                0 => Ok(grad.reshape(self.x.shape())?),
-                _ => cast_to(&grad.reshape(&*self.weight_dims)?, dtype),
-            };
-            grad.map(shaped).transpose()
+        let shaped = grads.into_iter().enumerate().map(|(input, grad)| {
+            let dims = if input == 0 { self.x.dims() } else { &self.weight_dims };
+            grad.map(|grad| Ok(grad.reshape(dims)?)).transpose()
         });
         shaped.collect()
     }

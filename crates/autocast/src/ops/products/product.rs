@@ -52,7 +52,7 @@ fn multiply(a: &Tensor, b: &Tensor, rhs: Rhs) -> Result<Tensor> {
 
 /// `a · b` of untracked matrices that have elements, in f32 (f64 for f64), for whoever adds to it.
 pub(crate) fn product_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    one(&readable(a)?, &readable(b)?, accumulation_dtype(a.dtype()))
+    plain_in(&readable(a)?, &readable(b)?, accumulation_dtype(a.dtype()))
 }
 
 /// `a · b + row` for untracked matrices `(m, k)`, `(k, n)` that have elements, and a row of `n`. On a GPU each element is rounded
@@ -125,14 +125,19 @@ impl Op for Product {
 
 /// The product of untracked matrices or stacks of them, [`readable`] and none of them empty.
 fn plain(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let narrow = a.dtype().size_in_bytes() == 2;
+    plain_in(a, b, a.dtype())
+}
+
+/// The same in another dtype.
+fn plain_in(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
+    let narrow = dtype.size_in_bytes() == 2;
     match a.device().is_cpu() {
         // Its kernel has runs of its own.
-        false => one(a, b, a.dtype()),
+        false => one(a, b, dtype),
         // What rounds to 16 bits loses more than a few runs do.
-        true if narrow && a.dim(D::Minus1)? <= 16 * RUN => one(a, b, a.dtype()),
-        true if narrow => Ok(in_blocks(a, b, DType::F32)?.to_dtype(a.dtype())?),
-        true => in_blocks(a, b, a.dtype()),
+        true if narrow && a.dim(D::Minus1)? <= 16 * RUN => one(a, b, dtype),
+        true if narrow => Ok(in_blocks(a, b, DType::F32)?.to_dtype(dtype)?),
+        true => in_blocks(a, b, dtype),
     }
 }
 

@@ -1,5 +1,5 @@
 // Sums of two buffers of any float types, and additions into a part of one. Each sum is rounded once.
-#include "multi_tensor.cuh"
+#include "rows.cuh"
 
 struct AddArgs {
     const void* a;
@@ -12,31 +12,32 @@ struct AddArgs {
 };
 static_assert(sizeof(AddArgs) == 56, "");
 
-constexpr int PACK = 4;
-
 template <typename C> __device__ __forceinline__ void add(const AddArgs& a) {
-    const uint64_t threads = uint64_t(BLOCK) * gridDim.x, packs = (a.len + PACK - 1) / PACK;
-    for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < packs; i += threads) {
-        uint64_t at = i * PACK;
-        int count = int(min(uint64_t(PACK), a.len - at));
-        C x[PACK] = {}, y[PACK] = {};
-        load_typed4(a.a, a.a_dtype, at, count, x);
+    const uint64_t threads = uint64_t(BLOCK) * gridDim.x, units = (a.len + UNIT - 1) / UNIT;
+    const C sign = C(a.sign);
+    for (uint64_t i = uint64_t(BLOCK) * blockIdx.x + threadIdx.x; i < units; i += threads) {
+        const uint64_t at = i * UNIT;
+        const int count = int(min(uint64_t(UNIT), a.len - at));
+        C x[UNIT], y[UNIT];
+        load_typed(a.a, a.a_dtype, at, count, x);
         // 32-bit division is several times as fast.
         uint64_t from = a.period == a.len ? at : (at | a.period) >> 32 ? at % a.period : uint32_t(at) % uint32_t(a.period);
-        if (from + count <= a.period) load_typed4(a.b, a.b_dtype, from, count, y);
+        if (from + count <= a.period) load_typed(a.b, a.b_dtype, from, count, y);
         else
-            for (int k = 0; k < count; ++k) load_typed4(a.b, a.b_dtype, (from + k) % a.period, 1, y + k);
+            for (int k = 0; k < count; ++k) {
+                C one[UNIT];
+                load_typed(a.b, a.b_dtype, (from + k) % a.period, 1, one);
+                y[k] = one[0];
+            }
 #pragma unroll
-        for (int k = 0; k < PACK; ++k) x[k] = x[k] + C(a.sign) * y[k];
-        store_typed4(a.out, a.out_dtype, at, count, x);
+        for (int k = 0; k < UNIT; ++k) x[k] = x[k] + sign * y[k];
+        store_typed(a.out, a.out_dtype, at, count, x);
     }
 }
 
-// In f64 where an operand is, so that no operand is rounded before the sum.
-extern "C" __global__ void __launch_bounds__(BLOCK) add(const __grid_constant__ AddArgs a) {
-    if (a.a_dtype == F64 || a.b_dtype == F64) add<double>(a);
-    else add<float>(a);
-}
+extern "C" __global__ void __launch_bounds__(BLOCK) add(const __grid_constant__ AddArgs a) { add<float>(a); }
+// Where an operand is f64, so that none is rounded before the sum.
+extern "C" __global__ void __launch_bounds__(BLOCK) add_f64(const __grid_constant__ AddArgs a) { add<double>(a); }
 
 constexpr int RANK = 6;
 

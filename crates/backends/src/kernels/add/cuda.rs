@@ -11,7 +11,7 @@ use crate::cuda::{BLOCK, Kernel, Module, float_code, module};
 const MODULE: Module = module!("add");
 
 /// Elements of a thread, and blocks of a launch; more elements are walked by these.
-const PACK: u64 = 4;
+const PACK: u64 = 8;
 const GRID: u64 = 1 << 16;
 
 /// The code of what was checked to be a float.
@@ -31,9 +31,10 @@ pub(super) fn add(a: &In<'_>, b: &In<'_>, sign: Sign, out: &mut Out<'_>) -> Resu
     let dtypes = code(a.scalar_type()) | code(b.scalar_type()) << 8 | dtype << 16;
     let args = [first, second, to.address(), len, b.count() as u64, sign.factor().to_bits(), dtypes];
     let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
+    let wide = [a, b].iter().any(|x| x.scalar_type() == ScalarType::F64);
     // SAFETY: `args` is `AddArgs`. The three buffers are contiguous on one device with `len` floats of the dtypes given, the second
     // with so many as it is repeated after, as checked, and are freed in the order of the stream.
-    unsafe { Kernel::load(to.gpu(), MODULE, "add")?.launch(blocks, &args) }?;
+    unsafe { Kernel::load(to.gpu(), MODULE, if wide { "add_f64" } else { "add" })?.launch(blocks, &args) }?;
     Ok(Ran::Kernel("add"))
 }
 

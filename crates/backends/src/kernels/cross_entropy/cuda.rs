@@ -6,7 +6,7 @@ use super::{CrossEntropy, PerRow};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, float_name, narrow, on_device, on_device_mut};
-use crate::cuda::{DeviceSlice, Kernel, Module, module};
+use crate::cuda::{BLOCK, DeviceSlice, Kernel, Launch, Module, module};
 
 const MODULE: Module = module!("cross_entropy");
 
@@ -66,6 +66,50 @@ pub(super) fn forward(
     // the stream.
     unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
     Ok(Ran::Kernel("cross_entropy forward, CUDA"))
+}
+
+/// Threads of a block that has a row to itself, of which few are to be under way at a time.
+const WHOLE: u32 = 512;
+
+pub(super) fn both(
+    loss: CrossEntropy,
+    targets: &In<'_>,
+    factor: f64,
+    losses: &mut Out<'_>,
+    logits: &mut Out<'_>,
+) -> Result<Ran> {
+    let targets = match targets_words(loss, targets) {
+        Ok(targets) => targets,
+        Err(why) => return Ok(Ran::Composed(why)),
+    };
+    let (count, width) = (losses.count(), loss.classes);
+    let Some(name) = float_name(logits.scalar_type()) else {
+        return Ok(Ran::Composed(Why::Dtype("logits")));
+    };
+    let (Some(losses), Some(logits)) = (on_device_mut(losses), on_device_mut(logits)) else {
+        return Ok(Ran::Composed(Why::Device));
+    };
+    let [at, pitch, ignore_index, kind] = targets;
+    let args: [u64; 10] = [
+        logits.address(),
+        losses.address(),
+        count as u64,
+        width as u64,
+        loss.label_smoothing.to_bits(),
+        factor.to_bits(),
+        at,
+        pitch,
+        ignore_index,
+        kind,
+    ];
+    let holder = holder(Rows { count, width, pitch: width });
+    let kernel = Kernel::load(logits.gpu(), MODULE, &format!("cross_entropy_both_{}_{name}", holder.name()))?;
+    let block = if holder == Holder::Warp { BLOCK } else { WHOLE };
+    let grid = (u32::try_from(holder.blocks(count)).unwrap_or(u32::MAX), 1, 1);
+    // SAFETY: `args` is `BothArgs`. There are `count` contiguous rows of logits, targets and losses, as the caller compared; the kernel
+    // reads no logit of a target that is no class, and a block of `WHOLE` threads is what `both_block` is made for.
+    unsafe { kernel.launch_as(Launch { grid, block, shared_bytes: 0 }, &args) }?;
+    Ok(Ran::Kernel("cross_entropy forward and backward, CUDA"))
 }
 
 pub(super) fn backward(

@@ -11,8 +11,8 @@
 //! the gradient of its row NaN on a GPU, where looking would make the host wait.
 //!
 //! Contract: `exp(x − lse)` within `2⁻²⁴ · (2 · |x − lse| + 4)` relatively (`lse` is subtracted in two parts), three roundings of `f`'s products beside it, and the
-//! store; `lse` within `2⁻²³` absolutely (`C · 2⁻⁵²` relatively for f64), and the loss one rounding more. A row with NaN or +∞,
-//! or of −∞ alone, has the loss NaN and the gradient NaN.
+//! store; `lse` within `2⁻²³` absolutely (`C · 2⁻⁵²` relatively for f64), and the loss one rounding more. On a GPU exponentials of
+//! 16-bit logits are within `2⁻²² + 2⁻²³ · |x − lse|` relatively, 0 where they are no normal f32, and `lse` of such within `2⁻²¹`. A row with NaN or +∞, or of −∞ alone, has the loss NaN and the gradient NaN.
 //!
 //! # Source
 //!
@@ -30,7 +30,7 @@ mod tests;
 
 pub use scalar::{backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]
-pub use tensors::{Losses, gradient_in_place, gradient_of, losses_of};
+pub use tensors::{Losses, gradient_in_place, gradient_of, losses_of, losses_then_gradient};
 
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, Rows, ScalarType, Why};
 use crate::simd::Isa;
@@ -148,6 +148,24 @@ pub fn backward(
         #[cfg(feature = "cuda")]
         PlaceMut::Device(_) => cuda::backward(loss, logits, rows, (per_row, factor_rows), dx),
     }
+}
+
+/// [`forward`] and then [`backward`] in place of contiguous `logits`, of which each loss's gradient is `factor`, on a device.
+#[cfg(feature = "cuda")]
+fn both(
+    loss: CrossEntropy,
+    targets: &In<'_>,
+    factor: f64,
+    losses: &mut Out<'_>,
+    logits: &mut Out<'_>,
+) -> Result<Ran> {
+    same_length("targets", losses.count(), targets.count())?;
+    same_length("the logits", losses.count() * loss.classes, logits.count())?;
+    let wide = if logits.scalar_type() == ScalarType::F64 { ScalarType::F64 } else { ScalarType::F32 };
+    if losses.scalar_type() != wide || !logits.scalar_type().is_float() || target_rows(targets).is_none() {
+        return Ok(Ran::Composed(Why::Dtype("the losses")));
+    }
+    cuda::both(loss, targets, factor, losses, logits)
 }
 
 fn seen(loss: CrossEntropy, logits: &In<'_>) -> Option<Rows> {

@@ -94,6 +94,45 @@ pub fn gradient_in_place(
     })
 }
 
+/// The losses of all rows, whose contiguous logits are overwritten with their gradient where each loss's is `factor`. `None` as for
+/// [`losses_of`], with the logits as they were.
+///
+/// On a GPU logits that were read are read again while they are in its cache.
+///
+/// # Errors
+///
+/// As [`gradient_in_place`].
+pub fn losses_then_gradient(
+    loss: CrossEntropy,
+    logits: &Tensor,
+    targets: &Tensor,
+    factor: f64,
+) -> Result<Option<Tensor>> {
+    if loss.classes == 0 {
+        return Ok(None);
+    }
+    let rows = logits.elem_count() / loss.classes;
+    let wide = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        let targets = in_rows(OP, targets, 1)?;
+        let call = run(OP, &[&targets], &[(Shape::from(rows), wide)], |_, losses| match losses {
+            [losses] => update(OP, logits, &[&targets], |ins, logits| {
+                super::both(loss, &ins[0], factor, losses, logits)
+            }),
+            _ => Ok(Ran::Composed(Why::Shape("losses"))),
+        })?;
+        return Ok(call.ran().and_then(|mut losses| losses.pop()));
+    }
+    let Some(Losses { losses, lse }) = losses_of(loss, logits, targets)? else { return Ok(None) };
+    let factor =
+        Tensor::full(factor, 1, logits.device()).and_then(|one| one.to_dtype(wide)?.broadcast_as(rows));
+    Ok(match gradient_in_place(loss, logits, targets, &lse, &factor.map_err(candle(OP))?)? {
+        Ran::Kernel(_) => Some(losses),
+        Ran::Composed(_) => None,
+    })
+}
+
 fn per_row<'a>(ins: &'a [In<'a>]) -> Option<PerRow<'a>> {
     match ins {
         [targets, lse, factors] => Some(PerRow { targets, lse, factors }),

@@ -5,19 +5,27 @@
 use super::{Centre, GradientsOut, Inputs, Norm, OP};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
-use crate::cuda::rows::{Holder, float_name, in_parts, narrow, on_device, on_device_mut};
-use crate::cuda::{DeviceSlice, Kernel, Module, memory, module, slice_address};
+use crate::cuda::rows::{Holder, UNIT, float_name, in_parts, narrow, on_device, on_device_mut};
+use crate::cuda::{BLOCK, DeviceSlice, Kernel, Launch, Module, float_code, memory, module, slice_address};
 
 const MODULE: Module = module!("norm");
 
 /// Runs of rows whose sums are kept apart: two for each multiprocessor of an H100.
 const PARTS: usize = 264;
-/// Rows of which a warp holds so little backward that two blocks fit on a multiprocessor: `backward_near`.
-const NEAR: usize = 32 * 8 * 3;
+/// Columns that a block of `norm_reduce` folds: `FOLDED`.
+const FOLDED: usize = 16;
+/// Shared memory that a block may be given, on every GPU since 8.0.
+const SHARED: usize = 96 << 10;
 
 /// Who holds rows. Those of f64 would fill the registers.
 fn holder(of: ScalarType, width: usize) -> Holder {
     if of == ScalarType::F64 { Holder::Stream } else { Holder::of(width) }
+}
+
+/// Bytes of shared memory of a block of `ahead`: the weights, and two rows of each operand for each of its warps.
+fn ahead(x: ScalarType, dy: ScalarType, width: usize) -> usize {
+    let warps = BLOCK as usize / 32;
+    width * (size_of::<f32>() + 2 * warps * (x.bytes() + dy.bytes()))
 }
 
 /// The address of a contiguous parameter and whether it is narrow; zeros where there is none.
@@ -106,6 +114,10 @@ pub(super) fn backward(
     let holder = holder(of, norm.width);
     let each = x_rows.count.div_ceil(PARTS).max(1);
     let parts = x_rows.count.div_ceil(each);
+    let code = |grad: &Option<&mut Out<'_>>| {
+        grad.as_ref().and_then(|grad| float_code(grad.scalar_type())).unwrap_or_default()
+    };
+    let dtypes = [code(&grads.weight), code(&grads.bias)];
     let outs = [grads.weight, grads.bias].map(|grad| grad.and_then(on_device_mut));
     let scratch =
         |out: &Option<DeviceSlice<'_>>| out.map(|_| memory::scratch(OP, gpu, parts * norm.width)).transpose();
@@ -139,28 +151,44 @@ pub(super) fn backward(
             unsafe { named("backward_stream")?.launch(parts as u64, &args(dx, 0, 0)) }?;
         }
         if dw != 0 || db != 0 {
-            let columns = norm.width.div_ceil(crate::cuda::BLOCK as usize);
+            let columns = norm.width.div_ceil(BLOCK as usize);
             let Some(launch) = in_parts(columns, parts) else { return Ok(Ran::Composed(Why::Shape("x"))) };
             // SAFETY: as above; the sums have `parts · width` elements.
             unsafe { named("columns")?.launch_as(launch, &args(0, dw, db)) }?;
         }
     } else {
-        // Two rows of f32 fill the registers all the same.
-        let fits = norm.width <= NEAR && (of, dy_type) != (ScalarType::F32, ScalarType::F32);
-        let holder = if fits { "near" } else { holder.name() };
-        // SAFETY: as above; the sums have `parts · width` elements.
-        unsafe { named(&format!("backward_{holder}"))?.launch(parts as u64, &args(dx, dw, db)) }?;
+        let shared = ahead(of, dy_type, norm.width);
+        let lies_well = |slice: DeviceSlice<'_>, rows: Rows, of: ScalarType| {
+            slice.address().is_multiple_of(16) && (rows.pitch * of.bytes()).is_multiple_of(16)
+        };
+        let in_units =
+            norm.width.is_multiple_of(UNIT) && lies_well(x, x_rows, of) && lies_well(dy, dy_rows, dy_type);
+        if holder == Holder::Warp && in_units && shared <= SHARED {
+            let kernel = named("backward_ahead")?;
+            let bytes = shared as u32;
+            kernel.allow_shared(bytes.cast_signed())?;
+            let launch = Launch { grid: (parts as u32, 1, 1), block: BLOCK, shared_bytes: bytes };
+            // SAFETY: as above; the sums have `parts · width` elements, at most `PARTS` of `width`, and the block has the shared
+            // memory that its rows take.
+            unsafe { kernel.launch_as(launch, &args(dx, dw, db)) }?;
+        } else {
+            // SAFETY: as above; the sums have `parts · width` elements.
+            unsafe {
+                named(&format!("backward_{}", holder.name()))?.launch(parts as u64, &args(dx, dw, db))
+            }?;
+        }
     }
-    let made: Vec<(u64, u64)> =
-        outs.into_iter().zip([dw, db]).filter_map(|(out, sums)| Some((sums, out?.address()))).collect();
+    let made: Vec<(u64, u64, u64)> = (outs.into_iter().zip([dw, db]).zip(dtypes))
+        .filter_map(|((out, sums), dtype)| Some((sums, out?.address(), dtype)))
+        .collect();
     if let [first, rest @ ..] = &made[..] {
         let second = rest.first().unwrap_or(first);
-        let wide = u64::from(of == ScalarType::F64);
-        let args = [first.0, second.0, first.1, second.1, parts as u64, norm.width as u64, wide];
-        let Some(launch) = in_parts(norm.width.div_ceil(32), made.len()) else {
+        let args =
+            [first.0, second.0, first.1, second.1, parts as u64, norm.width as u64, first.2 | second.2 << 8];
+        let Some(launch) = in_parts(norm.width.div_ceil(FOLDED), made.len()) else {
             return Ok(Ran::Composed(Why::Shape("x")));
         };
-        // SAFETY: `args` is `ReduceArgs`; each gradient has `width` f32, f64 beside f64, as the caller compared.
+        // SAFETY: `args` is `ReduceArgs`; each gradient has `width` floats of its dtype, as the caller compared.
         unsafe { Kernel::load(gpu, MODULE, "norm_reduce")?.launch_as(launch, &args) }?;
     }
     Ok(Ran::Kernel("norm backward, CUDA"))

@@ -153,12 +153,24 @@ pub(super) fn backward(isa: Isa, norm: Norm, operands: Operands<'_>, grads: Grad
     });
     share_out(tasks.collect(), |task| isa.run(task));
     for (grad, sums) in [&mut dw, &mut db].into_iter().zip(&sums) {
-        let Some(grad) = grad.as_mut().and_then(|grad| grad.slice::<f32>()) else { continue };
-        for (i, grad) in grad.iter_mut().enumerate() {
-            *grad = sums.iter().skip(i).step_by(width).sum::<f64>() as f32;
-        }
+        let Some(grad) = grad.as_mut().and_then(|grad| grad.host_slice()) else { continue };
+        let sums: Vec<f32> =
+            (0..width).map(|i| sums.iter().skip(i).step_by(width).sum::<f64>() as f32).collect();
+        isa.run(Stored(&sums, grad));
     }
     Ran::Kernel("norm backward")
+}
+
+/// A row of f32 as the floats of a buffer.
+struct Stored<'a>(&'a [f32], SliceMut<'a>);
+
+impl Work for Stored<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        store(simd, self.0, &mut self.1, 0..self.0.len());
+    }
 }
 
 struct Backward<'a> {

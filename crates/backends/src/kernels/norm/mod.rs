@@ -121,7 +121,7 @@ pub fn forward(norm: Norm, inputs: Inputs<'_>, y: &mut Out<'_>, statistics: &mut
 }
 
 /// Writes the gradients that are wanted, from the gradient `dy` of `y`, of any float type (f64 if `x` is), and what
-/// [`forward`] read and saved. `dx` is of any float type, the others are f32 (f64 if `x` is).
+/// [`forward`] read and saved. Each is of any float type (f64 if `x` is), the sums over rows by way of f32.
 ///
 /// # Errors
 ///
@@ -137,7 +137,6 @@ pub fn backward(
         (Ok(x), Ok(dy)) => (x, dy),
         (Err(why), _) | (_, Err(why)) => return Ok(Ran::Composed(why)),
     };
-    let wide = if inputs.x.scalar_type() == ScalarType::F64 { ScalarType::F64 } else { ScalarType::F32 };
     same_length("dy", x_rows.count, dy_rows.count)?;
     same_length("the statistics", x_rows.count * STATISTICS, statistics.count())?;
     if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), dy.scalar_type()])
@@ -163,7 +162,7 @@ pub fn backward(
     for (argument, grad) in [("dweight", &grads.weight), ("dbias", &grads.bias)] {
         let Some(grad) = grad else { continue };
         same_length(argument, norm.width, grad.count())?;
-        if grad.scalar_type() != wide {
+        if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), grad.scalar_type()]) {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
     }

@@ -28,10 +28,11 @@ static_assert(sizeof(BackwardArgs) == 112, "");
 
 struct ReduceArgs {
     const double* parts[2]; // a grid row each
-    void* out[2];           // f32, or f64
+    void* out[2];
     uint64_t count, width;
-    uint64_t wide;
+    uint8_t dtypes[8]; // of out
 };
+static_assert(sizeof(ReduceArgs) == 56, "");
 
 // Mean squares between this and its reciprocal have neither overflowed nor vanished on the way.
 template <typename C> constexpr double LARGE = std::is_same_v<C, double> ? 0x1p960 : 0x1p100;
@@ -275,6 +276,117 @@ template <typename T, typename G, int WARPS, int UNITS> __device__ void backward
     }
 }
 
+__device__ __forceinline__ void copy_16(void* shared, const void* from) {
+    const uint32_t to = uint32_t(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from));
+}
+template <int BUT> __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(BUT)); }
+
+// A row in a warp's shared memory, while the next is on its way. Rows of whole units at multiples of 16 bytes. Each thread reads
+// what it has copied itself.
+//
+// The block's shared memory is the weights in f32, and for each warp two rows of x and of dy.
+template <typename T, typename G, int UNITS> __device__ void ahead(const BackwardArgs& a) {
+    extern __shared__ __align__(16) unsigned char shared[];
+    constexpr int STEP = 32 * UNIT, WARPS = BLOCK / 32;
+    const int warp = threadIdx.x / 32, mine = threadIdx.x % 32 * UNIT;
+    const T* x = static_cast<const T*>(a.x);
+    const G* dy = static_cast<const G*>(a.dy);
+    const uint64_t from = blockIdx.x * a.each, to = from + a.each < a.rows ? from + a.each : a.rows;
+    const double share = 1.0 / double(a.width);
+    const int width = int(a.width);
+    float* const weight = reinterpret_cast<float*>(shared);
+    T* const x_rows = reinterpret_cast<T*>(weight + width) + 2 * warp * width;
+    G* const dy_rows = reinterpret_cast<G*>(reinterpret_cast<T*>(weight + width) + 2 * WARPS * width) + 2 * warp * width;
+
+    auto fetch = [&](uint64_t r, int stage) {
+        if (r < to) {
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                const int at = mine + u * STEP;
+                if (at >= width) continue;
+#pragma unroll
+                for (int k = 0; k < UNIT; k += 16 / sizeof(T)) copy_16(x_rows + stage * width + at + k, x + r * a.x_pitch + at + k);
+#pragma unroll
+                for (int k = 0; k < UNIT; k += 16 / sizeof(G)) copy_16(dy_rows + stage * width + at + k, dy + r * a.dy_pitch + at + k);
+            }
+        }
+        asm volatile("cp.async.commit_group;");
+    };
+
+    for (int c = threadIdx.x; c < width; c += BLOCK)
+        weight[c] = !a.weight         ? 1.f
+                    : a.narrow_weight ? convert<float>(static_cast<const T*>(a.weight)[c])
+                                      : static_cast<const float*>(a.weight)[c];
+    fetch(from + warp, 0);
+    __syncthreads();
+    float dw[UNITS][UNIT] = {}, db[UNITS][UNIT] = {};
+    int run = 0, stage = 0;
+    bool fresh = true;
+    for (uint64_t base = from; base < to; base += WARPS, stage ^= 1) {
+        const uint64_t r = base + warp;
+        fetch(r + WARPS, stage ^ 1);
+        if (r < to) {
+            const double* saved = a.statistics + 3 * r;
+            const Split<float> mean(saved[0], saved[1]);
+            const Factor<float> scale(saved[2]);
+            wait_for_copies<1>();
+            // The element normalised, the gradient, and that times the weight.
+            auto unit = [&](int at, float m[UNIT], float plain[UNIT], float h[UNIT]) {
+                const Unit<T> v = *reinterpret_cast<const Unit<T>*>(x_rows + stage * width + at);
+                const Unit<G> g = *reinterpret_cast<const Unit<G>*>(dy_rows + stage * width + at);
+                const Unit<float> w = *reinterpret_cast<const Unit<float>*>(weight + at);
+#pragma unroll
+                for (int k = 0; k < UNIT; ++k) {
+                    plain[k] = convert<float>(g.at[k]);
+                    m[k] = scale.times(mean.below(convert<float>(v.at[k])));
+                    h[k] = plain[k] * w.at[k];
+                }
+            };
+            Two sums = {0.0, 0.0};
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                const int at = mine + u * STEP;
+                if (at >= width) continue;
+                float m[UNIT], plain[UNIT], h[UNIT], product[UNIT];
+                unit(at, m, plain, h);
+#pragma unroll
+                for (int k = 0; k < UNIT; ++k) {
+                    product[k] = h[k] * m[k];
+                    dw[u][k] += plain[k] * m[k];
+                    db[u][k] += plain[k];
+                }
+                sums = sums + Two{double(tree(h)), double(tree(product))};
+            }
+            if (a.dx) {
+                sums = over_row<1>(sums, Add());
+                const Split<float> middle(a.centred ? sums.first * share : 0.0);
+                const float slope = float(sums.second * share);
+#pragma unroll
+                for (int u = 0; u < UNITS; ++u) {
+                    const int at = mine + u * STEP;
+                    if (at >= width) continue;
+                    float m[UNIT], plain[UNIT], h[UNIT], plus[UNIT];
+                    if (a.plus) load_either<T>(a.narrow_dx, a.plus, r * a.width + at, UNIT, plus);
+                    unit(at, m, plain, h);
+#pragma unroll
+                    for (int k = 0; k < UNIT; ++k) {
+                        h[k] = scale.times(middle.below(h[k]) - m[k] * slope);
+                        if (a.plus) h[k] += plus[k];
+                    }
+                    store_either<T>(a.narrow_dx, a.dx, r * a.width + at, UNIT, h);
+                }
+            }
+        }
+        if (++run == RUN || base + WARPS >= to) {
+            if (a.dweight) flush<1, UNITS>(a.dweight + blockIdx.x * a.width, a.width, dw, fresh);
+            if (a.dbias) flush<1, UNITS>(a.dbias + blockIdx.x * a.width, a.width, db, fresh);
+            run = 0;
+            fresh = false;
+        }
+    }
+}
+
 // A row that is read twice by its block. The sums over rows are `columns`'.
 template <typename T, typename G> __device__ void streamed(const BackwardArgs& a) {
     using C = compute_t<T>;
@@ -332,20 +444,29 @@ template <typename T, typename G> __device__ void columns(const BackwardArgs& a)
     if (a.dbias) a.dbias[blockIdx.y * a.width + c] = db;
 }
 
-// The sum of all parts of 32 columns, in 8 threads for each.
-extern "C" __global__ void norm_reduce(const ReduceArgs a) {
+// Columns of a block; as many threads for each as there are blocks of so many in it.
+constexpr int FOLDED = 16;
+
+// The sum of all parts.
+extern "C" __global__ void __launch_bounds__(BLOCK) norm_reduce(const __grid_constant__ ReduceArgs a) {
     __shared__ double sums[BLOCK];
-    const uint64_t c = uint64_t(blockIdx.x) * 32 + threadIdx.x % 32;
+    const uint64_t c = uint64_t(blockIdx.x) * FOLDED + threadIdx.x % FOLDED;
     double sum = 0.0;
-    if (c < a.width)
-        for (uint64_t part = threadIdx.x / 32; part < a.count; part += BLOCK / 32)
-            sum += a.parts[blockIdx.y][part * a.width + c];
+    if (c < a.width) {
+        const double* parts = a.parts[blockIdx.y] + c;
+#pragma unroll 4
+        for (uint64_t part = threadIdx.x / FOLDED; part < a.count; part += BLOCK / FOLDED) sum += parts[part * a.width];
+    }
     sums[threadIdx.x] = sum;
     __syncthreads();
-    if (threadIdx.x >= 32 || c >= a.width) return;
-    for (int w = 1; w < BLOCK / 32; ++w) sum += sums[w * 32 + threadIdx.x];
-    if (a.wide) static_cast<double*>(a.out[blockIdx.y])[c] = sum;
-    else static_cast<float*>(a.out[blockIdx.y])[c] = float(sum);
+    if (threadIdx.x >= FOLDED || c >= a.width) return;
+    for (int w = 1; w < BLOCK / FOLDED; ++w) sum += sums[w * FOLDED + threadIdx.x];
+    typed(a.out[blockIdx.y], a.dtypes[blockIdx.y], [&](auto* constant) {
+        using To = std::remove_const_t<std::remove_pointer_t<decltype(constant)>>;
+        // To 16 bits by way of f32.
+        if constexpr (std::is_same_v<To, double>) const_cast<To*>(constant)[c] = sum;
+        else const_cast<To*>(constant)[c] = convert<To>(float(sum));
+    });
 }
 
 #define STREAMED_FORWARD(T, NAME)                                                                            \
@@ -375,8 +496,9 @@ STREAMED_FORWARD(double, f64)
         columns<T, G>(a);                                                                                    \
     }
 #define BACKWARD(T, G, NAME)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(BLOCK, 2) norm_backward_near_##NAME(const BackwardArgs a) { \
-        backward<T, G, 1, 3>(a);                                                                             \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 2) norm_backward_ahead_##NAME(                       \
+        const __grid_constant__ BackwardArgs a) {                                                            \
+        ahead<T, G, 4>(a);                                                                                   \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK) norm_backward_warp_##NAME(const BackwardArgs a) {    \
         backward<T, G, 1, 4>(a);                                                                             \

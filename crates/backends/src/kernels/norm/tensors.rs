@@ -15,15 +15,15 @@ pub struct Normalized {
     pub statistics: Tensor,
 }
 
-/// Which gradients [`gradients_of`] is to return.
+/// Which gradients [`gradients_of`] is to return, and in which dtypes: any float, f64 where `x` is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// That of `x`, and in which dtype.
+    /// That of `x`.
     pub x: Option<DType>,
     /// That of the weight.
-    pub weight: bool,
+    pub weight: Option<DType>,
     /// That of the bias.
-    pub bias: bool,
+    pub bias: Option<DType>,
 }
 
 /// What [`gradients_of`] returns: what was wanted.
@@ -31,9 +31,9 @@ pub struct Wanted {
 pub struct Gradients {
     /// Of `x`'s shape.
     pub x: Option<Tensor>,
-    /// `[width]`, in f32 (f64 for an f64 `x`).
+    /// `[width]`.
     pub weight: Option<Tensor>,
-    /// `[width]`, in f32 (f64 for an f64 `x`).
+    /// `[width]`.
     pub bias: Option<Tensor>,
 }
 
@@ -103,9 +103,8 @@ pub fn gradients_of(
     }
     let (dy, x) = (in_rows(OP, dy, norm.width)?, in_rows(OP, x, norm.width)?);
     let weight = weight.map(|p| p.contiguous().map_err(candle(OP))).transpose()?;
-    let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let dx = wanted.x.map(|dtype| (x.shape().clone(), dtype));
-    let parameter = |wanted: bool| wanted.then(|| (Shape::from(norm.width), wide));
+    let parameter = |wanted: Option<DType>| wanted.map(|dtype| (Shape::from(norm.width), dtype));
     let outputs: Vec<_> =
         dx.into_iter().chain(parameter(wanted.weight)).chain(parameter(wanted.bias)).collect();
     let plus = plus.map(|plus| in_rows(OP, plus, plus.elem_count())).transpose()?;
@@ -116,7 +115,7 @@ pub fn gradients_of(
         let weight = weight.as_ref().and_then(|_| others.next());
         let mut outs = outs.iter_mut();
         let x_grad = wanted.x.and_then(|_| outs.next());
-        let mut parameter = |wanted: bool| if wanted { outs.next() } else { None };
+        let mut parameter = |wanted: Option<DType>| wanted.and_then(|_| outs.next());
         let (weight_grad, bias_grad) = (parameter(wanted.weight), parameter(wanted.bias));
         let grads = GradientsOut { x: x_grad, plus: others.next(), weight: weight_grad, bias: bias_grad };
         backward(norm, dy, Inputs { x, weight, bias: None }, statistics, grads)
@@ -124,7 +123,7 @@ pub fn gradients_of(
     Ok(call.ran().map(|tensors| {
         let mut tensors = tensors.into_iter();
         let x = wanted.x.and_then(|_| tensors.next());
-        let mut parameter = |wanted: bool| if wanted { tensors.next() } else { None };
+        let mut parameter = |wanted: Option<DType>| wanted.and_then(|_| tensors.next());
         Gradients { x, weight: parameter(wanted.weight), bias: parameter(wanted.bias) }
     }))
 }

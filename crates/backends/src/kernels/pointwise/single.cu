@@ -3,8 +3,7 @@
 #include "multi_tensor.cuh"
 #include "single.cuh"
 
-// In the order of `code` on the host.
-enum Function : uint32_t { RELU, GELU, GELU_TANH, SILU, SIGMOID, TANH, SCALE, SQUARE };
+enum Function { RELU, GELU, GELU_TANH, SILU, SIGMOID, TANH, SCALE, SQUARE };
 
 template <uint32_t F> INLINE value(float x, float setting) {
     if constexpr (F == RELU) return x <= 0 ? 0 : x;
@@ -29,6 +28,7 @@ template <uint32_t F> INLINE gradient(float x, float g, float setting) {
 
 #include "packed.cuh"
 
-template <uint32_t F> __device__ __forceinline__ void of(const PackedArgs& a) { run<F, float>(a); }
-
-extern "C" __global__ void __launch_bounds__(BLOCK) pointwise_single(const __grid_constant__ PackedArgs a) { PACKED(of, a) }
+template <bool GRADIENT, typename One> __device__ __forceinline__ void single(const PackedArgs& a, One one) {
+    each<GRADIENT, float>(a, one);
+}
+KERNELS(single)

@@ -17,10 +17,10 @@ const ALONG: usize = 16 * 1024;
 const DOWN: (usize, usize) = (64, 512);
 /// Blocks that keep a GPU busy.
 const BUSY: usize = 1024;
-/// Lanes of a tile, and where rows begin where so many can be read at once, the bytes of each of so many lanes.
-const LANES: usize = 32;
-const BYTES: usize = 16;
+/// Lanes that read a run of a row, and of one that is no longer; bytes that each reads at once where rows begin at a multiple.
+const FAR: usize = 32;
 const NEAR: usize = 8;
+const BYTES: usize = 16;
 /// Blocks of a launch; more are walked by these.
 const GRID: usize = 1 << 20;
 
@@ -51,7 +51,7 @@ pub(super) fn sum(x: &In<'_>, axes: Axes, term: Term, out: &mut Out<'_>) -> Resu
     // Freed in the order of the stream, after the launch that reads them.
     let mut parts = Vec::new();
     loop {
-        let (columns, tiles) = tiles(terms, inner);
+        let Tiles { columns, lanes, count: tiles } = tiles(terms, inner);
         let rows = if inner == 1 { ALONG } else { rows(outer * tiles, reduced) };
         let chunks = reduced.div_ceil(rows);
         let (at, to) = match chunks {
@@ -73,7 +73,7 @@ pub(super) fn sum(x: &In<'_>, axes: Axes, term: Term, out: &mut Out<'_>) -> Resu
             rows as u64,
             tiles as u64,
             blocks as u64,
-            terms.code | to << 8 | (columns as u64) << 16 | square << 24,
+            terms.code | to << 8 | (columns as u64) << 16 | square << 24 | (lanes as u64) << 32,
         ];
         // SAFETY: `args` is `SumArgs`. The terms are contiguous on this device, `outer · reduced · inner` of them, as checked,
         // and there is room for `outer · chunks · inner` sums, which is what the kernel indexes; all is freed in the order of
@@ -86,14 +86,23 @@ pub(super) fn sum(x: &In<'_>, axes: Axes, term: Term, out: &mut Out<'_>) -> Resu
     }
 }
 
-/// Columns of a lane, and tiles of them in a row.
-fn tiles(terms: Terms, inner: usize) -> (usize, usize) {
+/// How a row is shared out: columns of a lane, lanes of a tile, and tiles.
+struct Tiles {
+    columns: usize,
+    lanes: usize,
+    count: usize,
+}
+
+fn tiles(terms: Terms, inner: usize) -> Tiles {
     let most = BYTES / terms.of.bytes();
-    match terms.at.is_multiple_of(BYTES as u64) && inner.is_multiple_of(most) {
-        _ if inner == 1 => (1, 1),
-        true => (most, inner.div_ceil(NEAR * most)),
-        false => (1, inner.div_ceil(LANES)),
-    }
+    let at_once = terms.at.is_multiple_of(BYTES as u64) && inner.is_multiple_of(most);
+    let (columns, lanes) = match inner {
+        1 => return Tiles { columns: 1, lanes: 1, count: 1 },
+        _ if !at_once => (1, FAR),
+        inner if inner >= FAR * most => (most, FAR),
+        _ => (most, NEAR),
+    };
+    Tiles { columns, lanes, count: inner.div_ceil(columns * lanes) }
 }
 
 /// Rows of a block, by the shape alone: a sum is the same on every GPU.

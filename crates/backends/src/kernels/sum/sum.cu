@@ -13,7 +13,7 @@ struct SumArgs {
     uint64_t tiles;     // of columns, per chunk
     uint64_t blocks;    // in all: more than a grid may have are walked
     uint8_t dtype, to, columns, square; // columns: of a lane, where more than one are reduced to
-    uint32_t unused;
+    uint32_t lanes;     // that read a run of a row
 };
 static_assert(sizeof(SumArgs) == 72, "");
 
@@ -39,12 +39,12 @@ template <bool EXACT> __device__ Sum<EXACT> fold(Sum<EXACT> mine) {
     __shared__ Sum<EXACT> warps[BLOCK / 32];
 #pragma unroll
     for (int step = 16; step > 0; step >>= 1)
-        mine.merge(__shfl_down_sync(0xffffffffu, mine.sum, step), __shfl_down_sync(0xffffffffu, mine.lost, step));
+        mine.merge(mine.elsewhere([&](double x) { return __shfl_down_sync(0xffffffffu, x, step); }));
     __syncthreads();
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = mine;
     __syncthreads();
     if (threadIdx.x == 0)
-        for (int w = 1; w < BLOCK / 32; ++w) mine.merge(warps[w].sum, warps[w].lost);
+        for (int w = 1; w < BLOCK / 32; ++w) mine.merge(warps[w]);
     return mine;
 }
 
@@ -61,14 +61,15 @@ template <bool EXACT, typename T> __device__ void rows(const SumArgs& a, const T
     }
 }
 
-// Bytes that a lane reads at once, and lanes that read a run of a row: 128 bytes.
-constexpr int MOST = 16, NEAR = 8;
+// Bytes that a lane reads at once, and lanes that read a run of a row: 512 bytes, or 128 of one that is no longer.
+constexpr int MOST = 16, FAR = 32, NEAR = 8;
 
 // inner > 1: a block for each tile of a chunk, of WIDE lanes by BLOCK / WIDE rows at a time, with N columns to a lane.
 template <bool EXACT, int WIDE, int N, typename T>
-__device__ void columns(const SumArgs& a, const T* x, Sum<EXACT> (*warps)[NEAR * MOST / 2]) {
+__device__ void columns(const SumArgs& a, const T* x, void* shared) {
     struct alignas(N * sizeof(T)) Terms { T at[N]; };
     constexpr int DEEP = BLOCK / WIDE, WARPS = BLOCK / 32, TILE = WIDE * N;
+    auto warps = static_cast<Sum<EXACT>(*)[TILE]>(shared);
     const uint32_t lane = threadIdx.x % WIDE, depth = threadIdx.x / WIDE;
     for (uint64_t block = blockIdx.x; block < a.blocks; block += gridDim.x) {
         const uint64_t first = block % a.tiles * TILE, column = first + lane * N, chunk = block / a.tiles;
@@ -89,7 +90,7 @@ __device__ void columns(const SumArgs& a, const T* x, Sum<EXACT> (*warps)[NEAR *
         for (int step = WIDE; step < 32; step <<= 1)
 #pragma unroll
             for (int k = 0; k < N; ++k)
-                mine[k].merge(__shfl_xor_sync(0xffffffffu, mine[k].sum, step), __shfl_xor_sync(0xffffffffu, mine[k].lost, step));
+                mine[k].merge(mine[k].elsewhere([&](double x) { return __shfl_xor_sync(0xffffffffu, x, step); }));
         __syncthreads();
         if (threadIdx.x % 32 < WIDE)
 #pragma unroll
@@ -97,7 +98,7 @@ __device__ void columns(const SumArgs& a, const T* x, Sum<EXACT> (*warps)[NEAR *
         __syncthreads();
         if (threadIdx.x < TILE && first + threadIdx.x < a.inner) {
             Sum<EXACT> all = warps[0][threadIdx.x];
-            for (int w = 1; w < WARPS; ++w) all.merge(warps[w][threadIdx.x].sum, warps[w][threadIdx.x].lost);
+            for (int w = 1; w < WARPS; ++w) all.merge(warps[w][threadIdx.x]);
             store(a, chunk * a.inner + first + threadIdx.x, all.value());
         }
     }
@@ -105,14 +106,14 @@ __device__ void columns(const SumArgs& a, const T* x, Sum<EXACT> (*warps)[NEAR *
 
 template <typename T> __device__ __forceinline__ void sum(const SumArgs& a, const T* x, void* shared) {
     constexpr bool EXACT = std::is_same_v<T, double>;
-    auto warps = static_cast<Sum<EXACT>(*)[NEAR * MOST / 2]>(shared);
     if (a.inner == 1) rows<EXACT>(a, x);
-    else if (a.columns > 1) columns<EXACT, NEAR, MOST / sizeof(T)>(a, x, warps);
-    else columns<EXACT, 32, 1>(a, x, warps);
+    else if (a.columns == 1) columns<EXACT, FAR, 1>(a, x, shared);
+    else if (a.lanes == FAR) columns<EXACT, FAR, MOST / sizeof(T)>(a, x, shared);
+    else columns<EXACT, NEAR, MOST / sizeof(T)>(a, x, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK) sum(const __grid_constant__ SumArgs a) {
-    // One for all types: each would have its own otherwise.
-    __shared__ double2 shared[BLOCK / 32 * NEAR * MOST / 2];
+    // One for all types: each would have its own otherwise. Sums of f64 are two numbers of half as many columns.
+    __shared__ double shared[BLOCK / 32 * FAR * MOST / 2];
     typed(a.x, a.dtype, [&](auto* x) { sum(a, x, shared); });
 }
