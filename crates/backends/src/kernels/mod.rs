@@ -11,6 +11,7 @@ pub mod cross_entropy;
 pub mod difference_loss;
 pub mod dropout;
 pub mod finite;
+pub mod head_rows;
 pub mod lion;
 pub mod lookup;
 pub mod loss_scale;

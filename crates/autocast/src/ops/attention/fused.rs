@@ -4,7 +4,7 @@ use backends::bridge::Call;
 use backends::kernels::attention::{
     Attended, Attention, Dropout, GradientOrder, Gradients, Mask, Order, gradients_of, value_of,
 };
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 
 use super::mask::{AttentionDropout, AttentionMask, AttentionOptions, OP};
 use crate::graph::{Attribute, Backward, Op, Value, record};
@@ -61,23 +61,18 @@ struct Fused {
     shapes: [Vec<usize>; 3],
 }
 
-impl Fused {
-    /// Whether queries, keys and values are the parts, in this order, of one `(batch, rows, 3, heads, width)`.
-    fn is_packed(&self, cx: &Backward<'_>) -> bool {
-        let Some([query, key, value]) = cx.views_of_one([0, 1, 2]) else { return false };
-        let (Ok((_, heads, rows, width)), step) =
-            (self.query.dims4(), self.query.dims()[1] * self.query.dims()[3])
-        else {
-            return false;
-        };
-        let strides = [3 * rows * step, width, 3 * step, 1];
-        let alike = |view: &candle_core::Layout, part: usize| {
-            view.dims() == self.query.dims()
-                && view.stride() == strides
-                && view.start_offset() == part * heads * width
-        };
-        alike(query, 0) && alike(key, 1) && alike(value, 2)
-    }
+/// Whether queries, keys and values of these dimensions are the parts, in this order, of one `(batch, rows, 3, heads, width)`.
+pub(super) fn are_packed(cx: &Backward<'_>, of: &Shape) -> bool {
+    let (Some([query, key, value]), Ok((_, heads, rows, width))) = (cx.views_of_one([0, 1, 2]), of.dims4())
+    else {
+        return false;
+    };
+    let step = heads * width;
+    let strides = [3 * rows * step, width, 3 * step, 1];
+    let alike = |view: &candle_core::Layout, part: usize| {
+        view.dims() == of.dims() && view.stride() == strides && view.start_offset() == part * step
+    };
+    alike(query, 0) && alike(key, 1) && alike(value, 2)
 }
 
 impl Op for Fused {
@@ -103,7 +98,7 @@ impl Op for Fused {
         let out = cx.value().ok_or_else(refused)?.transpose(1, 2)?;
         let attended = Attended { out, lse: lse.clone() };
         let grad = cx.grad().transpose(1, 2)?;
-        let packed = self.is_packed(cx);
+        let packed = are_packed(cx, query.shape());
         let order = if packed { GradientOrder::Packed } else { GradientOrder::Each(Order::RowsFirst) };
         let grads = gradients_of(*attention, query, key, value, &attended, &grad, order)?;
         match grads.ran().ok_or_else(refused)? {

@@ -64,6 +64,17 @@ pub fn scaled_dot_product_attention(
         return Ok(value);
     }
     check_size(OP, &sizes.score_dims(), accumulation_dtype(dtype))?;
+    let causal = match options.mask {
+        AttentionMask::None => Some(false),
+        AttentionMask::Causal => Some(true),
+        AttentionMask::Boolean(_) | AttentionMask::Additive(_) => None,
+    };
+    let drops = options.dropout.is_some_and(|dropout| dropout.p != 0.);
+    if let Some(causal) = causal.filter(|_| !drops && dtype == accumulation_dtype(dtype))
+        && let Some(value) = stored::value([&query, &key, &value], &out_dims, causal, scale)?
+    {
+        return Ok(value);
+    }
     // A CPU may widen and narrow 16 bits at every product; once is cheaper and loses less.
     let working = if query.device().is_cpu() { accumulation_dtype(dtype) } else { dtype };
     let flat = |t: &Tensor, rows: usize, width: usize| -> candle_core::Result<Tensor> {
@@ -74,18 +85,6 @@ pub fn scaled_dot_product_attention(
         flat(&key, sizes.keys, sizes.width)?,
         flat(&value, sizes.keys, sizes.out)?,
     );
-    let causal = match options.mask {
-        AttentionMask::None => Some(false),
-        AttentionMask::Causal => Some(true),
-        AttentionMask::Boolean(_) | AttentionMask::Additive(_) => None,
-    };
-    let drops = options.dropout.is_some_and(|dropout| dropout.p != 0.);
-    if let Some(causal) = causal.filter(|_| !drops && dtype == accumulation_dtype(dtype)) {
-        let (inputs, flat) = ([&query, &key, &value], [q.clone(), k.clone(), v.clone()]);
-        if let Some(value) = stored::value(inputs, flat, &out_dims, causal, scale)? {
-            return Ok(value);
-        }
-    }
     let mask = options.mask.mask(&sizes.score_dims(), query.device(), accumulation_dtype(dtype))?;
     let keep = match &options.dropout {
         Some(dropout) => dropout.keep_mask(sizes.flat_scores(), query.device(), accumulation_dtype(dtype))?,

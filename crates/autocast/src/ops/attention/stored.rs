@@ -6,10 +6,13 @@
 
 use backends::buffer::Ran;
 use backends::kernels::add::{Among, add_into};
+use backends::kernels::attention::Order;
 use backends::kernels::finite::{SeenBy, finite_of, spread_to};
+use backends::kernels::head_rows::{gathered, packed};
 use backends::kernels::softmax::{Form, Seen, gradient_of, value_of};
-use candle_core::{Shape, Tensor};
+use candle_core::{D, Shape, Tensor};
 
+use super::fused::are_packed;
 use super::mask::OP;
 use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::products::product::{product, product_transposed};
@@ -20,6 +23,7 @@ const BAND: usize = 256;
 
 /// Attention of untracked flat stacks of matrices, `(batch, rows, width)`.
 struct Stored {
+    /// Times the scale.
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -72,23 +76,39 @@ impl Band {
     }
 }
 
-/// The value, `dims`, of inputs and the same as flat stacks. `None` where no kernel takes the call.
+/// The value, `dims`, of inputs. `None` where no kernel takes the call.
 pub(super) fn value(
     inputs: [&Tensor; 3],
-    flat: [Tensor; 3],
     dims: &[usize],
     causal: bool,
     scale: f64,
 ) -> Result<Option<Tensor>> {
     let shapes = inputs.map(|input| input.shape().clone());
+    let [query, key, value] = inputs;
+    let flat = [stacked(query, scale)?, stacked(key, 1.)?, stacked(value, 1.)?];
     let Some((saved, out)) = Stored::of(flat, shapes, causal, scale)? else { return Ok(None) };
     let by_rows = saved.by_rows();
     let out = out.reshape(dims)?;
     if !by_rows {
         return record(saved, &inputs, Value::fresh(out)).map(Some);
     }
-    let out = record(saved, &inputs, Value::fresh(out.transpose(1, 2)?.contiguous()?))?;
+    let out = match gathered(&out, 1., Order::RowsFirst)? {
+        Some(out) => out,
+        None => out.transpose(1, 2)?.contiguous()?,
+    };
+    let out = record(saved, &inputs, Value::fresh(out))?;
     Ok(Some(out.transpose(1, 2)?))
+}
+
+/// `(.., rows, width)` times a factor as an untracked `(batch, rows, width)`, contiguous.
+fn stacked(x: &Tensor, factor: f64) -> Result<Tensor> {
+    let (x, (rows, width)) = (x.detach(), (x.dim(D::Minus2)?, x.dim(D::Minus1)?));
+    let stacked = match gathered(&x, factor, Order::HeadsFirst)? {
+        Some(x) => x,
+        None if factor == 1. => x.contiguous()?,
+        None => x.affine(factor, 0.)?.contiguous()?,
+    };
+    Ok(stacked.reshape(((), rows, width))?)
 }
 
 impl Stored {
@@ -102,9 +122,9 @@ impl Stored {
     fn of(flat: [Tensor; 3], shapes: [Shape; 3], causal: bool, scale: f64) -> Result<Option<(Self, Tensor)>> {
         let [query, key, value] = flat;
         let Some(summed) = finite(&value, causal)? else { return Ok(None) };
-        let (scaled, mut probabilities, mut sums) = (query.affine(scale, 0.)?, Vec::new(), Vec::new());
+        let (mut probabilities, mut sums) = (Vec::new(), Vec::new());
         for band in Band::all(&query, &key, causal)? {
-            let scores = product_transposed(&band.of_queries(&scaled)?, &band.of_keys(&key)?)?;
+            let scores = product_transposed(&band.of_queries(&query)?, &band.of_keys(&key)?)?;
             let Some(shares) = value_of(Form::Softmax, band.seen(), &scores, scores.dtype())? else {
                 return Ok(None);
             };
@@ -170,9 +190,8 @@ impl Op for Stored {
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let Self { query, key, value, probabilities, causal, scale, .. } = self;
         let refused = || Error::refused(OP);
-        let (batch, rows, _) = query.dims3()?;
         let grad = if self.by_rows() { cx.grad().transpose(1, 2)? } else { cx.grad().clone() };
-        let grad = grad.contiguous()?.reshape((batch, rows, ()))?;
+        let grad = stacked(&grad, 1.)?;
         // Where something odd is seen, the scores' gradient is NaN already.
         let [finite_query, finite_key, finite_grad] = [query, key, &grad].map(|x| finite(x, *causal));
         let (finite_query, finite_key) =
@@ -195,8 +214,18 @@ impl Op for Stored {
         if !marked(&value_grad, &grad, causal.then_some(SeenBy::Earlier))? {
             return Err(refused());
         }
-        let grads = [joined(query_grads)?.affine(*scale, 0.)?, key_grad.affine(*scale, 0.)?, value_grad];
-        let grads = grads.into_iter().zip(&self.shapes);
-        grads.map(|(grad, shape)| Ok(Some(grad.reshape(shape)?))).collect()
+        // The queries were multiplied by the scale before the keys' gradient was made of them.
+        let grads = [joined(query_grads)?, key_grad, value_grad].into_iter().zip(&self.shapes);
+        let grads: Result<Vec<Tensor>> = grads.map(|(grad, shape)| Ok(grad.reshape(shape)?)).collect();
+        let mut grads = grads?;
+        if are_packed(cx, &self.shapes[0])
+            && let [query, key, value] = grads.as_slice()
+            && let Some(grad) = packed([query, key, value], [*scale, 1., 1.])?
+        {
+            cx.give_behind(0, grad)?;
+            return Ok(vec![None, None, None]);
+        }
+        grads[0] = grads[0].affine(*scale, 0.)?;
+        Ok(grads.into_iter().map(Some).collect())
     }
 }

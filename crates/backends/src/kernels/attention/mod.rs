@@ -22,13 +22,14 @@
 //! infinite, which is what a scaled loss is watched for.
 //!
 //! Contract, on a GPU, for f32: a factor of a product is the sum of the TF32 nearest to it and of 11 bits of the rest, off by at most
-//! 2⁻²³ of it, and of the four products of parts the smallest is left out: a product is off by 2⁻²¹, and they are added in f32.
-//! With `ε = (width + 8) · 2⁻²² · |scale| · Σ|query · key| + 2⁻²² · |score| + 2⁻²¹`, `lse` is off by at most `ε + keys · 2⁻²⁵`, and
+//! 2⁻²³ of it, and of the four products of parts the smallest is left out: a product is off by 2⁻²¹. Those of large parts are added in
+//! f32 as tensor cores do, those with a small part by themselves, and both sums at the end. With `ε = (width + 8) · 2⁻²³ · |scale| ·
+//! Σ|query · key| + 2⁻²² · |score| + 2⁻²¹`, `lse` is off by at most `ε + keys · 2⁻²⁵`, and
 //!
-//! - `out` by `(2ε + 2⁻¹⁸ + keys · 2⁻²⁵) · Σ P|value|`, `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries: 32 terms are
-//!   added as tensor cores do, and these sums with rounding;
-//! - `dquery` and `dkey` by `(2ε + 2⁻¹⁸ + n · 2⁻²⁵) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|`, with `δ = ((width + 8) · 2⁻²² +
-//!   2⁻¹⁸ + keys · 2⁻²⁵) · Σ|g·value|`.
+//! - `out` by `(2ε + 36 · 2⁻²³ + keys · 2⁻²⁵) · Σ P|value|`, `dvalue` by the same with `Pᵀ`, `|g|` and the number of queries: no more than
+//!   32 terms are added where additions may cut off, and these sums with rounding;
+//! - `dquery` and `dkey` by `(2ε + 36 · 2⁻²³ + n · 2⁻²⁵) · |scale| · Σ|S'·x| + |scale| · Σ P·|δ|·|x|`, with `δ = (width + 8) · 2⁻²³ ·
+//!   Σ|g·value| + (2ε + 36 · 2⁻²³ + keys · 2⁻²⁵ + width · 2⁻²⁴) · Σ P · Σ|g·value|`, the outer sum over the query's keys.
 //!
 //! An f32 below 2⁻¹¹⁵ may keep 11 bits, and one within 2⁻¹¹ of the largest becomes infinite.
 //!

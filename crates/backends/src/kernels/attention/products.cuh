@@ -27,22 +27,29 @@ template <typename T, int D, int MT, bool KEPT> struct Left {
     }
 };
 
-// Adds left * right to columns 8 n to 8 n + 15 of `c`.
+// Adds left * right to columns 8 n to 8 n + 15 of `c`, and what of it is a product of a small part to `small`: each addition to a
+// large sum would cut it off once more. 16 bits have no small parts.
 template <typename T, int MT, int N>
-__device__ __forceinline__ void add_product(float (&c)[MT][N][4], int n, const uint32_t (&left)[MT][4], const uint32_t (&right)[4]) {
+__device__ __forceinline__ void add_product(
+    float (&c)[MT][N][4], float (&small)[MT][N][4], int n, const uint32_t (&left)[MT][4], const uint32_t (&right)[4]
+) {
     const Parts<T, 4> b(right);
 #pragma unroll
     for (int pass = 0; pass < Unit<T>::PASSES; ++pass)
 #pragma unroll
         for (int m = 0; m < MT; ++m)
 #pragma unroll
-            for (int half = 0; half < 2; ++half) Unit<T>::mma(c[m][n + half], Parts<T, 4>(left[m]), b, half, pass);
+            for (int half = 0; half < 2; ++half) {
+                float(&sum)[4] = pass + 1 < Unit<T>::PASSES ? small[m][n + half] : c[m][n + half];
+                Unit<T>::mma(sum, Parts<T, 4>(left[m]), b, half, pass);
+            }
 }
 
 // Clears `c`, then adds left * rightᵀ, where `right` is `by_columns` in the first of N rows of a tile.
 template <typename T, int D, int MT, int N, bool KEPT>
 __device__ __forceinline__ void multiply_transposed(float (&c)[MT][N / 8][4], const Left<T, D, MT, KEPT>& left, uint32_t right) {
     using Rows = Tile<T, D>;
+    float small[MT][N / 8][4] = {};
 #pragma unroll
     for (int m = 0; m < MT; ++m)
 #pragma unroll
@@ -57,9 +64,16 @@ __device__ __forceinline__ void multiply_transposed(float (&c)[MT][N / 8][4], co
         for (int n = 0; n < N / 16; ++n) {
             uint32_t b[4];
             load_matrices(b, Rows::step(right, 2 * k) + n * 16 * Rows::ROW);
-            add_product<T, MT, N / 8>(c, 2 * n, a, b);
+            add_product<T, MT, N / 8>(c, small, 2 * n, a, b);
         }
     }
+    if constexpr (Unit<T>::PASSES > 1)
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) c[m][n][i] += small[m][n][i];
 }
 
 // Adds left * right, where `left` is rounded to T of 16 bits and `right` is `across` in the first of N rows of a tile.
@@ -78,7 +92,7 @@ __device__ __forceinline__ void multiply(float (&c)[MT][D / 8][4], const float (
         for (int n = 0; n < D / 16; ++n) {
             uint32_t b[4];
             load_matrices_transposed(b, Rows::step(right, 2 * n) + k * 16 * Rows::ROW);
-            add_product<T, MT, D / 8>(c, 2 * n, a, b);
+            add_product<T, MT, D / 8>(c, c, 2 * n, a, b);
         }
     }
 }
@@ -91,7 +105,7 @@ __device__ __forceinline__ void multiply_wide(float (&c)[MT][D / 8][4], const fl
     using Rows = Tile<T, D>;
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
-        float sum[MT][2][4] = {};
+        float sum[MT][2][4] = {}, small[MT][2][4] = {};
 #pragma unroll
         for (int k = 0; k < N / 8; ++k) {
             uint32_t a[MT][4], b[4];
@@ -105,14 +119,14 @@ __device__ __forceinline__ void multiply_wide(float (&c)[MT][D / 8][4], const fl
                 load_word(b[2 * half], even);
                 load_word(b[2 * half + 1], (even ^ 16) + Rows::ROW);
             }
-            add_product<T, MT, 2>(sum, 0, a, b);
+            add_product<T, MT, 2>(sum, small, 0, a, b);
         }
 #pragma unroll
         for (int m = 0; m < MT; ++m)
 #pragma unroll
             for (int half = 0; half < 2; ++half)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) c[m][2 * n + half][i] += sum[m][half][i];
+                for (int i = 0; i < 4; ++i) c[m][2 * n + half][i] += sum[m][half][i] + small[m][half][i];
     }
 }
 
