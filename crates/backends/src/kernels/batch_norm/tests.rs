@@ -42,9 +42,10 @@ impl Case {
     }
 
     fn values(&self) -> Vec<f64> {
+        let moments: Vec<(f64, f64)> = (0..self.norm.dims.channels).map(|c| self.moments(c)).collect();
         let value = |(i, x): (usize, &f64)| {
             let c = self.channel(i);
-            let (mean, var) = self.moments(c);
+            let (mean, var) = moments[c];
             let centre = if self.norm.centre == Centre::Mean { mean } else { 0. };
             let y = (x - centre) / (var + self.norm.eps).sqrt() * self.weight[c] + self.bias[c];
             let y = y + self.plus.as_ref().map_or(0., |plus| plus[i]);
