@@ -1,5 +1,6 @@
 //! The project's own commands, run as `cargo xtask <command>`: choosing one. Each command has a file of its own.
 
+mod bench;
 mod check_cuda;
 mod ci;
 mod command;
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::bench::Plan;
 use crate::ci::{STEPS, Step};
 use crate::gpu::Program;
 use crate::workspace::Workspace;
@@ -50,6 +52,8 @@ enum Chosen<'a> {
     Step(usize),
     /// A binary for a GPU.
     Gpu(Program<'a>),
+    /// Benchmarks in alternation with a reference.
+    Compare(Plan<'a>),
 }
 
 /// Reads the command line; `None` where it is not one that [`usage`] lists.
@@ -58,6 +62,7 @@ fn choose<'a>(args: &[&'a str]) -> Option<Chosen<'a>> {
         ["ci"] => Some(Chosen::Ci),
         ["gpu"] => Some(Chosen::Gpu(Program::Checks)),
         ["gpu", "--example", example] if !example.is_empty() => Some(Chosen::Gpu(Program::Example(example))),
+        ["bench", "compare", ref plan @ ..] => Plan::read(plan).map(Chosen::Compare),
         [name] => STEPS.iter().position(|step| step.name == name).map(Chosen::Step),
         _ => None,
     }
@@ -69,6 +74,7 @@ fn run(chosen: Chosen<'_>) -> Result<ExitCode, String> {
         Chosen::Ci => Ok(ci::run_all(&workspace, STEPS)),
         Chosen::Step(index) => Ok(ci::run_all(&workspace, &STEPS[index..=index])),
         Chosen::Gpu(program) => gpu::build(&workspace, program).map(|()| ExitCode::SUCCESS),
+        Chosen::Compare(plan) => bench::compare(&workspace, &plan).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -78,7 +84,8 @@ fn usage() -> String {
     for Step { name, about, .. } in STEPS {
         text += &format!("  {name:<11} {about}\n");
     }
-    text + "  gpu [--example NAME]\n              `checks`, or an example of trainer, as one stripped binary for a GPU (needs nvcc)\n"
+    text + "  gpu [--example NAME]\n              `checks`, or an example of trainer, as one stripped binary for a GPU (needs nvcc)\n  \
+        bench compare [--only TEXT] [--cpus 0,1] [--steps 15]\n              training and inference on a CPU, in alternation with PyTorch where TORCH_PYTHON or python3 has it\n"
 }
 
 #[cfg(test)]
@@ -90,6 +97,7 @@ mod tests {
         assert_eq!(choose(&["ci"]), Some(Chosen::Ci));
         assert_eq!(choose(&["gpu"]), Some(Chosen::Gpu(Program::Checks)));
         assert_eq!(choose(&["gpu", "--example", "x"]), Some(Chosen::Gpu(Program::Example("x"))));
+        assert!(matches!(choose(&["bench", "compare", "--only", "infer"]), Some(Chosen::Compare(_))));
         for (index, step) in STEPS.iter().enumerate() {
             assert_eq!(choose(&[step.name]), Some(Chosen::Step(index)));
             assert!(usage().contains(step.name));
@@ -98,9 +106,15 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for args in
-            [&[][..], &["cii"], &[""], &["ci", "now"], &["gpu", "--example"], &["gpu", "--example", ""]]
-        {
+        for args in [
+            &[][..],
+            &["cii"],
+            &[""],
+            &["ci", "now"],
+            &["gpu", "--example"],
+            &["gpu", "--example", ""],
+            &["bench"],
+        ] {
             assert_eq!(choose(args), None, "{args:?}");
         }
     }

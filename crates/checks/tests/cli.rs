@@ -87,3 +87,14 @@ fn a_gpu_needs_the_feature() {
         assert!(output.status.code() == Some(1) && said.contains("--features cuda"), "{arguments}: {said}");
     }
 }
+
+#[test]
+fn busy_threads_are_two_lines() {
+    let output = checks("bench busy --steps 1 --threads 1");
+    let lines = lines(&output);
+    assert!(output.status.success() && lines.len() == 2, "{output:?}");
+    for line in lines {
+        let positive = |key: &str| line[key].as_f64().is_some_and(|number| number > 0.);
+        assert!(["alone_ms", "beside_ms", "times"].into_iter().all(positive) && line["busy"] == 1, "{line}");
+    }
+}

@@ -137,3 +137,35 @@ fn predictions_leave_in_the_output_dtype() {
         assert_eq!((ids.dtype(), number), (DType::U32, 0.5));
     }
 }
+
+/// What a batch is predicted as, and how many casts of parameters were made until then.
+#[test]
+fn predictions_cast_each_parameter_once_and_again_after_it_was_written_to() {
+    let module = module(
+        |vb| Ok(nn::linear_no_bias(2, 1, vb)?),
+        |linear: &nn::Linear, (x, _)| {
+            let said = linear.forward(x)?.to_dtype(DType::F32)?.flatten_all()?;
+            let casts = Tensor::new(&[autocast::cache_stats().casts as f32], &Device::Cpu)?;
+            Ok(Tensor::cat(&[said, casts], 0)?)
+        },
+    );
+    let trainer = builder("bf16-mixed").build().unwrap();
+    let (linear, parameters) = trainer.init_module(|vb| module.build(vb)).unwrap();
+    let weight = parameters.get("weight").unwrap();
+    weight.set(&Tensor::new(&[[1f32, 0.]], &Device::Cpu).unwrap()).unwrap();
+    let batches = (0..4).map(|nth| {
+        if nth == 2 {
+            weight.set(&Tensor::new(&[[0f32, 1.]], &Device::Cpu).unwrap()).unwrap();
+        }
+        // In no region: the caller's own ops keep their dtypes.
+        let x = ops::matmul(
+            &Tensor::ones((2, 1), DType::F32, &Device::Cpu).unwrap(),
+            &xy().0.narrow(0, 0, 1).unwrap(),
+        );
+        assert_eq!(x.as_ref().unwrap().dtype(), DType::F32);
+        (x.unwrap(), xy().1)
+    });
+    let said = trainer.predict(&module, &linear, batches).unwrap();
+    let said: Vec<Vec<f32>> = said.iter().map(|said| said.to_vec1().unwrap()).collect();
+    assert_eq!(said, [[1., 1., 1.], [1., 1., 1.], [2., 2., 2.], [2., 2., 2.]]);
+}

@@ -90,7 +90,9 @@ impl Trainer {
         self.evaluate(Evaluation::Test, (module, model), &mut *data.into_data(), limit)
     }
 
-    /// What `predict_step` says to each batch, as [`infer`](Self::infer) runs it.
+    /// What `predict_step` says to each batch, as [`infer`](Self::infer) runs it. At a mixed precision parameters are cast once and
+    /// not for every batch, as long as nobody writes to them; on a GPU whoever does so in between calls
+    /// [`parameters_changed`](autocast::parameters_changed).
     ///
     /// # Errors
     /// Those of `predict_step` and the data.
@@ -104,6 +106,7 @@ impl Trainer {
         let limit = self.settings.run.limit(self.settings.run.limit_predict);
         let limit = limit.of(data.batches(), "limit_predict_batches")?;
         let Some(batches) = data.open(0, 0)? else { return Ok(Vec::new()) };
+        let _kept = self.keep_casts();
         let predict = |(nth, batch): (usize, Result<M::Batch>)| {
             let batch = self.prepare(batch?)?;
             self.inferred(nth as u64, || module.predict_step(model, &batch)).map_err(Error::explained)
@@ -126,6 +129,7 @@ impl Trainer {
         )?;
         let (mut losses, mut samples) = (Losses::new(&self.device)?, Vec::new());
         let mut averages = Averages::default();
+        let _kept = self.keep_casts();
         let batches = data.open(0, 0)?.into_iter().flatten();
         for (index, batch) in batches.take(limit.unwrap_or(usize::MAX)).enumerate() {
             let (batch, count) = counted(batch?)?;

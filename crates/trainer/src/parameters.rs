@@ -13,6 +13,7 @@ use candle_nn::{Init, VarBuilder};
 use rand_distr::{Distribution, StandardNormal, Uniform};
 
 use crate::atomic::replace_file;
+use crate::weights::Initial;
 use crate::{Error, Result};
 
 /// The parameters of a model by name, in the order of their names.
@@ -101,12 +102,12 @@ impl Parameters {
 #[derive(Clone)]
 pub(crate) struct ParameterStore {
     seed: u64,
-    initial: Arc<HashMap<String, Tensor>>,
+    initial: Arc<Initial>,
     created: Arc<Mutex<Parameters>>,
 }
 
 impl ParameterStore {
-    pub(crate) fn new(seed: u64, initial: HashMap<String, Tensor>) -> Self {
+    pub(crate) fn new(seed: u64, initial: Initial) -> Self {
         Self { seed, initial: Arc::new(initial), created: Arc::default() }
     }
 
@@ -122,32 +123,32 @@ impl ParameterStore {
     /// The initial values that no parameter took.
     pub(crate) fn unused_initial_values(&self) -> Vec<String> {
         let created = self.parameters();
-        let mut unused: Vec<_> =
-            self.initial.keys().filter(|name| created.get(name).is_none()).cloned().collect();
+        let names = self.initial.names().into_iter();
+        let mut unused: Vec<_> = names.filter(|name| created.get(name).is_none()).cloned().collect();
         unused.sort();
         unused
     }
 
     /// Whether there are initial values at all.
     pub(crate) fn is_given(&self) -> bool {
-        !self.initial.is_empty()
+        !self.initial.names().is_empty()
     }
 
     /// The parameters without an initial value, which were drawn from the seed.
     pub(crate) fn drawn(&self) -> Vec<String> {
         let names = self.parameters().vars.into_keys();
-        names.filter(|name| !self.initial.contains_key(name)).collect()
+        names.filter(|name| !self.initial.has(name)).collect()
     }
 
     fn initial_value(&self, shape: &Shape, name: &str, init: Init) -> candle_core::Result<Tensor> {
-        if let Some(value) = self.initial.get(name) {
+        if let Some(value) = self.initial.get(name).map_err(candle_core::Error::wrap)? {
             if value.shape() != shape {
                 candle_core::bail!(
                     "the initial value of parameter {name} has shape {:?}, the model asks for {shape:?}",
                     value.shape()
                 )
             }
-            return Ok(value.clone());
+            return Ok(value);
         }
         let values = draw(init, shape, Stream::new(key(&[self.seed, fnv1a(name)])));
         Tensor::from_vec(values, shape, &Device::Cpu)
@@ -242,6 +243,10 @@ fn fnv1a(name: &str) -> u64 {
 mod tests {
     use super::*;
 
+    fn drawn(seed: u64) -> ParameterStore {
+        ParameterStore::new(seed, Initial::Given(HashMap::new()))
+    }
+
     fn values(store: &ParameterStore, dtype: DType, name: &str) -> Vec<f64> {
         let vb = store.builder(dtype, &Device::Cpu);
         let tensor = vb.get_with_hints((3, 4), name, Init::Randn { mean: 0., stdev: 1. }).unwrap();
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_precision_starts_from_the_same_values() {
-        let of = |dtype| values(&ParameterStore::new(7, HashMap::new()), dtype, "w");
+        let of = |dtype| values(&drawn(7), dtype, "w");
         let exact = of(DType::F64);
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             for (rounded, exact) in of(dtype).iter().zip(&exact) {
@@ -265,7 +270,7 @@ mod tests {
         let above = |tie: f64| 1. + tie + 2f64.powi(-40);
         for (dtype, tie) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
             let given = Tensor::new(&[above(tie)], &Device::Cpu).unwrap();
-            let store = ParameterStore::new(0, HashMap::from([("given".to_string(), given)]));
+            let store = ParameterStore::new(0, Initial::Given([("given".to_string(), given)].into()));
             let vb = store.builder(dtype, &Device::Cpu);
             let drawn = vb.get_with_hints(1, "drawn", Init::Const(above(tie))).unwrap();
             for value in [vb.get(1, "given").unwrap(), drawn] {
@@ -277,15 +282,15 @@ mod tests {
 
     #[test]
     fn names_and_seeds_have_streams_of_their_own() {
-        let store = ParameterStore::new(7, HashMap::new());
+        let store = drawn(7);
         assert_ne!(values(&store, DType::F64, "a"), values(&store, DType::F64, "b"));
-        let other = ParameterStore::new(8, HashMap::new());
+        let other = drawn(8);
         assert_ne!(values(&store, DType::F64, "a"), values(&other, DType::F64, "a"));
     }
 
     #[test]
     fn a_second_request_shares_the_variable_or_says_why_not() {
-        let vb = ParameterStore::new(0, HashMap::new()).builder(DType::F32, &Device::Cpu);
+        let vb = drawn(0).builder(DType::F32, &Device::Cpu);
         let first = vb.get((2, 2), "tied").unwrap();
         assert_eq!(vb.get((2, 2), "tied").unwrap().id(), first.id());
         let error = vb.get((2, 3), "tied").unwrap_err().to_string();

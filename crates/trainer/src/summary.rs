@@ -165,7 +165,7 @@ mod tests {
             ("bn.running_mean", vec![3]),
             ("scale", vec![1]),
         ];
-        let store = crate::parameters::ParameterStore::new(0, HashMap::new());
+        let store = crate::parameters::ParameterStore::new(0, crate::weights::Initial::Given(HashMap::new()));
         let vb = store.builder(dtype, &Device::Cpu);
         for (name, shape) in shapes {
             vb.get(shape, name).unwrap();

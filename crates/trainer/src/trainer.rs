@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use autocast::random::{key, with_seed};
-use autocast::{Autocast, Mode, defer_buffers, with_mode};
+use autocast::{Autocast, Mode, RegionGuard, defer_buffers, with_mode};
 use candle_core::{DType, Device, Tensor};
 use precision_types::{Accelerator, Precision};
 
@@ -141,6 +141,12 @@ impl Trainer {
         let forward = || defer_buffers(|| with_seed(seed, step, forward));
         let ((output, _), _) = multiplying(self.settings.steps.matmul(), forward);
         output
+    }
+
+    /// Keeps the casts of parameters that the region makes from one batch to the next, until the guard is dropped. What is run
+    /// between batches, such as the caller's data, is in no region.
+    pub(crate) fn keep_casts(&self) -> Option<RegionGuard> {
+        self.region.clone().map(|region| region.disabled().enter())
     }
 
     pub(crate) fn run<T>(&self, forward: impl FnOnce() -> T) -> T {

@@ -1,12 +1,15 @@
-//! Weights by name, from a safetensors file that PyTorch, Lightning, candle or this crate wrote.
+//! Weights by name, from a safetensors file that PyTorch, Lightning, candle or this crate wrote: all of them, or one at a time as a
+//! model asks for them.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
+use candle_nn::VarBuilder;
 
-use crate::Result;
-use crate::state::tensors;
+use crate::parameters::ParameterStore;
+use crate::state::{WeightFile, tensors};
+use crate::{Parameters, Result, Trainer};
 
 /// Reads the tensors of a safetensors file, for [`TrainerBuilder::initial_values`](crate::TrainerBuilder::initial_values). Of a
 /// [`TrainingState`](crate::TrainingState) these are the parameters.
@@ -45,6 +48,74 @@ pub fn weights_under(prefix: &str, weights: HashMap<String, Tensor>) -> HashMap<
         Some((name, value))
     });
     named.collect()
+}
+
+impl Trainer {
+    /// Creates a model with the weights of a safetensors file, or of a [`TrainingState`](crate::TrainingState), to be used: on the
+    /// device, in the precision's dtype. Each weight is read as the model asks for it and rounded once, so that a model of
+    /// `bf16-true` or `16-true` takes half the memory of the file of f32 that it came from.
+    ///
+    /// ```
+    /// # fn main() -> trainer::Result<()> {
+    /// # use trainer::doc_example::{Line, batches, folder};
+    /// use trainer::{Trainer, TrainingModule};
+    ///
+    /// # let folder = folder("load_module");
+    /// # std::fs::create_dir_all(&folder).unwrap();
+    /// # let file = folder.join("model.safetensors");
+    /// let fit = Trainer::builder().accelerator("cpu").max_steps(1).build()?.fit(&Line, &batches(1)?)?;
+    /// fit.parameters.save(&file)?;
+    ///
+    /// let deployed = Trainer::builder().precision("bf16-true").accelerator("cpu").build()?;
+    /// let (model, _) = deployed.load_module(&file, |vb| Line.build(vb))?;
+    /// let predicted = deployed.predict(&Line, &model, &batches(1)?)?;
+    /// # assert_eq!(predicted[0].dims(), [4, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no safetensors file; those of `create`; a parameter that the file does not have or has in
+    /// another shape, and a weight that no parameter took.
+    pub fn load_module<T>(
+        &self,
+        path: impl AsRef<Path>,
+        create: impl FnOnce(VarBuilder) -> Result<T>,
+    ) -> Result<(T, Parameters)> {
+        let saved = Initial::Saved(WeightFile::open(path.as_ref())?);
+        let (module, parameters, weights) = self.create(&ParameterStore::new(self.seed(), saved), create)?;
+        weights.iter().for_each(|notice| (self.settings.listener.0)(notice));
+        Ok((module, parameters))
+    }
+}
+
+/// Where the initial values come from that are not drawn.
+pub(crate) enum Initial {
+    Given(HashMap<String, Tensor>),
+    Saved(WeightFile),
+}
+
+impl Initial {
+    pub(crate) fn names(&self) -> Vec<&String> {
+        match self {
+            Self::Given(values) => values.keys().collect(),
+            Self::Saved(file) => file.names().collect(),
+        }
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Given(values) => values.contains_key(name),
+            Self::Saved(file) => file.has(name),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Tensor>> {
+        match self {
+            Self::Given(values) => Ok(values.get(name).cloned()),
+            Self::Saved(file) => file.read(name),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Inference: a forward pass over whole rows of tokens, of which the last position's likeliest token is kept.
 
-use candle_core::{D, Tensor};
-use trainer::{Precision, Trainer};
+use trainer::{Precision, Trainer, TrainingModule};
 
 use super::Options;
 use super::clock::Clock;
 use super::line::Line;
 use super::memory::PeakMemory;
-use super::workload::{Kind, Workload};
-use crate::models::{Gpt, GptConfig, Head, Initial};
+use super::workload::{Kind, Learner, Workload};
+use crate::models::{GptConfig, Head, Initial};
 use crate::report::Outcome;
 
 const STEPS: usize = 20;
@@ -19,11 +18,11 @@ pub(crate) fn infer(workload: Workload, precision: Precision, options: &Options)
         return Err(format!("{} has no tokens to infer: take gpt2 or gpt_mini", workload.name()).into());
     };
     let steps = options.steps.unwrap_or(STEPS);
-    let batch_size = options.bs.unwrap_or(workload.batch_size());
+    let accelerator = options.accelerator.unwrap_or(workload.accelerator());
+    let batch_size = options.bs.unwrap_or(workload.batch_size(accelerator));
     if steps == 0 || batch_size == 0 {
         return Err(format!("{steps} steps of a batch of {batch_size}: take at least one of both").into());
     }
-    let accelerator = options.accelerator.unwrap_or(workload.accelerator());
     let trainer = Trainer::builder().precision(precision).accelerator(accelerator).build()?;
     let config = GptConfig { head: Head::Own, initial: Initial::Torch, ..config };
     let line =
@@ -35,21 +34,19 @@ fn measure(config: GptConfig, trainer: &Trainer, steps: usize, line: Line) -> Ou
     let device = trainer.device();
     let batches = Kind::Gpt(config).batches(line.bs, device)?;
     let memory = PeakMemory::start(device)?;
-    let (gpt, _) = trainer.init_module(|vb| Ok(Gpt::new(config, vb)?))?;
-    let next = |tokens: &Tensor| -> trainer::Result<Tensor> {
-        trainer.infer(|| {
-            let logits = gpt.forward(tokens)?;
-            Ok(logits.narrow(1, config.context - 1, 1)?.argmax(D::Minus1)?)
-        })
-    };
-    let warm_up = steps / 3;
+    let learner = Learner::new(Kind::Gpt(config));
+    let (net, _) = trainer.init_module(|vb| learner.build(vb))?;
     let mut clock = Clock::start(device)?;
-    for (tokens, _) in batches.iter().cycle().take(steps) {
-        next(tokens)?;
-        clock.lap()?;
-    }
+    let mut failed = None;
+    // A batch is asked for when the one before is done, and so ends its lap: the first lap is of none.
+    let timed = batches.iter().cycle().take(steps).cloned().inspect(|_| {
+        failed = failed.take().or(clock.lap().err());
+    });
+    trainer.predict(&learner, &net, timed)?;
+    failed.map_or(Ok(()), Err)?;
+    clock.lap()?;
     let units = line.bs * config.context;
-    Ok(Line { peak_mib: memory.peak_mib(), ..line }.timed(clock.after(warm_up), units))
+    Ok(Line { peak_mib: memory.peak_mib(), ..line }.timed(clock.after(1 + steps / 3), units))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Timings and memory, each printed as a line of JSON. They live here and never in tests.
 
+mod busy;
 mod clock;
 mod infer;
 mod line;
@@ -17,6 +18,7 @@ use trainer::{Accelerator, Precision};
 
 use crate::report::Outcome;
 
+pub use busy::Busy;
 pub use line::Line;
 pub use ops::Ops;
 pub use overhead::Overhead;
@@ -31,6 +33,8 @@ pub enum Bench {
     Infer(Runs),
     /// A fit beside a bare loop of the same ops, on gpt_mini
     Overhead(overhead::Overhead),
+    /// Steps of gpt_mini and candle's ops beside busy threads, on a CPU
+    Busy(busy::Busy),
     /// Single ops on a GPU, forward and backward apart
     Ops(ops::Ops),
     /// The optimizer's step on a GPU
@@ -81,6 +85,7 @@ pub fn run(bench: &Bench) -> Outcome<bool> {
         Bench::Train(runs) => runs.each(train::train),
         Bench::Infer(runs) => runs.each(infer::infer),
         Bench::Overhead(overhead) => overhead::run(overhead),
+        Bench::Busy(busy) => busy::run(busy),
         Bench::Ops(ops) => ops::run(ops),
         Bench::Step => step(),
     }
@@ -102,7 +107,8 @@ impl Runs {
         for &workload in &self.workloads {
             for precision in self.precisions(workload) {
                 let line = measure(workload, precision, &self.options).unwrap_or_else(|error| {
-                    let bs = self.options.bs.unwrap_or(workload.batch_size());
+                    let accelerator = self.options.accelerator.unwrap_or(workload.accelerator());
+                    let bs = self.options.bs.unwrap_or(workload.batch_size(accelerator));
                     let line =
                         Line { w: workload.name().into(), p: precision.to_string(), bs, ..Line::default() };
                     line.failed(&error)

@@ -62,8 +62,8 @@ pub(crate) fn run(overhead: &Overhead) -> Outcome<bool> {
 fn compare(precision: Precision, options: &Options) -> Outcome<Compared> {
     let workload = Workload::GptMini;
     let steps = options.steps.unwrap_or(STEPS).max(1);
-    let bs = options.bs.unwrap_or(workload.batch_size());
     let accelerator = options.accelerator.unwrap_or(workload.accelerator());
+    let bs = options.bs.unwrap_or(workload.batch_size(accelerator));
     let builder = Trainer::builder().precision(precision).accelerator(accelerator).seed(0);
     let trainer = builder.max_steps(WARM_UP + steps).on_notice(|_| ()).build()?;
     let device = trainer.device();

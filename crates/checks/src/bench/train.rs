@@ -11,17 +11,17 @@ use crate::report::Outcome;
 
 /// Trains `workload` at `precision`.
 pub(crate) fn train(workload: Workload, precision: Precision, options: &Options) -> Outcome<Line> {
-    let warm_up = workload.warm_up();
-    let steps = options.steps.unwrap_or(workload.steps());
+    let accelerator = options.accelerator.unwrap_or(workload.accelerator());
+    let warm_up = Workload::warm_up(accelerator);
+    let steps = options.steps.unwrap_or(Workload::steps(accelerator));
     if steps <= warm_up {
         return Err(format!("{steps} steps, of which the first {warm_up} are not timed: take more").into());
     }
-    let batch_size = options.bs.unwrap_or(workload.batch_size());
+    let batch_size = options.bs.unwrap_or(workload.batch_size(accelerator));
     if batch_size == 0 {
         return Err("a batch of 0 samples: take at least one".into());
     }
     candle_core::cuda::set_gemm_reduced_precision_f32(options.tf32);
-    let accelerator = options.accelerator.unwrap_or(workload.accelerator());
     let builder = Trainer::builder().precision(precision).accelerator(accelerator);
     let trainer = builder.max_steps(steps).seed(0).on_notice(|_| ()).build()?;
     let line =

@@ -1,7 +1,7 @@
 //! What is trained: models, batches and losses of fixed sizes.
 
 use autocast::ops::{self, Reduction};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::ValueEnum;
 use optim::{AdamW, AdamWConfig};
@@ -21,7 +21,7 @@ pub enum Workload {
     Gpt2,
     /// 4 layers of 8192 x 8192, on a GPU
     Mlp,
-    /// torchvision's ResNet-18 on images of 112 x 112, on a GPU
+    /// torchvision's ResNet-18 on images of 112 x 112, on a GPU; on a CPU of 8 of them
     #[value(name = "resnet18")]
     ResNet18,
     /// A GPT of 4 layers of width 256 on rows of 128 tokens, on a CPU
@@ -63,10 +63,11 @@ impl Workload {
 
     /// Samples of a batch unless told otherwise.
     #[must_use]
-    pub fn batch_size(self) -> usize {
+    pub fn batch_size(self, accelerator: Accelerator) -> usize {
         match self {
             Self::Gpt2 | Self::GptMini => 16,
             Self::Mlp => 8_192,
+            Self::ResNet18 if accelerator == Accelerator::Cpu => 8,
             Self::ResNet18 => 256,
             Self::MlpMini => 512,
         }
@@ -74,20 +75,14 @@ impl Workload {
 
     /// Steps unless told otherwise.
     #[must_use]
-    pub fn steps(self) -> usize {
-        match self {
-            Self::Gpt2 | Self::Mlp | Self::ResNet18 => 30,
-            Self::GptMini | Self::MlpMini => 25,
-        }
+    pub fn steps(accelerator: Accelerator) -> usize {
+        if accelerator == Accelerator::Cpu { 25 } else { 30 }
     }
 
     /// Steps at the start that are not timed.
     #[must_use]
-    pub fn warm_up(self) -> usize {
-        match self {
-            Self::Gpt2 | Self::Mlp | Self::ResNet18 => 10,
-            Self::GptMini | Self::MlpMini => 5,
-        }
+    pub fn warm_up(accelerator: Accelerator) -> usize {
+        if accelerator == Accelerator::Cpu { 5 } else { 10 }
     }
 
     pub(crate) fn kind(self) -> Kind {
@@ -204,6 +199,18 @@ impl TrainingModule for Learner {
 
     fn training_step(&self, net: &Net, batch: &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
         Ok(net.loss(batch)?.into())
+    }
+
+    /// Of rows of tokens the last position's likeliest one.
+    fn predict_step(&self, net: &Net, (inputs, _): &Pair) -> trainer::Result<Tensor> {
+        match net {
+            Net::Gpt(gpt) => {
+                let logits = gpt.forward(inputs)?;
+                Ok(logits.narrow(1, logits.dim(1)? - 1, 1)?.argmax(D::Minus1)?)
+            }
+            Net::Mlp(mlp) => Ok(mlp.forward(inputs)?),
+            Net::Images(net) => Ok(net.forward(inputs)?),
+        }
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {

@@ -88,7 +88,7 @@ fn compare(options: &Options, trainers: &[Trainer], task: &Task, size: Size) -> 
         task: task.describe(),
         model: format!("A GPT of {} layers of width {}", model.layers, model.width),
         accelerator: accelerator.to_string().to_uppercase(),
-        steps: options.steps,
+        steps: options.steps(accelerator),
         seed: options.seed,
         planned_runs: trainers.len(),
     };
@@ -101,9 +101,13 @@ fn compare(options: &Options, trainers: &[Trainer], task: &Task, size: Size) -> 
         setting.accelerator
     );
 
+    if accelerator == Accelerator::Cpu && !options::is_fast_in_16_bits() {
+        println!("This CPU has no fast 16-bit product: 16 bits save memory here, and no time.");
+    }
+
     let mut results = Results { accelerator, runs: Vec::new() };
     for trainer in trainers {
-        let progress = Progress::new(trainer.precision().to_string(), options.steps);
+        let progress = Progress::new(trainer.precision().to_string(), setting.steps);
         let run = run::run(trainer, task, model, &progress)?;
         progress.finish();
         println!(

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use candle_core::{DType, Device};
 use clap::Parser;
-use trainer::{Accelerator, IntoPrecision, Precision, Trainer};
+use trainer::{Accelerator, IntoPrecision, Notice, Precision, Trainer};
 
 /// Tokens of a step that are several rows of either task.
 const LEAST_TOKENS: usize = 256;
@@ -20,9 +21,9 @@ pub(crate) struct Options {
     #[arg(long, default_value = "auto")]
     accelerator: String,
 
-    /// Training steps of each run
-    #[arg(long, default_value_t = 400)]
-    pub(crate) steps: usize,
+    /// Training steps of each run [default: 400, and 120 of the larger model of a CPU]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
 
     /// Seed of the weights and of the batches
     #[arg(long, default_value_t = 0)]
@@ -32,7 +33,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
 
-    /// Its width, a multiple of 64 [default: 64, on a GPU 1024: 16 bits pay where products are large]
+    /// Its width, a multiple of 64 [default: 64, on a CPU with a fast 16-bit product 512, on a GPU 1024: 16 bits
+    /// pay where products are large]
     #[arg(long, value_name = "N")]
     width: Option<usize>,
 
@@ -61,6 +63,7 @@ impl Options {
     /// What was asked for, or what shows on this accelerator what 16 bits are worth.
     pub(crate) fn size(&self, accelerator: Accelerator) -> Result<Size, String> {
         let usual = match accelerator {
+            Accelerator::Cpu if is_fast_in_16_bits() => Size { layers: 2, width: 512, tokens: 1_024 },
             Accelerator::Cpu => Size { layers: 2, width: 64, tokens: 1_024 },
             _ => Size { layers: 8, width: 1_024, tokens: 16_384 },
         };
@@ -81,11 +84,16 @@ impl Options {
         Ok(size)
     }
 
+    /// The steps of each run. A wide model takes as long for a few as a small one for many, and learns more from each.
+    pub(crate) fn steps(&self, accelerator: Accelerator) -> usize {
+        let usual = if accelerator == Accelerator::Cpu && is_fast_in_16_bits() { 120 } else { 400 };
+        self.steps.unwrap_or(usual)
+    }
+
     /// The trainers of all runs, so that a wrong option stops the program before the first run and not between two.
     pub(crate) fn trainers(&self) -> trainer::Result<Vec<Trainer>> {
         if self.precision.is_empty() {
-            let accelerator = self.trainer(Precision::F32True)?.accelerator();
-            return supported(accelerator).map(|precision| self.trainer(precision)).collect();
+            return supported(self.accelerator()?).map(|precision| self.trainer(precision)).collect();
         }
         let mut trainers: Vec<Trainer> = Vec::new();
         for name in &self.precision {
@@ -104,10 +112,26 @@ impl Options {
         Trainer::builder()
             .precision(precision)
             .accelerator(self.accelerator.as_str())
-            .max_steps(self.steps)
+            .max_steps(self.steps(self.accelerator()?))
             .seed(self.seed)
+            // That a CPU has no fast 16-bit product is said once, and not at each precision.
+            .on_notice(|notice| {
+                if !matches!(notice, Notice::NoFastProduct { .. }) {
+                    eprintln!("note: {notice}");
+                }
+            })
             .build()
     }
+
+    /// What is asked for, or what this machine has.
+    pub(crate) fn accelerator(&self) -> trainer::Result<Accelerator> {
+        Ok(Trainer::builder().accelerator(self.accelerator.as_str()).build()?.accelerator())
+    }
+}
+
+/// Whether this CPU multiplies 16-bit numbers faster than f32.
+pub(crate) fn is_fast_in_16_bits() -> bool {
+    autocast::has_fast_product(DType::BF16, &Device::Cpu)
 }
 
 /// 32-true first, because the others are compared with it.

@@ -7,6 +7,7 @@ use super::{Members, Progress, Run};
 use crate::losses::{Averages, Losses};
 use crate::parameters::ParameterStore;
 use crate::update::Update;
+use crate::weights::Initial;
 use crate::{Error, Notice, Parameters, Position, Result, Trainer, TrainingModule};
 
 impl<'a> Run<'a> {
@@ -74,7 +75,7 @@ impl Trainer {
             Some(state) => state.values_in(self.param_dtype())?,
             None => self.settings.initial_values.clone(),
         };
-        Ok(ParameterStore::new(self.seed(), values))
+        Ok(ParameterStore::new(self.seed(), Initial::Given(values)))
     }
 
     /// Has `create` make a model from `store`; gives it, its parameters, and how leniently loaded weights fit.

@@ -3,6 +3,7 @@
 
 mod file;
 mod read;
+mod weight_file;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::atomic::replace_file;
 use crate::{Position, Result};
 
 pub(crate) use read::tensors;
+pub(crate) use weight_file::WeightFile;
 
 /// The state of a run, on the CPU.
 ///

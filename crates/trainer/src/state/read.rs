@@ -13,7 +13,7 @@ use super::file::{ABOUT, About, BUFFER, FORMAT, GRADIENT, OPTIMIZER, PARAMETER};
 use crate::{Error, Position, Result, TrainingState};
 
 /// Bytes before the header, which say how long it is.
-const LENGTH: usize = 8;
+pub(super) const LENGTH: usize = 8;
 
 /// A header of this length describes a million tensors; one that is longer is none.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -81,8 +81,20 @@ fn order(at: Position) -> (usize, usize, usize) {
 /// Where the state of a file is, of which the header alone is read; `None` for a safetensors file of something else, such as a
 /// model that was saved beside the states.
 fn position(path: &Path) -> Result<Option<Position>> {
+    let header = header(path, &mut open(path)?)?;
+    match metadata(path, &header)?.contains_key(FORMAT.0) {
+        true => about_of(path, &header).map(|about| Some(about.position())),
+        false => Ok(None),
+    }
+}
+
+pub(super) fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}
+
+/// The header of a file, which is read up to its end.
+pub(super) fn header(path: &Path, file: &mut File) -> Result<Vec<u8>> {
     let failed = |source| Error::Io { path: path.to_path_buf(), source };
-    let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut length = [0; LENGTH];
     file.read_exact(&mut length).map_err(|_| foreign(path, "it is shorter than a header"))?;
@@ -92,10 +104,7 @@ fn position(path: &Path) -> Result<Option<Position>> {
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(failed)?;
-    match metadata(path, &header)?.contains_key(FORMAT.0) {
-        true => about_of(path, &header).map(|about| Some(about.position())),
-        false => Ok(None),
-    }
+    Ok(header)
 }
 
 /// The tensors of a safetensors file, whoever wrote it: those of a state are its parameters.
@@ -126,7 +135,7 @@ fn about(path: &Path, bytes: &[u8]) -> Result<About> {
     about_of(path, header.ok_or_else(|| foreign(path, "it is shorter than its header"))?)
 }
 
-fn metadata(path: &Path, header: &[u8]) -> Result<HashMap<String, String>> {
+pub(super) fn metadata(path: &Path, header: &[u8]) -> Result<HashMap<String, String>> {
     /// The one part of a safetensors header that is looked at.
     #[derive(serde::Deserialize)]
     struct Header {
@@ -150,7 +159,7 @@ fn about_of(path: &Path, header: &[u8]) -> Result<About> {
         .map_err(|error| foreign(path, format!("its field '{ABOUT}': {error}")))
 }
 
-fn tensor(path: &Path, name: &str, view: &safetensors::tensor::TensorView<'_>) -> Result<Tensor> {
+pub(super) fn tensor(path: &Path, name: &str, view: &safetensors::tensor::TensorView<'_>) -> Result<Tensor> {
     let dtype = match view.dtype() {
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
@@ -169,6 +178,6 @@ fn tensor(path: &Path, name: &str, view: &safetensors::tensor::TensorView<'_>) -
     read.map_err(|error| foreign(path, format!("its tensor '{name}': {error}")))
 }
 
-fn foreign(path: &Path, what: impl Into<String>) -> Error {
+pub(super) fn foreign(path: &Path, what: impl Into<String>) -> Error {
     Error::NotAState { path: path.to_path_buf(), what: what.into() }
 }

@@ -51,7 +51,7 @@ pub fn batch_norm_train(
     train(x, Centre::Mean, weight, bias, eps)
 }
 
-/// [`batch_norm_train`] with a [`relu`] behind it: `max(y, 0)`, on a GPU in the same pass over the elements. The gradient is 0 where
+/// [`batch_norm_train`] with a [`relu`] behind it: `max(y, 0)`, in the same pass over the elements. The gradient is 0 where
 /// the rounded `y` is not above 0.
 ///
 /// # Shapes
@@ -70,7 +70,7 @@ pub fn batch_norm_relu(
     train_then_relu(x, None, Centre::Mean, weight, bias, eps)
 }
 
-/// [`batch_norm_train`] with an addition and a [`relu`] behind it: `max(y + residual, 0)`, on a GPU in the same pass over the
+/// [`batch_norm_train`] with an addition and a [`relu`] behind it: `max(y + residual, 0)`, in the same pass over the
 /// elements and rounded once.
 ///
 /// # Shapes

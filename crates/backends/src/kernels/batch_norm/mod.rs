@@ -1,30 +1,34 @@
-//! batch_norm of `(outer, channels, inner)`, on a GPU: `y = (x − mean) / √(variance + eps) · weight + bias` with a mean and a
+//! batch_norm of `(outer, channels, inner)`: `y = (x − mean) / √(variance + eps) · weight + bias` with a mean and a
 //! variance for each channel, over `outer` and `inner`, and where that is asked for `max(y + plus, 0)`, rounded once at its end.
 //! Images that lie as they are counted have their pixels as `inner`; those whose channels lie last have an `inner` of 1.
 //!
-//! Elements are f16, bf16, f32 or f64; weight and bias are of that type or f32 (f64 beside f64). Arithmetic is f32 (f64 for f64). Deviations
-//! are taken from a channel's first element, up to four of them are added in f32, and those sums in f64, so that nothing cancels
+//! Elements are f16, bf16, f32 or f64; weight and bias are of that type or f32 (f64 beside f64). Arithmetic is f32 (f64 for f64) on a GPU, f64 on a CPU. Deviations
+//! are taken from a channel's first element, on a GPU up to four of them are added in f32, and those sums in f64, so that nothing cancels
 //! and the order is always the same. Statistics are f64. A channel with a NaN or an infinity has no finite value.
 //!
 //! The relu is that of PyTorch: 0 for what is not above 0, NaN stays NaN, and the gradient is 0 at 0. Where something was
 //! added, the gradient looks at the value; else it computes again what was rounded.
 //!
 //! Contract: within `16 · 2⁻²⁴` of the largest term of each formula (`2⁻⁵³` for f64), and a rounding to the type, as long as the square of
-//! no deviation overflows. The oracle is the composed op in f64, in the catalogue of `checks`. On a CPU there is no kernel.
+//! no deviation overflows. The oracle is the composed op in f64, in the catalogue of `checks`.
 
+mod blocks;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod host;
 #[cfg(feature = "cuda")]
 mod shares;
 #[cfg(feature = "candle")]
 mod tensors;
+#[cfg(test)]
+#[cfg(feature = "candle")]
+mod tests;
 
 #[cfg(feature = "candle")]
 pub use tensors::{Gradients, Normalized, Wanted, given_of, gradients_of, moved_of, value_of, value_with};
 
 use crate::buffer::{In, Out};
 
-#[cfg(any(feature = "cuda", feature = "candle"))]
 const OP: &str = "batch_norm";
 
 /// What is subtracted from a channel before it is scaled.

@@ -201,25 +201,23 @@ fn lengths(argument: &'static str, x: &Tensor, expected: usize) -> Result<()> {
     }
 }
 
-/// The launches, where there is a device.
-macro_rules! on_a_gpu {
-    ($($name:ident($($argument:ident: $type:ty),*);)*) => {$(
-        #[cfg(feature = "cuda")]
+/// Each where its first operand is.
+macro_rules! where_it_is {
+    ($($name:ident($place:expr; $($argument:ident: $type:ty),*);)*) => {$(
         fn $name($($argument: $type),*) -> Result<Ran> {
-            super::cuda::$name($($argument),*)
-        }
-        #[cfg(not(feature = "cuda"))]
-        fn $name($($argument: $type),*) -> Result<Ran> {
-            let _ = ($($argument,)*);
-            Ok(Ran::Composed(Why::Device))
+            #[cfg(feature = "cuda")]
+            if matches!($place.place(), crate::buffer::Place::Device(_)) {
+                return super::cuda::$name($($argument),*);
+            }
+            Ok(super::host::$name($($argument),*))
         }
     )*};
 }
 
-on_a_gpu! {
-    moments(norm: Norm, x: &In<'_>, outs: [&mut Out<'_>; 3]);
-    apply(norm: Norm, inputs: Inputs<'_, '_>, statistics: &In<'_>, y: &mut Out<'_>);
-    gradients(norm: Norm, dy: &In<'_>, inputs: Inputs<'_, '_>, statistics: &In<'_>, grads: GradientsOut<'_, '_>);
-    given(eps: f64, mean: &In<'_>, var: &In<'_>, statistics: &mut Out<'_>);
-    moved(momentum: f64, ins: [&In<'_>; 3], out: &mut Out<'_>);
+where_it_is! {
+    moments(x; norm: Norm, x: &In<'_>, outs: [&mut Out<'_>; 3]);
+    apply(inputs.x; norm: Norm, inputs: Inputs<'_, '_>, statistics: &In<'_>, y: &mut Out<'_>);
+    gradients(dy; norm: Norm, dy: &In<'_>, inputs: Inputs<'_, '_>, statistics: &In<'_>, grads: GradientsOut<'_, '_>);
+    given(mean; eps: f64, mean: &In<'_>, var: &In<'_>, statistics: &mut Out<'_>);
+    moved(ins[0]; momentum: f64, ins: [&In<'_>; 3], out: &mut Out<'_>);
 }

@@ -4,14 +4,17 @@
 //!
 //! On a GPU with the feature `cudnn`, where the library can be opened: one engine of cuDNN's for each shape, layout and alignment. All
 //! operands are of one type. Sums are f32 (f64 for f64), always in one order, and rounded once; f32 is rounded to TF32 only
-//! where candle's `set_gemm_reduced_precision_f32` says so. Scratch memory is at most 256 MiB. Otherwise there is no kernel, and
-//! the op composes.
+//! where candle's `set_gemm_reduced_precision_f32` says so. Scratch memory is at most 256 MiB.
+//!
+//! On a CPU, f32 and f64 with their channels second: matrix products over a few images at a time. Results do not depend on the
+//! number of threads. Otherwise there is no kernel, and the op composes.
 //!
 //! Contract: with `u` the roundoff of the sums and `k` their terms, off by at most `2u · k · Σ|a·b|` and a rounding to the
 //! type. Where a NaN or an infinity meets a tap that stands on no pixel, nothing is said of the result.
 
 #[cfg(feature = "cudnn")]
 mod cuda;
+mod host;
 #[cfg(feature = "candle")]
 mod tensors;
 #[cfg(test)]
@@ -65,6 +68,12 @@ pub enum Part<'a, 'b> {
 }
 
 impl Part<'_, '_> {
+    /// Whether this is read on a device.
+    #[cfg(feature = "cudnn")]
+    fn is_on_device(&self) -> bool {
+        matches!(self, Self::In(x) if matches!(x.place(), crate::buffer::Place::Device(_)))
+    }
+
     /// Dimensions and strides, counted with the channels second.
     fn seen(&self) -> Option<([usize; 4], [usize; 4])> {
         match self {
@@ -106,16 +115,29 @@ pub fn convolution(
         return Ok(Ran::Composed(Why::Shape("an operand")));
     }
     #[cfg(feature = "cudnn")]
-    return cuda::convolution(
+    if [&image, &kernel].into_iter().any(Part::is_on_device) {
+        return cuda::convolution(
+            moves,
+            [
+                cuda::Opened::new(image, image_seen),
+                cuda::Opened::new(kernel, kernel_seen),
+                cuda::Opened::new(values, values_seen),
+            ],
+        );
+    }
+    let ([images, channels, height, width], kernel_dims) = (image_seen.0, kernel_seen.0);
+    let groups = channels / kernel_dims[1];
+    let sizes = host::Sizes {
         moves,
-        [
-            cuda::Opened::new(image, image_seen),
-            cuda::Opened::new(kernel, kernel_seen),
-            cuda::Opened::new(values, values_seen),
-        ],
-    );
-    #[cfg(not(feature = "cudnn"))]
-    Ok(Ran::Composed(Why::Device))
+        images,
+        groups,
+        channels: kernel_dims[1],
+        out: kernel_dims[0] / groups,
+        size: [height, width],
+        taps: [kernel_dims[2], kernel_dims[3]],
+        positions: [values_seen.0[2], values_seen.0[3]],
+    };
+    Ok(host::convolution(sizes, image, kernel, values))
 }
 
 fn check(moves: Moves, image: [usize; 4], kernel: [usize; 4], values: [usize; 4]) -> Result<()> {

@@ -31,9 +31,99 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
-fn a_cpu_composes() {
+fn channels_last_and_nothing_at_all_are_composed_on_a_cpu() {
     let ran = run([1, 4, 5, 5], [2, 2, 3, 3], [1, 2, 3, 3]);
     assert!(matches!(ran, Ok(Ran::Composed(_))), "{ran:?}");
     let empty = run([0, 4, 5, 5], [2, 2, 3, 3], [0, 2, 3, 3]);
     assert!(matches!(empty, Ok(Ran::Composed(_))), "{empty:?}");
+}
+
+/// Each product that the formula has, as `f(image, kernel, values, term)` wants it.
+fn terms(s: host::Sizes, mut f: impl FnMut(usize, usize, usize)) {
+    let Moves { padding, stride, dilation } = s.moves;
+    let [places, taps, size] = [s.positions, s.taps, s.size];
+    for (n, g, o, c) in (0..s.images).flat_map(|n| {
+        let each = move |g| (0..s.out).flat_map(move |o| (0..s.channels).map(move |c| (n, g, o, c)));
+        (0..s.groups).flat_map(each)
+    }) {
+        let (image, values) = ((n * s.groups + g) * s.channels + c, (n * s.groups + g) * s.out + o);
+        let kernel = (g * s.out + o) * s.channels + c;
+        for (p, q, i, j) in (0..places[0]).flat_map(|p| {
+            let each = move |q| (0..taps[0]).flat_map(move |i| (0..taps[1]).map(move |j| (p, q, i, j)));
+            (0..places[1]).flat_map(each)
+        }) {
+            let y = (p * stride[0] + i * dilation[0]).checked_sub(padding[0]).filter(|&y| y < size[0]);
+            let x = (q * stride[1] + j * dilation[1]).checked_sub(padding[1]).filter(|&x| x < size[1]);
+            let Some((y, x)) = y.zip(x) else { continue };
+            f(
+                (image * size[0] + y) * size[1] + x,
+                (kernel * taps[0] + i) * taps[1] + j,
+                (values * places[0] + p) * places[1] + q,
+            );
+        }
+    }
+}
+
+fn seen(numbers: &[f32], dims: [usize; 4]) -> In<'_> {
+    let strides = [dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1];
+    In::host(OP, Slice::F32(numbers), &dims, &strides).unwrap()
+}
+
+/// The three maps at these sizes, against the formula, on numbers whose sums are exact.
+fn check_maps(s: host::Sizes) {
+    let numbers =
+        |len: usize, seed: usize| (0..len).map(|i| ((i * 7 + seed) % 11) as f32 - 5.).collect::<Vec<_>>();
+    let of = |n: usize, channels: usize, [height, width]: [usize; 2]| [n, channels, height, width];
+    let image = of(s.images, s.groups * s.channels, s.size);
+    let kernel = of(s.groups * s.out, s.channels, s.taps);
+    let values = of(s.images, s.groups * s.out, s.positions);
+    let [i, k, v] = [image, kernel, values].map(|dims| dims.iter().product::<usize>());
+    let (x, w, y) = (numbers(i, 1), numbers(k, 2), numbers(v, 3));
+    let mut expected = [vec![0f32; v], vec![0f32; i], vec![0f32; k]];
+    terms(s, |image, kernel, values| {
+        expected[0][values] += x[image] * w[kernel];
+        expected[1][image] += y[values] * w[kernel];
+        expected[2][kernel] += x[image] * y[values];
+    });
+    for (which, dims) in [values, image, kernel].into_iter().enumerate() {
+        let mut made = vec![f32::NAN; dims.iter().product()];
+        let mut out = Out::host(OP, SliceMut::F32(&mut made), &dims).unwrap();
+        let out = Part::Out(&mut out, Channels::Second);
+        let (x, w, y) = (seen(&x, image), seen(&w, kernel), seen(&y, values));
+        let ran = match which {
+            0 => convolution(s.moves, Part::In(&x), Part::In(&w), out),
+            1 => convolution(s.moves, out, Part::In(&w), Part::In(&y)),
+            _ => convolution(s.moves, Part::In(&x), out, Part::In(&y)),
+        };
+        assert!(matches!(ran, Ok(Ran::Kernel(_))), "{ran:?}");
+        assert_eq!(made, expected[which], "map {which}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_cpu_computes_the_formula_at_every_size(
+        (images, groups, channels, out) in (1usize..4, 1usize..3, 1usize..4, 1usize..4),
+        size in [1usize..9, 1usize..9],
+        taps in [1usize..4, 1usize..4],
+        padding in [0usize..3, 0usize..3],
+        stride in [1usize..4, 1usize..4],
+        dilation in [1usize..3, 1usize..3],
+    ) {
+        let positions = [0, 1].map(|d| {
+            let span = dilation[d] * (taps[d] - 1) + 1;
+            (size[d] + 2 * padding[d]).checked_sub(span).map(|left| left / stride[d] + 1)
+        });
+        if let [Some(rows), Some(columns)] = positions {
+            let moves = Moves { padding, stride, dilation };
+            check_maps(host::Sizes { moves, images, groups, channels, out, size, taps, positions: [rows, columns] });
+        }
+    }
+}
+
+#[test]
+fn images_that_do_not_fit_a_buffer_of_columns_together_take_turns() {
+    let moves = Moves { padding: [1, 1], stride: [1, 1], dilation: [1, 1] };
+    let (size, taps, positions) = ([100, 120], [3, 3], [100, 120]);
+    check_maps(host::Sizes { moves, images: 3, groups: 1, channels: 5, out: 2, size, taps, positions });
 }
