@@ -115,7 +115,7 @@ pub fn convolution(
         return Ok(Ran::Composed(Why::Shape("an operand")));
     }
     #[cfg(feature = "cudnn")]
-    if [&image, &kernel].into_iter().any(Part::is_on_device) {
+    if image.is_on_device() || kernel.is_on_device() || values.is_on_device() {
         return cuda::convolution(
             moves,
             [
