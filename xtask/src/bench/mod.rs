@@ -1,5 +1,5 @@
 //! `cargo xtask bench compare`: training steps and inference of `checks bench` on a CPU, in alternation with the same in
-//! PyTorch and Lightning, and a table of their times. What runs here is [`plan`]; [`reference`] is the other side,
+//! PyTorch and Lightning, and a table of their times. What runs here is [`plan`]; [`mod@reference`] is the other side,
 //! [`machine`] what is said of where it ran, [`table`] what is printed.
 
 mod machine;
