@@ -103,12 +103,13 @@ pub(super) fn value(
 /// `(.., rows, width)` times a factor as an untracked `(batch, rows, width)`, contiguous.
 fn stacked(x: &Tensor, factor: f64) -> Result<Tensor> {
     let (x, (rows, width)) = (x.detach(), (x.dim(D::Minus2)?, x.dim(D::Minus1)?));
+    let batch: usize = x.dims()[..x.rank() - 2].iter().product();
     let stacked = match gathered(&x, factor, Order::HeadsFirst)? {
         Some(x) => x,
         None if factor == 1. => x.contiguous()?,
         None => x.affine(factor, 0.)?.contiguous()?,
     };
-    Ok(stacked.reshape(((), rows, width))?)
+    Ok(stacked.reshape((batch, rows, width))?)
 }
 
 impl Stored {
