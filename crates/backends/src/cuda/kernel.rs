@@ -5,7 +5,7 @@
 use super::module::{Module, function};
 use crate::{Error, Result};
 use candle_core::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaStream, LaunchArgs, LaunchConfig, PushKernelArg,
 };
@@ -37,6 +37,18 @@ pub(crate) struct Kernel {
 /// The `Error` for what the driver or candle reported.
 pub(crate) fn device<E: Display>(op: &str) -> impl Fn(E) -> Error {
     move |error| Error::Device { op: op.to_string(), message: error.to_string() }
+}
+
+/// The device's compute capability, major and minor.
+pub(crate) fn capability(gpu: &CudaDevice) -> Result<(i32, i32)> {
+    gpu.cuda_stream().context().compute_capability().map_err(device("compute capability"))
+}
+
+/// Bytes of shared memory that a block may ask for.
+pub(crate) fn shared_limit(gpu: &CudaDevice) -> Result<usize> {
+    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let bytes = gpu.cuda_stream().context().attribute(attribute).map_err(device("shared memory"))?;
+    Ok(usize::try_from(bytes).unwrap_or_default())
 }
 
 impl Kernel {

@@ -23,7 +23,7 @@ pub use memory::DeviceSlice;
 pub use pool::{peak_memory, reset_peak_memory};
 
 pub(crate) use address::{dtype_code, float_code, read_address, slice_address, write_address};
-pub(crate) use kernel::{BLOCK, Kernel, Launch, device};
+pub(crate) use kernel::{BLOCK, Kernel, Launch, capability, device, shared_limit};
 pub(crate) use module::{Module, module};
 pub(crate) use outcomes::Outcomes;
 pub(crate) use table::Table;

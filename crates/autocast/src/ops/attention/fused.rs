@@ -99,7 +99,13 @@ impl Op for Fused {
         let attended = Attended { out, lse: lse.clone() };
         let grad = cx.grad().transpose(1, 2)?;
         let packed = are_packed(cx, query.shape());
-        let order = if packed { GradientOrder::Packed } else { GradientOrder::Each(Order::RowsFirst) };
+        // As the inputs lie: where they are variables, nothing is copied to give their gradients their layout.
+        let by_heads = [query, key, value].iter().all(|input| input.is_contiguous());
+        let order = match (packed, by_heads) {
+            (true, _) => GradientOrder::Packed,
+            (false, true) => GradientOrder::Each(Order::HeadsFirst),
+            (false, false) => GradientOrder::Each(Order::RowsFirst),
+        };
         let grads = gradients_of(*attention, query, key, value, &attended, &grad, order)?;
         match grads.ran().ok_or_else(refused)? {
             Gradients::Packed(grad) => {

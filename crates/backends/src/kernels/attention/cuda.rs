@@ -3,18 +3,16 @@
 #![expect(unsafe_code, reason = "launching a kernel")]
 
 use super::checks::Sizes;
-use super::modules::Shared;
+use super::modules::{Blocks, Kernels};
 use super::{Attention, Dropout, GradientsOut, Inputs, Mask, OP, Order, Saved};
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, Why};
-use crate::cuda::{DeviceSlice, Kernel, Launch, Module, device};
+use crate::cuda::{DeviceSlice, Kernel, Launch, Module, capability, device};
 use crate::{Error, Result};
 use candle_core::CudaDevice;
 
 const FORWARD: &str = "attention_forward";
 const BACKWARD: [&str; 2] = ["attention_backward_query", "attention_backward_key"];
 
-/// `THREADS` in `tiles.cuh`.
-const THREADS: u32 = 128;
 /// Bytes of keys and values that the blocks of a group read, so that they stay in the second-level cache.
 const GROUP_BYTES: usize = 16 << 20;
 
@@ -27,14 +25,15 @@ pub(super) fn forward(
     out: &mut Out<'_>,
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
-    let Some(shared) = Shared::of(attention, sizes, inputs) else {
-        return Ok(Ran::Composed(Why::Shape("the query")));
-    };
     let bytes = inputs.query.scalar_type().bytes();
     let (Some(query), Some(key), Some(value)) =
         (rows_of(inputs.query), rows_of(inputs.key), rows_of(inputs.value))
     else {
         return Ok(Ran::Composed(Why::Layout("an input")));
+    };
+    let gpu = query.slice.gpu();
+    let Some(kernels) = Kernels::of(attention, sizes, inputs, capability(gpu)?) else {
+        return Ok(Ran::Composed(Why::Shape("the query")));
     };
     let (out, lse) = (written(out)?, written(lse)?);
     same_device(&[query.slice, key.slice, value.slice, out, lse])?;
@@ -48,12 +47,11 @@ pub(super) fn forward(
     }
     args[16] = lse.address();
     args[17..].copy_from_slice(&words(attention, sizes, bytes));
-    let blocks = sizes.batch * sizes.heads * sizes.queries.div_ceil(shared.queries);
-    let kernel = Loaded::new(query.slice.gpu(), shared.module, FORWARD, shared.forward)?;
+    let kernel = Loaded::new(gpu, kernels.module, FORWARD, kernels.forward)?;
     // SAFETY: `args` is `ForwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `rows_of` and `is_aligned` checked, and `lse` holds one f32 for each row of the query: the kernel
     // indexes within those. They are borrowed until it is launched, and freed in the order of the stream.
-    unsafe { kernel.launch(blocks, &args) }?;
+    unsafe { kernel.launch(sizes.batch * sizes.heads, sizes.queries, &args) }?;
     Ok(Ran::Kernel(FORWARD))
 }
 
@@ -66,13 +64,14 @@ pub(super) fn backward(
     grads: GradientsOut<'_, '_>,
     rows: &mut Out<'_>,
 ) -> Result<Ran> {
-    let Some(shared) = Shared::of(attention, sizes, inputs) else {
-        return Ok(Ran::Composed(Why::Shape("the query")));
-    };
     let bytes = inputs.query.scalar_type().bytes();
     let read = [inputs.query, inputs.key, inputs.value, saved.out, saved.grad].map(rows_of);
     let [Some(query), Some(key), Some(value), Some(out), Some(grad)] = read else {
         return Ok(Ran::Composed(Why::Layout("an input")));
+    };
+    let gpu = query.slice.gpu();
+    let Some(kernels) = Kernels::of(attention, sizes, inputs, capability(gpu)?) else {
+        return Ok(Ran::Composed(Why::Shape("the query")));
     };
     let Place::Device(lse) = saved.lse.place() else { return Err(elsewhere()) };
     let rows = written(rows)?;
@@ -90,16 +89,16 @@ pub(super) fn backward(
     args[32] = lse.address();
     args[33] = rows.address();
     args[34..].copy_from_slice(&words(attention, sizes, bytes));
-    let (gpu, heads) = (query.slice.gpu(), sizes.batch * sizes.heads);
-    let first = Loaded::new(gpu, shared.module, BACKWARD[0], shared.backward_query)?;
-    let second = Loaded::new(gpu, shared.module, BACKWARD[1], shared.backward_key)?;
+    let heads = sizes.batch * sizes.heads;
+    let first = Loaded::new(gpu, kernels.module, BACKWARD[0], kernels.backward_query)?;
+    let second = Loaded::new(gpu, kernels.module, BACKWARD[1], kernels.backward_key)?;
     // SAFETY: `args` is `BackwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `is_aligned` checked, the gradients are as long as `gradients` strides them, and `lse` and `rows`
     // hold one and two f32 for each row of the query: the kernel indexes within those. They are borrowed until it is
     // launched, and freed in the order of the stream.
-    unsafe { first.launch(heads * sizes.queries.div_ceil(shared.queries), &args) }?;
+    unsafe { first.launch(heads, sizes.queries, &args) }?;
     // SAFETY: as above; what it reads of `rows` the first kernel has written for every query.
-    unsafe { second.launch(heads * sizes.keys.div_ceil(shared.keys), &args) }?;
+    unsafe { second.launch(heads, sizes.keys, &args) }?;
     Ok(Ran::Kernel("attention_backward"))
 }
 
@@ -178,7 +177,7 @@ fn elsewhere() -> Error {
     Error::Operand { op: OP, argument: "a buffer", expected, got }
 }
 
-/// `Sizes` in `tiles.cuh`, for elements of so many bytes. Counts fit, as [`Shared::of`] checked.
+/// `Sizes` in `tiles.cuh`, for elements of so many bytes. Counts fit, as [`Kernels::of`] checked.
 fn words(attention: Attention, sizes: Sizes, bytes: usize) -> [u64; 7] {
     let Sizes { batch, heads, queries, keys, width } = sizes;
     let all = batch * heads;
@@ -205,24 +204,27 @@ fn words(attention: Attention, sizes: Sizes, bytes: usize) -> [u64; 7] {
 /// A kernel that may use its shared memory.
 struct Loaded {
     kernel: Kernel,
-    shared_bytes: u32,
+    blocks: Blocks,
 }
 
 impl Loaded {
-    fn new(gpu: &CudaDevice, module: Module, name: &str, shared: usize) -> Result<Self> {
-        let bytes = i32::try_from(shared).map_err(device(OP))?;
+    fn new(gpu: &CudaDevice, module: Module, name: &str, blocks: Blocks) -> Result<Self> {
         let kernel = Kernel::load(gpu, module, name)?;
-        kernel.allow_shared(bytes)?;
-        Ok(Self { kernel, shared_bytes: bytes.unsigned_abs() })
+        kernel.allow_shared(i32::try_from(blocks.shared).map_err(device(OP))?)?;
+        Ok(Self { kernel, blocks })
     }
 
+    /// Launches blocks for so many rows of each head.
+    ///
     /// # Safety
     ///
     /// As for [`Kernel::launch`].
-    unsafe fn launch<const N: usize>(&self, blocks: usize, args: &[u64; N]) -> Result<()> {
-        let blocks = u32::try_from(blocks).map_err(device(OP))?;
-        let launch = Launch { grid: (blocks, 1, 1), block: THREADS, shared_bytes: self.shared_bytes };
-        // SAFETY: the caller's promise; the kernels are made for `THREADS` threads and this much shared memory.
+    unsafe fn launch<const N: usize>(&self, heads: usize, rows: usize, args: &[u64; N]) -> Result<()> {
+        let Blocks { rows: of_block, threads, shared } = self.blocks;
+        let count = u32::try_from(heads * rows.div_ceil(of_block)).map_err(device(OP))?;
+        let shared_bytes = u32::try_from(shared).map_err(device(OP))?;
+        let launch = Launch { grid: (count, 1, 1), block: threads, shared_bytes };
+        // SAFETY: the caller's promise; the kernels are made for this many threads and this much shared memory.
         unsafe { self.kernel.launch_as(launch, args) }
     }
 }

@@ -54,21 +54,31 @@ const F32: Modules = [
 /// Rows that fit the kernels' 32-bit counters with a block to spare.
 const ROWS: usize = 1 << 30;
 
-/// The kernels for one dtype and width: the module, shared memory in bytes, the queries of a block of the first two and the keys
-/// of one of the last. As the structs ending in `Shape` in the device's code have it.
-#[derive(Clone, Copy)]
-pub(super) struct Shared {
-    pub(super) module: Module,
-    pub(super) forward: usize,
-    pub(super) backward_query: usize,
-    pub(super) backward_key: usize,
-    pub(super) queries: usize,
-    pub(super) keys: usize,
+/// How one kernel is launched: rows, threads and bytes of shared memory of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Blocks {
+    pub(super) rows: usize,
+    pub(super) threads: u32,
+    pub(super) shared: usize,
 }
 
-impl Shared {
-    /// `None` where there are none, or the sizes are beyond their counters or a grid.
-    pub(super) fn of(attention: Attention, sizes: Sizes, inputs: Inputs<'_>) -> Option<Self> {
+/// The kernels of one dtype and width. Their rows are queries in the first two and keys in the last.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels {
+    pub(super) module: Module,
+    pub(super) forward: Blocks,
+    pub(super) backward_query: Blocks,
+    pub(super) backward_key: Blocks,
+}
+
+impl Kernels {
+    /// `None` where there are none, or the sizes are beyond their counters or a grid. `capability` is the device's.
+    pub(super) fn of(
+        attention: Attention,
+        sizes: Sizes,
+        inputs: Inputs<'_>,
+        capability: (i32, i32),
+    ) -> Option<Self> {
         let Sizes { batch, heads, queries, keys, width } = sizes;
         let of = inputs.query.scalar_type();
         let modules = match of {
@@ -85,11 +95,30 @@ impl Shared {
         if queries > ROWS || keys > ROWS || all > ROWS || blocks > ROWS {
             return None;
         }
-        Some(if of == ScalarType::F32 {
-            Self::of_wide(module, width)
-        } else {
-            Self::of_narrow(module, width)
-        })
+        let of = match of {
+            ScalarType::F32 => Self::of_wide,
+            _ if capability == (9, 0) && width % 64 == 0 => Self::of_warpgroups,
+            _ => Self::of_narrow,
+        };
+        Some(of(module, width))
+    }
+
+    /// For elements of 16 bits by `wgmma`: `Groups` in the device's code.
+    fn of_warpgroups(module: Module, width: usize) -> Self {
+        const ROWS: usize = 64;
+        let row = 2 * width;
+        let (queries, stages, keys) = if width > 64 { (1, 2, 2) } else { (2, 3, 1) };
+        let blocks = |groups: usize, rows: usize, beside: usize| Blocks {
+            rows: groups * ROWS,
+            threads: 128 * groups as u32,
+            shared: row * ROWS * rows + beside,
+        };
+        Self {
+            module,
+            forward: blocks(queries, queries + 4, 0),
+            backward_query: blocks(queries, 2 * queries + 2 * stages, 0),
+            backward_key: blocks(keys, 2 * keys + 4, 2 * ROWS * 8),
+        }
     }
 
     /// For elements of 16 bits.
@@ -99,11 +128,9 @@ impl Shared {
         let keys = if wide { 64 } else { 128 };
         Self {
             module,
-            forward: row * (queries + 4 * stage),
-            backward_query: row * (2 * queries + 4 * stage),
-            backward_key: row * (2 * keys + 4 * 64) + 2 * 64 * 8,
-            queries,
-            keys,
+            forward: Blocks::of_warps(queries, row * (queries + 4 * stage)),
+            backward_query: Blocks::of_warps(queries, row * (2 * queries + 4 * stage)),
+            backward_key: Blocks::of_warps(keys, row * (2 * keys + 4 * 64) + 2 * 64 * 8),
         }
     }
 
@@ -114,11 +141,16 @@ impl Shared {
         let stage = if width > 96 { 16 } else { 32 };
         Self {
             module,
-            forward: row * (block + 4 * 32),
-            backward_query: row * (2 * block + 4 * stage),
-            backward_key: row * (2 * block + 4 * stage) + 2 * stage * 8,
-            queries: block,
-            keys: block,
+            forward: Blocks::of_warps(block, row * (block + 4 * 32)),
+            backward_query: Blocks::of_warps(block, row * (2 * block + 4 * stage)),
+            backward_key: Blocks::of_warps(block, row * (2 * block + 4 * stage) + 2 * stage * 8),
         }
+    }
+}
+
+impl Blocks {
+    /// Of `THREADS` threads, as the structs ending in `Shape` in the device's code have it.
+    fn of_warps(rows: usize, shared: usize) -> Self {
+        Self { rows, threads: 128, shared }
     }
 }
