@@ -16,13 +16,39 @@ template <typename T> __device__ __forceinline__ bool in_units(const T* p, uint6
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && pitch * sizeof(T) % 16 == 0;
 }
 
+// All of a unit in another type. 16-bit neighbours lie in one word, and are one or two instructions.
+template <typename C, typename T> __device__ __forceinline__ void widen(const Unit<T>& raw, C out[UNIT]) {
+#pragma unroll
+    for (int k = 0; k < UNIT; k += 2) {
+        if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+            const uint32_t pair = *reinterpret_cast<const uint32_t*>(raw.at + k);
+            out[k] = C(__uint_as_float(pair << 16)), out[k + 1] = C(__uint_as_float(pair & 0xffff0000u));
+        } else if constexpr (std::is_same_v<T, __half>) {
+            const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(raw.at + k));
+            out[k] = C(pair.x), out[k + 1] = C(pair.y);
+        } else {
+            out[k] = convert<C>(raw.at[k]), out[k + 1] = convert<C>(raw.at[k + 1]);
+        }
+    }
+}
+template <typename C, typename T> __device__ __forceinline__ Unit<T> narrow(const C in[UNIT]) {
+    Unit<T> raw;
+#pragma unroll
+    for (int k = 0; k < UNIT; k += 2) {
+        if constexpr (std::is_same_v<T, __nv_bfloat16> && std::is_same_v<C, float>)
+            *reinterpret_cast<__nv_bfloat162*>(raw.at + k) = __floats2bfloat162_rn(in[k], in[k + 1]);
+        else if constexpr (std::is_same_v<T, __half> && std::is_same_v<C, float>)
+            *reinterpret_cast<__half2*>(raw.at + k) = __floats2half2_rn(in[k], in[k + 1]);
+        else raw.at[k] = convert<T>(in[k]), raw.at[k + 1] = convert<T>(in[k + 1]);
+    }
+    return raw;
+}
+
 // The first `valid` elements, and zeros.
 template <typename C, typename T>
 __device__ __forceinline__ void load_unit(const T* p, bool whole, int valid, C out[UNIT]) {
     if (whole && valid >= UNIT) {
-        Unit<T> raw = *reinterpret_cast<const Unit<T>*>(p);
-#pragma unroll
-        for (int k = 0; k < UNIT; ++k) out[k] = convert<C>(raw.at[k]);
+        widen(*reinterpret_cast<const Unit<T>*>(p), out);
     } else {
 #pragma unroll
         for (int k = 0; k < UNIT; ++k) out[k] = k < valid ? convert<C>(p[k]) : C(0);
@@ -32,10 +58,7 @@ __device__ __forceinline__ void load_unit(const T* p, bool whole, int valid, C o
 template <typename C, typename T>
 __device__ __forceinline__ void store_unit(T* p, bool whole, int valid, const C in[UNIT]) {
     if (whole && valid >= UNIT) {
-        Unit<T> raw;
-#pragma unroll
-        for (int k = 0; k < UNIT; ++k) raw.at[k] = convert<T>(in[k]);
-        *reinterpret_cast<Unit<T>*>(p) = raw;
+        *reinterpret_cast<Unit<T>*>(p) = narrow<C, T>(in);
     } else {
 #pragma unroll
         for (int k = 0; k < UNIT; ++k)

@@ -6,7 +6,9 @@ use super::{Centre, GradientsOut, Inputs, Norm, OP};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Rows, ScalarType, Why};
 use crate::cuda::rows::{Holder, UNIT, float_name, in_parts, narrow, on_device, on_device_mut};
-use crate::cuda::{BLOCK, DeviceSlice, Kernel, Launch, Module, float_code, memory, module, slice_address};
+use crate::cuda::{
+    BLOCK, DeviceSlice, Kernel, Launch, Module, float_code, memory, module, shared_limit, slice_address,
+};
 
 const MODULE: Module = module!("norm");
 
@@ -14,18 +16,28 @@ const MODULE: Module = module!("norm");
 const PARTS: usize = 264;
 /// Columns that a block of `norm_reduce` folds: `FOLDED`.
 const FOLDED: usize = 8;
-/// Shared memory that a block may be given, on every GPU since 8.0.
-const SHARED: usize = 96 << 10;
+/// Blocks of a forward pass: four for each multiprocessor of an H100.
+const BLOCKS: usize = 528;
+/// Shared memory that the kernels declare for themselves.
+const DECLARED: usize = 9 << 10;
+/// Warps of a block, each with a row.
+const WARPS: usize = BLOCK as usize / 32;
 
 /// Who holds rows. Those of f64 would fill the registers.
 fn holder(of: ScalarType, width: usize) -> Holder {
     if of == ScalarType::F64 { Holder::Stream } else { Holder::of(width) }
 }
 
-/// Bytes of shared memory of a block of `ahead`: the weights, and two rows of each operand for each of its warps.
-fn ahead(x: ScalarType, dy: ScalarType, width: usize) -> usize {
-    let warps = BLOCK as usize / 32;
-    width * (size_of::<f32>() + 2 * warps * (x.bytes() + dy.bytes()))
+/// The kernel of `whole.cuh` for rows of this width, where they are a warp's, and lie and are written in whole units.
+fn whole(pass: &str, types: &str, width: usize, lie_well: bool) -> Option<String> {
+    let units = width.div_ceil(32 * UNIT);
+    let takes = Holder::of(width) == Holder::Warp && width > 0 && width.is_multiple_of(UNIT) && lie_well;
+    takes.then(|| format!("norm_{pass}_whole_{types}_{units}"))
+}
+
+/// Whether rows begin at multiples of 16 bytes.
+fn lie_well(slice: DeviceSlice<'_>, pitch: usize, of: ScalarType) -> bool {
+    slice.address().is_multiple_of(16) && (pitch * of.bytes()).is_multiple_of(16)
 }
 
 /// The address of a contiguous parameter and whether it is narrow; zeros where there is none.
@@ -72,7 +84,22 @@ pub(super) fn forward(
         norm.eps.to_bits(),
         narrow_y | weight.1 << 16 | bias.1 << 32 | u64::from(norm.centre == Centre::Mean) << 48,
     ];
-    let kernel = Kernel::load(x.gpu(), MODULE, &format!("norm_forward_{}_{name}", holder.name()))?;
+    let y_type = if narrow_y == 1 { of } else { ScalarType::F32 };
+    let lie_well = lie_well(x, rows.pitch, of) && lie_well(y, norm.width, y_type);
+    let whole = whole("forward", name, norm.width, lie_well && of.bytes() == 2);
+    let kernel = match &whole {
+        Some(whole) => Kernel::load(x.gpu(), MODULE, whole)?,
+        None => Kernel::load(x.gpu(), MODULE, &format!("norm_forward_{}_{name}", holder.name()))?,
+    };
+    if whole.is_some() {
+        // The parameters in f32, and two rows for each warp: at most 40 KiB.
+        let shared = norm.width * 2 * (size_of::<f32>() + WARPS * of.bytes());
+        let blocks = rows.count.div_ceil(WARPS).min(BLOCKS);
+        let launch = Launch { grid: (blocks as u32, 1, 1), block: BLOCK, shared_bytes: shared as u32 };
+        // SAFETY: as below; the block has the shared memory that its rows take.
+        unsafe { kernel.launch_as(launch, &args) }?;
+        return Ok(Ran::Kernel("norm forward, CUDA"));
+    }
     // SAFETY: `args` is `ForwardArgs`. `x` has the rows that `In` was checked for, `y` as many elements, the statistics three
     // for each row and the parameters `width`, as the caller compared; all are alive in the order of the stream.
     unsafe { kernel.launch(holder.blocks(rows.count), &args) }?;
@@ -157,14 +184,16 @@ pub(super) fn backward(
             unsafe { named("columns")?.launch_as(launch, &args(0, dw, db)) }?;
         }
     } else {
-        let shared = ahead(of, dy_type, norm.width);
-        let lies_well = |slice: DeviceSlice<'_>, rows: Rows, of: ScalarType| {
-            slice.address().is_multiple_of(16) && (rows.pitch * of.bytes()).is_multiple_of(16)
-        };
-        let in_units =
-            norm.width.is_multiple_of(UNIT) && lies_well(x, x_rows, of) && lies_well(dy, dy_rows, dy_type);
-        if holder == Holder::Warp && in_units && shared <= SHARED {
-            let kernel = named("backward_ahead")?;
+        let dx_type = if narrow_dx == 1 { of } else { ScalarType::F32 };
+        let aligned = plus.is_multiple_of(16) && dx.is_multiple_of(16);
+        let lie_well = aligned && lie_well(x, x_rows.pitch, of) && lie_well(dy, dy_rows.pitch, dy_type);
+        // The weight in f32, and for each warp two rows of x and dy and one of what is added.
+        let added = if plus == 0 { 0 } else { dx_type.bytes() };
+        let of_row = size_of::<f32>() + WARPS * (2 * (of.bytes() + dy_type.bytes()) + added);
+        let shared = norm.width * of_row;
+        let fits = shared + DECLARED <= shared_limit(gpu)?;
+        if let Some(whole) = whole("backward", &format!("{x_name}_{dy_name}"), norm.width, lie_well && fits) {
+            let kernel = Kernel::load(gpu, MODULE, &whole)?;
             let bytes = shared as u32;
             kernel.allow_shared(bytes.cast_signed())?;
             let launch = Launch { grid: (parts as u32, 1, 1), block: BLOCK, shared_bytes: bytes };

@@ -9,8 +9,8 @@
 //! rounded to f32 before it is subtracted, so that 16777216 and 16777218 become −1 and 1, forward and backward.
 //!
 //! Contract, on a CPU: sums are f64 and off by at most `width · 2⁻⁵³ · Σ|t|` (compensated for f64); then `n` takes four
-//! roundings to f32, and a result one more for each of its operations. On a GPU sums run in f32 over the eight elements (four
-//! of f32) that one load brings, as a tree, and in f64 beyond: off by at most `3 · 2⁻²⁴ · Σ|t|`. The mean's are taken of what
+//! roundings to f32, and a result one more for each of its operations. On a GPU sums run in f32 over what a lane of a warp has of a
+//! row, at most four elements one after another and eight such sums as a tree, and in f64 beyond: off by at most `6 · 2⁻²⁴ · Σ|t|`. The mean's are taken of what
 //! is left of `x` once a first mean is subtracted, so the bound is one on the spread and not on the offset. Rows whose mean
 //! square leaves `2⁻¹⁰⁰..2¹⁰⁰` are summed in f64. Sums over rows are f64 beyond 16 rows. f64 is summed in f64, not compensated, at another
 //! size where squares overflow or vanish; a difference from the mean that f64 does not hold is infinite.
