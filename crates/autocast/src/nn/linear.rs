@@ -19,6 +19,15 @@ impl Linear {
         Self { weight, bias }
     }
 
+    /// `residual + forward(input)`, which a GPU computes as one product: see [`ops::linear_add`](crate::ops::linear_add).
+    ///
+    /// # Errors
+    ///
+    /// As `linear_add`.
+    pub fn forward_add(&self, input: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear_add(input, &self.weight, self.bias.as_ref(), residual)?)
+    }
+
     /// The weight, `(out, in)`.
     pub fn weight(&self) -> &Tensor {
         &self.weight

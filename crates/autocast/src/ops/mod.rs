@@ -40,8 +40,8 @@ pub use pool::{
     max_pool2d,
 };
 pub use products::{
-    addbmm, addmm, addmv, addr, baddbmm, bmm, chain_matmul, dot, einsum, linalg_vecdot, linear, matmul, mm,
-    mv, outer,
+    addbmm, addmm, addmv, addr, baddbmm, bmm, chain_matmul, dot, einsum, linalg_vecdot, linear, linear_add,
+    matmul, mm, mv, outer,
 };
 pub use reduce::{amax, amin, cumprod, cumsum, max, mean, mean_all, min, norm, prod, std, sum, sum_all, var};
 pub use rope::{RopePairs, rope};

@@ -11,6 +11,9 @@ pub struct Line {
     pub p: String,
     /// Samples in a batch.
     pub bs: usize,
+    /// Pixels on a side of an image, where it is not the workload's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<usize>,
     /// Whether f32 may be rounded to TF32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tf32: Option<bool>,

@@ -63,6 +63,10 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub(crate) bs: Option<usize>,
 
+    /// Pixels on a side of an image [default: 112]
+    #[arg(long, value_name = "N")]
+    pub(crate) side: Option<usize>,
+
     /// Steps, the first of which are not timed [default: the workload's]
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<usize>,

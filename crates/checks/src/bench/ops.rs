@@ -1,8 +1,6 @@
 //! The time of single ops, forward and backward apart.
 
 use autocast::graph::{Backward, Op, record};
-use backends::kernels::convolution::Channels;
-use backends::kernels::relayout::{lies_last, relaid};
 use candle_core::{DType, Device, Tensor, Var};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -90,12 +88,7 @@ fn forward(case: &OpCase, dtype: DType, device: &Device) -> Outcome<f64> {
 fn backward(case: &OpCase, dtype: DType, device: &Device) -> Outcome<f64> {
     let seeded = |inputs: Vec<Tensor>| -> Outcome<Tensor> {
         let y = (case.run)(&inputs)?;
-        let gradient = match y.rank() {
-            0 => y.ones_like()?,
-            // Lying as the value does, which is how the op behind it would give it.
-            _ if lies_last(&y) => relaid(&y.randn_like(0., 1.)?, Channels::Last)?,
-            _ => y.randn_like(0., 1.)?,
-        };
+        let gradient = if y.rank() == 0 { y.ones_like()? } else { normal_as(&y)? };
         let loss = Tensor::zeros((), DType::F32, device)?;
         Ok(record(Seed(gradient.detach()), &[&y], loss)?)
     };
@@ -105,6 +98,18 @@ fn backward(case: &OpCase, dtype: DType, device: &Device) -> Outcome<f64> {
         autocast::constant_gradients(losses[call % losses.len()].clone())?;
         Ok(())
     })
+}
+
+/// Normal numbers that lie as `y` does, which is how the op behind it would give its gradient.
+fn normal_as(y: &Tensor) -> candle_core::Result<Tensor> {
+    let mut order: Vec<usize> = (0..y.rank()).collect();
+    order.sort_by_key(|&dim| std::cmp::Reverse(y.stride()[dim]));
+    let dims: Vec<usize> = order.iter().map(|&dim| y.dims()[dim]).collect();
+    let mut back = vec![0; order.len()];
+    for (at, &dim) in order.iter().enumerate() {
+        back[dim] = at;
+    }
+    Tensor::randn(0f32, 1f32, dims, y.device())?.to_dtype(y.dtype())?.permute(back)
 }
 
 /// A loss whose gradient is given, so that nothing is timed but the op's own backward.
@@ -158,6 +163,15 @@ mod tests {
         };
         for measure in [forward, backward] {
             assert!(measure(&case, DType::F32, &Device::Cpu).unwrap() > 0.);
+        }
+    }
+
+    #[test]
+    fn numbers_lie_as_the_value_does() {
+        let y = Tensor::zeros((2, 3, 4, 5), DType::F32, &Device::Cpu).unwrap();
+        for y in [y.clone(), y.transpose(1, 2).unwrap(), y.permute((3, 0, 2, 1)).unwrap()] {
+            let numbers = normal_as(&y).unwrap();
+            assert_eq!((numbers.dims(), numbers.stride()), (y.dims(), y.stride()));
         }
     }
 

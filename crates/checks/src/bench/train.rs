@@ -21,13 +21,17 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
     if batch_size == 0 {
         return Err("a batch of 0 samples: take at least one".into());
     }
+    let kind = match options.side {
+        Some(side) => workload.kind().of_side(side)?,
+        None => workload.kind(),
+    };
     candle_core::cuda::set_gemm_reduced_precision_f32(options.tf32);
     let builder = Trainer::builder().precision(precision).accelerator(accelerator);
     let trainer = builder.max_steps(steps).seed(0).on_notice(|_| ()).build()?;
     let line =
         Line { w: workload.name().into(), p: precision.to_string(), bs: batch_size, ..Line::default() };
-    let line = Line { tf32: options.tf32.then_some(true), ..line };
-    measure(workload.kind(), &trainer, warm_up, line)
+    let line = Line { tf32: options.tf32.then_some(true), side: options.side, ..line };
+    measure(kind, &trainer, warm_up, line)
 }
 
 /// Trains a model of that kind for all of the trainer's steps, and completes the line.
@@ -81,6 +85,15 @@ mod tests {
         let options = Options { steps: Some(5), ..Options::default() };
         let error = train(Workload::GptMini, Precision::F32True, &options).unwrap_err().to_string();
         assert!(error.contains("take more"), "{error}");
+    }
+
+    #[test]
+    fn a_side_that_no_image_has_is_an_error() {
+        for (workload, side) in [(Workload::MlpMini, 64), (Workload::ResNet18, 16)] {
+            let options = Options { side: Some(side), ..Options::default() };
+            let error = train(workload, Precision::F32True, &options).unwrap_err().to_string();
+            assert!(error.contains("side"), "{error}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rand_distr::StandardNormal;
 use trainer::{Accelerator, Optimization, Parameters, StepContext, StepOutput, TrainingModule};
 
 use crate::models::{Gpt, GptConfig, Mlp, MlpConfig, ResNet, ResNetConfig};
+use crate::report::Outcome;
 
 /// A model with its batches and its loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,6 +106,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The same on images of another size, of which the net halves each side five times.
+    pub(crate) fn of_side(self, side: usize) -> Outcome<Self> {
+        match self {
+            Self::ResNet(config) if side >= 32 => Ok(Self::ResNet(ResNetConfig { side, ..config })),
+            Self::ResNet(_) => Err(format!("a side of {side} pixels: take at least 32").into()),
+            _ => Err("this workload has no images, and no side: leave out --side".into()),
+        }
+    }
+
     /// What a sample counts for in a rate: its tokens, or one.
     pub(crate) fn units(self) -> usize {
         match self {

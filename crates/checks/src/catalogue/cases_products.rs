@@ -13,6 +13,21 @@ pub const CASES: &[OpCase] = &[
     )
     .rounding(2),
     OpCase::new(
+        "linear_add",
+        |s| {
+            let (input, weight) = (s.uniform(&[2, 3, 4], -1., 1.), s.uniform(&[5, 4], -1., 1.));
+            vec![input, weight, s.uniform(&[5], -1., 1.), s.uniform(&[2, 3, 5], -1., 1.)]
+        },
+        |x| ops::linear_add(&x[0], &x[1], Some(&x[2]), &x[3]),
+    )
+    .rounding(2),
+    OpCase::new(
+        "linear_add, no bias, a residual of other strides",
+        |s| vec![s.uniform(&[3, 4], -1., 1.), s.uniform(&[5, 4], -1., 1.), s.uniform(&[5, 3], -1., 1.)],
+        |x| ops::linear_add(&x[0], &x[1], None, &x[2].t()?),
+    )
+    .rounding(2),
+    OpCase::new(
         "linear, no bias",
         |s| vec![s.uniform(&[3, 4], -1., 1.), s.uniform(&[5, 4], -1., 1.)],
         |x| ops::linear(&x[0], &x[1], None),

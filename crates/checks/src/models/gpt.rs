@@ -181,17 +181,18 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let x = ops::add(x, &self.attention(&self.ln1.forward(x)?)?)?;
+        let x = self.proj.forward_add(&self.attention(&self.ln1.forward(x)?)?, x)?;
         let hidden = ops::gelu_tanh(&self.fc.forward(&self.ln2.forward(&x)?)?)?;
-        Ok(ops::add(&x, &self.out.forward(&hidden)?)?)
+        self.out.forward_add(&hidden, &x)
     }
 
+    /// The heads' results side by side.
     fn attention(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, time, width) = x.dims3()?;
         let qkv = self.qkv.forward(x)?.reshape((batch, time, 3, self.heads, width / self.heads))?;
         let part = |index| qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2);
         let attended =
             ops::scaled_dot_product_attention(&part(0)?, &part(1)?, &part(2)?, &AttentionOptions::causal())?;
-        self.proj.forward(&attended.transpose(1, 2)?.reshape((batch, time, width))?)
+        attended.transpose(1, 2)?.reshape((batch, time, width))
     }
 }

@@ -4,6 +4,7 @@ mod dtypes;
 pub mod images;
 pub mod kernels;
 mod numerics;
+mod residual;
 mod rows;
 
 use candle_core::Device;
@@ -16,5 +17,6 @@ pub fn run(device: &Device, report: &mut Report) {
     images::run(device, report);
     numerics::run(device, report);
     rows::run(device, report);
+    report.check("a linear map added to f32 in a 16-bit region", || residual::check(device));
     report.check("which kernels ops come to", || kernels::check(device));
 }

@@ -5,7 +5,7 @@
 
 use backends::buffer::Ran;
 use backends::kernels::add::{Among, add_into, add_row};
-use backends::kernels::product::{RUN, product_of, product_onto_of, product_plus_row_of};
+use backends::kernels::product::{RUN, product_of, product_onto_of, product_plus_of};
 use candle_core::{D, DType, Tensor};
 
 use crate::Result;
@@ -58,9 +58,7 @@ pub(crate) fn product_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// `a · b + row` for untracked matrices `(m, k)`, `(k, n)` that have elements, and a row of `n`. On a GPU each element is rounded
 /// once; on a CPU the product is, and then the sum.
 pub(crate) fn product_plus_row(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<Tensor> {
-    if !a.device().is_cpu()
-        && let Some(value) = product_plus_row_of(&readable(a)?, &readable(b)?, row)?.ran()
-    {
+    if let Some(value) = product_plus(a, b, Some(row), None)? {
         return Ok(value);
     }
     let value = product(a, b)?;
@@ -69,6 +67,19 @@ pub(crate) fn product_plus_row(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<T
         Ran::Kernel(_) => value,
         Ran::Composed(_) => value.broadcast_add(&row.contiguous()?)?,
     })
+}
+
+/// `a · b + row + matrix`, of which one is given, in their dtype and rounded once, where the device has a kernel that does so.
+pub(crate) fn product_plus(
+    a: &Tensor,
+    b: &Tensor,
+    row: Option<&Tensor>,
+    matrix: Option<&Tensor>,
+) -> Result<Option<Tensor>> {
+    if a.device().is_cpu() {
+        return Ok(None);
+    }
+    Ok(product_plus_of(&readable(a)?, &readable(b)?, row, matrix)?.ran())
 }
 
 /// `t`, copied on a GPU unless each of its matrices is stored by rows or by columns.

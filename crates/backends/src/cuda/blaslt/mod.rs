@@ -40,14 +40,13 @@ pub(crate) enum Order {
     Columns,
 }
 
-/// What is added to a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Plus {
-    Nothing,
+/// What is added to a product before it is rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Plus {
     /// A row, to each of its rows.
-    Row,
-    /// What the output holds.
-    Output,
+    pub(crate) row: bool,
+    /// A matrix that is stored as the output is, or what the output holds.
+    pub(crate) matrix: bool,
 }
 
 /// `out = a · b`, `count` times: `(m, k)` by `(k, n)`, the output by rows and without gaps.
@@ -61,20 +60,21 @@ pub(crate) struct Shape {
     pub(crate) count: usize,
     pub(crate) a: Stored,
     pub(crate) b: Stored,
-    /// As [`Stored::aligned`], of the output.
+    /// As [`Stored::aligned`], of the output and of a matrix that is added.
     pub(crate) aligned: u32,
     pub(crate) plus: Plus,
     /// Whether f32 may be rounded to TF32 first.
     pub(crate) tf32: bool,
 }
 
-/// The addresses of one product: `row` is read where [`Plus::Row`] says so.
+/// The addresses of one product: `row` and `matrix` are read where [`Plus`] says so.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) a: u64,
     pub(crate) b: u64,
     pub(crate) out: u64,
     pub(crate) row: u64,
+    pub(crate) matrix: u64,
 }
 
 /// Queues the product on the device's stream; `false` where the library has no algorithm for it.
@@ -96,7 +96,7 @@ pub(crate) unsafe fn multiply(gpu: &CudaDevice, shape: &Shape, at: Addresses) ->
     };
     let used = workspace.as_mut().map(|workspace| workspace.device_ptr_mut(&stream));
     let scratch = used.as_ref().map_or(0, |(address, _)| *address);
-    if shape.plus == Plus::Row {
+    if shape.plus.row {
         plan.read_row_at(at.row)?;
     }
     let factors = Factors::of(shape);
@@ -107,12 +107,12 @@ pub(crate) unsafe fn multiply(gpu: &CudaDevice, shape: &Shape, at: Addresses) ->
             handle,
             plan.description(),
             factors.one(),
-            factors.kept(),
+            factors.added(),
             at.b as *const c_void,
             plan.first(),
             at.a as *const c_void,
             plan.second(),
-            at.out as *const c_void,
+            at.matrix as *const c_void,
             plan.out(),
             at.out as *mut c_void,
             plan.out(),

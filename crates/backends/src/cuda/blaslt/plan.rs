@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "calling cuBLASLt")]
 
 use super::super::device;
-use super::{OP, Order, Plus, Shape, Stored};
+use super::{OP, Order, Shape, Stored};
 use crate::Result;
 use crate::buffer::ScalarType;
 use candle_core::cuda_backend::cudarc::cublas::sys::cublasOperation_t as Operation;
@@ -155,7 +155,7 @@ impl Description {
         };
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, operation(shape.b))?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, operation(shape.a))?;
-        if shape.plus == Plus::Row {
+        if shape.plus.row {
             description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, Epilogue::CUBLASLT_EPILOGUE_BIAS)?;
         }
         Ok(description)
@@ -243,23 +243,23 @@ impl Drop for Preference {
     }
 }
 
-/// What the product and the old output are multiplied by, in the type that is computed in.
+/// What the product and what is added to it are multiplied by, in the type that is computed in.
 pub(super) struct Factors {
     wide: bool,
-    kept: bool,
+    adds: bool,
 }
 
 impl Factors {
     pub(super) fn of(shape: &Shape) -> Self {
-        Self { wide: shape.of == ScalarType::F64, kept: shape.plus == Plus::Output }
+        Self { wide: shape.of == ScalarType::F64, adds: shape.plus.matrix }
     }
 
     pub(super) fn one(&self) -> *const c_void {
         if self.wide { ptr::from_ref(&1f64).cast() } else { ptr::from_ref(&1f32).cast() }
     }
 
-    pub(super) fn kept(&self) -> *const c_void {
-        match (self.kept, self.wide) {
+    pub(super) fn added(&self) -> *const c_void {
+        match (self.adds, self.wide) {
             (true, _) => self.one(),
             (false, true) => ptr::from_ref(&0f64).cast(),
             (false, false) => ptr::from_ref(&0f32).cast(),

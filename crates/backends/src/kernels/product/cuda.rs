@@ -2,10 +2,10 @@
 
 #![expect(unsafe_code, reason = "addresses of operands")]
 
-use super::DEVICE_RUN;
 use super::matrix::{Matrix, Stack};
+use super::{Added, DEVICE_RUN};
 use crate::Result;
-use crate::buffer::{Out, Place, PlaceMut, Ran, ScalarType, Why};
+use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::DeviceSlice;
 use crate::cuda::blaslt::{Addresses, Order, Plus, Shape, Stored, multiply};
 use candle_core::cuda_backend::gemm_reduced_precision_f32;
@@ -21,14 +21,19 @@ pub(super) fn product(
     out: &mut Out<'_>,
 ) -> Result<Ran> {
     let PlaceMut::Device(out) = out.place() else { return Ok(Ran::Composed(Why::Device)) };
-    let (plus, row) = match plus {
-        super::Plus::Nothing => (Plus::Nothing, 0),
-        super::Plus::Output => (Plus::Output, 0),
-        super::Plus::Row(row) => match (row.is_contiguous(), row.place()) {
-            (true, Place::Device(row)) => (Plus::Row, row.address()),
-            _ => return Ok(Ran::Composed(Why::Layout("the row"))),
-        },
+    let (added, onto) = match plus {
+        super::Plus::Added(added) => (added, false),
+        super::Plus::Output => (Added::default(), true),
     };
+    let on_device = |x: Option<&In<'_>>, none: u64| match x.map(|x| (x.is_contiguous(), x.place())) {
+        None => Some(none),
+        Some((true, Place::Device(x))) => Some(x.address()),
+        Some(_) => None,
+    };
+    let (Some(row), Some(matrix)) = (on_device(added.row, 0), on_device(added.matrix, out.address())) else {
+        return Ok(Ran::Composed(Why::Layout("what is added")));
+    };
+    let plus = Plus { row: added.row.is_some(), matrix: onto || added.matrix.is_some() };
     let (m, n, k) = (lhs.each.rows, rhs.each.columns, lhs.each.columns);
     if lhs.count * m * n * k == 0 {
         return Ok(Ran::Composed(Why::Shape("a or b")));
@@ -41,6 +46,7 @@ pub(super) fn product(
             b: b.address() + (first * rhs.each.row * of.bytes()) as u64,
             out: out.address(),
             row,
+            matrix: if first == 0 { matrix } else { out.address() },
         };
         let (Some(x), Some(y)) =
             (stored(lhs, lhs.each.columns(len), at.a), stored(rhs, rhs.each.rows(len), at.b))
@@ -56,12 +62,12 @@ pub(super) fn product(
             count: lhs.count,
             a: x,
             b: y,
-            aligned: aligned(at.out),
-            plus: if first == 0 { plus } else { Plus::Output },
+            aligned: aligned(at.out).min(aligned(at.matrix)),
+            plus: if first == 0 { plus } else { Plus { row: false, matrix: true } },
             tf32: of == ScalarType::F32 && gemm_reduced_precision_f32(),
         };
         // SAFETY: `In` and `Out` were checked to have the elements that their dimensions and strides lead to, of which these
-        // runs are a part; the row has one for each column. All are freed in the order of the stream.
+        // runs are a part; the row has one for each column, and the matrix as many as the output. All are freed in the order of the stream.
         if !unsafe { multiply(out.gpu(), &shape, at) }? {
             return Ok(Ran::Composed(Why::Shape("a or b")));
         }

@@ -1,4 +1,5 @@
-//! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides; on a GPU also `a · b + row`.
+//! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides; on a GPU also with a row and a
+//! matrix added.
 //!
 //! Sums are f32 (f64 for f64), over at most [`RUN`] terms one after another and over runs in their order; each element is
 //! rounded once to the type of `out`.
@@ -36,7 +37,7 @@ pub(crate) use gemm::{Before, matrix_product};
 pub(crate) use matrix::Matrix;
 pub use scalar::product_scalar;
 #[cfg(feature = "candle")]
-pub use tensors::{product_of, product_onto_of, product_plus_row_of};
+pub use tensors::{product_of, product_onto_of, product_plus_of};
 
 use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
 use crate::{Error, Result};
@@ -56,16 +57,25 @@ const OP: &str = "matrix product";
 ///
 /// [`Error::Operand`] for shapes that do not fit together, [`Error::Device`].
 pub fn product(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, Plus::Nothing, out)
+    product_on(Engine::best(), a, b, NOTHING, out)
 }
 
-/// [`product`] with `row`, of `n` elements and the type of `out`, added to each row before it is rounded. No kernel of a CPU.
+/// What is added to a product before it is rounded, of the type of the output.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Added<'a> {
+    /// To each row of the product, of `n` elements.
+    pub row: Option<&'a In<'a>>,
+    /// Of the product's shape.
+    pub matrix: Option<&'a In<'a>>,
+}
+
+/// [`product`] with what is added to it. No kernel of a CPU.
 ///
 /// # Errors
 ///
-/// As [`product`], and [`Error::Operand`] for a row of another length.
-pub fn product_plus_row(a: &In<'_>, b: &In<'_>, row: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, Plus::Row(row), out)
+/// As [`product`], and [`Error::Operand`] for a row of another length or a matrix of another shape.
+pub fn product_plus(a: &In<'_>, b: &In<'_>, added: Added<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    product_on(Engine::best(), a, b, Plus::Added(added), out)
 }
 
 /// Adds `a · b` to what `out` holds, before it is rounded. No kernel of a CPU.
@@ -77,25 +87,31 @@ pub fn product_onto(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
     product_on(Engine::best(), a, b, Plus::Output, out)
 }
 
-/// What is added to a product.
+/// What a product begins from.
 #[derive(Clone, Copy)]
 enum Plus<'a> {
-    Nothing,
-    Row(&'a In<'a>),
+    Added(Added<'a>),
     /// What the output holds.
     Output,
 }
 
+const NOTHING: Plus<'_> = Plus::Added(Added { row: None, matrix: None });
+
 fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, plus: Plus<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    let row = if let Plus::Row(row) = plus { Some(row) } else { None };
-    let (lhs, rhs) = fitted(a, b, row, out)?;
+    let added = if let Plus::Added(added) = plus { added } else { Added::default() };
+    let (lhs, rhs) = fitted(a, b, added, out)?;
     let (of, to) = (a.scalar_type(), out.scalar_type());
-    let same = b.scalar_type() == of && row.is_none_or(|row| row.scalar_type() == to);
+    let of_output = |x: Option<&In<'_>>| x.is_none_or(|x| x.scalar_type() == to);
+    let same = b.scalar_type() == of && of_output(added.row) && of_output(added.matrix);
     if !same || !(to == of || to == ScalarType::F32 && of != ScalarType::F64) {
-        return Ok(Ran::Composed(Why::Dtype("b, the row or out")));
+        return Ok(Ran::Composed(Why::Dtype("b, what is added or out")));
     }
     match (a.place(), b.place()) {
-        (Place::Host(_), Place::Host(_)) if !matches!(plus, Plus::Nothing) => Ok(Ran::Composed(Why::Device)),
+        (Place::Host(_), Place::Host(_))
+            if !matches!(plus, Plus::Added(Added { row: None, matrix: None })) =>
+        {
+            Ok(Ran::Composed(Why::Device))
+        }
         (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), out)),
         #[cfg(feature = "cuda")]
         (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), plus, out),
@@ -105,7 +121,7 @@ fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, plus: Plus<'_>, out: &mut 
 }
 
 /// The operands as stacks, if all shapes fit together.
-fn fitted(a: &In<'_>, b: &In<'_>, row: Option<&In<'_>>, out: &Out<'_>) -> Result<(Stack, Stack)> {
+fn fitted(a: &In<'_>, b: &In<'_>, added: Added<'_>, out: &Out<'_>) -> Result<(Stack, Stack)> {
     let refuse = |argument, expected: String, got: &[usize]| {
         Err(Error::Operand { op: OP, argument, expected, got: format!("{got:?}") })
     };
@@ -120,7 +136,12 @@ fn fitted(a: &In<'_>, b: &In<'_>, row: Option<&In<'_>>, out: &Out<'_>) -> Result
     if a.dims().len() != b.dims().len() || out.dims() != expected {
         return refuse("out", format!("{expected:?}"), out.dims());
     }
-    match row {
+    if let Some(matrix) = added.matrix
+        && matrix.dims() != expected
+    {
+        return refuse("the matrix", format!("{expected:?}"), matrix.dims());
+    }
+    match added.row {
         Some(row) if row.count() != rhs.each.columns => {
             refuse("the row", format!("{} elements", rhs.each.columns), row.dims())
         }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Shape, Tensor};
 
-use super::{OP, product, product_onto, product_plus_row};
+use super::{Added, OP, product, product_onto, product_plus};
 use crate::Result;
 use crate::bridge::{Call, candle, in_rows, run_one, update};
 use crate::buffer::Ran;
@@ -17,15 +17,26 @@ pub fn product_of(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Call<Tensor>> 
     run_one(OP, &[&a, &b], (shape, dtype), |ins, out| product(&ins[0], &ins[1], out))
 }
 
-/// `a · b` with `row` added to each row, in its dtype.
+/// `a · b` with `row` added to each row, and `matrix`, which has the product's shape, in their dtype. One of them is given.
 ///
 /// # Errors
 ///
-/// As [`product_plus_row`].
-pub fn product_plus_row_of(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<Call<Tensor>> {
-    let row = in_rows(OP, row, row.elem_count())?;
-    run_one(OP, &[a, b, &row], (shape_of(a, b), row.dtype()), |ins, out| {
-        product_plus_row(&ins[0], &ins[1], &ins[2], out)
+/// As [`product_plus`].
+pub fn product_plus_of(
+    a: &Tensor,
+    b: &Tensor,
+    row: Option<&Tensor>,
+    matrix: Option<&Tensor>,
+) -> Result<Call<Tensor>> {
+    let flat = |x: &Tensor| in_rows(OP, x, x.elem_count());
+    let row = row.map(flat).transpose()?;
+    let matrix = matrix.map(|matrix| matrix.contiguous().map_err(candle(OP))).transpose()?;
+    let dtype = row.as_ref().or(matrix.as_ref()).map_or(a.dtype(), Tensor::dtype);
+    let given: Vec<&Tensor> = [a, b].into_iter().chain(&row).chain(&matrix).collect();
+    run_one(OP, &given, (shape_of(a, b), dtype), |ins, out| {
+        let mut added = ins[2..].iter();
+        let row = row.as_ref().and_then(|_| added.next());
+        product_plus(&ins[0], &ins[1], Added { row, matrix: added.next() }, out)
     })
 }
 

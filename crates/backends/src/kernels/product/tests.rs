@@ -1,6 +1,6 @@
 //! Every engine, type and layout against the oracle.
 
-use super::{Engine, Plus, RUN, product, product_on, product_scalar};
+use super::{Engine, NOTHING, RUN, product, product_on, product_scalar};
 use crate::Error;
 use crate::buffer::{In, Out, Ran, ScalarType, Slice, SliceMut};
 use half::{bf16, f16};
@@ -54,7 +54,7 @@ fn run(engine: Engine, of: ScalarType, a: &Operand, b: &Operand, wide_out: bool)
                 let mut out = vec![f32::NAN; len];
                 let mut out_buffer = Out::host("out", SliceMut::F32(&mut out), &dims).unwrap();
                 assert!(matches!(
-                    product_on(engine, &x, &y, Plus::Nothing, &mut out_buffer).unwrap(),
+                    product_on(engine, &x, &y, NOTHING, &mut out_buffer).unwrap(),
                     Ran::Kernel(_)
                 ));
                 (out.iter().map(|&x| f64::from(x)).collect(), 2f64.powi(-24))
@@ -62,7 +62,7 @@ fn run(engine: Engine, of: ScalarType, a: &Operand, b: &Operand, wide_out: bool)
                 let mut out = vec![<$t>::from_f64(f64::NAN); len];
                 let mut out_buffer = Out::host("out", SliceMut::$variant(&mut out), &dims).unwrap();
                 assert!(matches!(
-                    product_on(engine, &x, &y, Plus::Nothing, &mut out_buffer).unwrap(),
+                    product_on(engine, &x, &y, NOTHING, &mut out_buffer).unwrap(),
                     Ran::Kernel(_)
                 ));
                 (out.iter().map(|&x| f64::from(x)).collect(), $roundoff)
