@@ -10,7 +10,8 @@ use std::fmt::Display;
 
 use crate::Result;
 
-/// Runs `f` as it is to be run once before it is [`record`]ed: what it uploads for the shapes of its tensors is kept.
+/// Runs `f` as it is to be run once before it is [`record`]ed: what it uploads for the shapes of its tensors, up to 4 KiB each, is kept
+/// by candle until the process ends.
 pub fn rehearse<R>(on: &Device, f: impl FnOnce() -> R) -> R {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(gpu) = on {
@@ -25,7 +26,7 @@ pub fn rehearse<R>(on: &Device, f: impl FnOnce() -> R) -> R {
 ///
 /// What `body` gives holds what the last launch has written. Beforehand the same has to have run in [`rehearse`], and nothing that
 /// was allocated before `body` may be freed in it. Where it waits for the device, reads from it, copies from host memory or
-/// fails, the recording is refused, and nothing was queued.
+/// fails, the recording is refused; the device may have done a part of it, and nothing of what was there before has changed.
 ///
 /// # Errors
 ///

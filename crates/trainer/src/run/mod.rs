@@ -1,8 +1,9 @@
 //! A fit in progress: what it has to go on from, and what it has seen. How it begins is in [`start`], a batch and its step in
-//! [`batch`], forward and backward in [`pass`] and where that is recorded in [`recorded`], its end in [`finish`].
+//! [`batch`], forward and backward in [`pass`] and where that is recorded in [`recorded`] and [`forms`], its end in [`finish`].
 
 mod batch;
 mod finish;
+mod forms;
 mod pass;
 mod recorded;
 mod resume;
@@ -21,7 +22,7 @@ use crate::state::Accumulated;
 use crate::update::{Stepping, Update};
 use crate::{Notice, Parameters, Position, Precision, Result, Trainer, TrainingState};
 
-use recorded::Recordings;
+use forms::Recordings;
 
 pub(crate) use batch::Group;
 

@@ -3,7 +3,7 @@
 use grad_scaler::Strictness;
 use serde_json::{Map, Value};
 
-use super::recorded::Recordings;
+use super::forms::Recordings;
 use super::{Members, Progress, Run};
 use crate::losses::{Averages, Losses};
 use crate::parameters::ParameterStore;

@@ -31,7 +31,7 @@ const FLAGS: sys::CUgraphInstantiate_flags =
 pub enum Recording<T> {
     /// A graph that has been launched once, and what the recorded code gave.
     Ready(StepGraph, T),
-    /// Why there is none. The device has done nothing of it.
+    /// Why there is none.
     Refused(String),
 }
 
@@ -79,27 +79,41 @@ pub fn record<T, E: Display>(
     let graph = capture.end();
     drop(cached);
     let drawn = listening.end();
-    // Of what was freed after a failure within the recording, nothing was ever allocated.
+    // After a failure within the recording there was nothing to free.
     let freed = stream.context().check_err();
+    // Also where the body failed: what it has left behind elsewhere has to have its memory, which somebody will free.
+    let ready = graph.as_ref().map_err(Clone::clone).and_then(|graph| begin(gpu, graph, &drawn));
     let value = match value {
         Ok(value) => value,
         Err(error) => return Ok(Recording::Refused(error.to_string())),
     };
-    let ready = graph.and_then(|graph| {
-        freed.map_err(|error| format!("memory from before it was freed in it: {error}"))?;
-        let (draws, keys) = checked(&graph, &drawn)?;
-        let graph = StepGraph { graph, gpu: gpu.clone(), draws, keys };
-        graph.begin().map_err(|error| error.to_string())?;
-        Ok(graph)
-    });
-    Ok(match ready {
-        Ok(graph) => Recording::Ready(graph, value),
-        Err(why) => {
-            // Its tensors are of memory that a launch would have allocated, and must not free it.
-            std::mem::forget(value);
-            Recording::Refused(why)
+    let why = match (freed, ready, graph) {
+        (Ok(()), Ok((draws, keys)), Ok(graph)) => {
+            let graph = StepGraph { graph, gpu: gpu.clone(), draws, keys };
+            return Ok(Recording::Ready(graph, value));
         }
-    })
+        (Err(error), ..) => format!("memory from before it was freed in it: {error}"),
+        (.., Err(why), _) | (.., Err(why)) => why,
+    };
+    // Where the graph was not launched, its memory is not there to be freed.
+    drop(value);
+    let _ = stream.context().check_err();
+    Ok(Recording::Refused(why))
+}
+
+/// The first launch; gives the kernels that draw, and their keys. What the pool keeps of the steps before is given back, so that
+/// there is room for the graph's memory.
+fn begin(
+    gpu: &CudaDevice,
+    graph: &CudaGraph,
+    drawn: &[drawn::Drawn],
+) -> std::result::Result<(Vec<Draws>, Vec<u64>), String> {
+    let text = |error: crate::Error| error.to_string();
+    let kernels = kernels(graph)?;
+    gpu.cuda_stream().synchronize().map_err(device(OP)).map_err(text)?;
+    pool::trim(gpu).map_err(text)?;
+    graph.launch().map_err(device(OP)).map_err(text)?;
+    draws(kernels, drawn)
 }
 
 impl StepGraph {
@@ -122,13 +136,6 @@ impl StepGraph {
         for draws in &self.draws {
             self.set(draws, keys[draws.key])?;
         }
-        self.graph.launch().map_err(device(OP))
-    }
-
-    /// The first launch. What the pool keeps of the steps before is given back, so that there is room for the graph's memory.
-    fn begin(&self) -> Result<()> {
-        self.gpu.cuda_stream().synchronize().map_err(device(OP))?;
-        pool::trim(&self.gpu)?;
         self.graph.launch().map_err(device(OP))
     }
 
@@ -155,13 +162,15 @@ impl Drop for StepGraph {
     }
 }
 
-/// The kernels that draw, and their keys.
+type Kernel = (sys::CUgraphNode, sys::CUDA_KERNEL_NODE_PARAMS);
+
+/// The graph's kernels.
 ///
 /// # Errors
 ///
 /// Why the graph is not to be launched.
-fn checked(graph: &CudaGraph, drawn: &[drawn::Drawn]) -> std::result::Result<(Vec<Draws>, Vec<u64>), String> {
-    let (mut draws, mut keys) = (Vec::new(), Vec::<u64>::new());
+fn kernels(graph: &CudaGraph) -> std::result::Result<Vec<Kernel>, String> {
+    let mut kernels = Vec::new();
     for node in nodes::all(graph.cu_graph()).map_err(|error| error.to_string())? {
         match Node::of(node).map_err(|error| error.to_string())? {
             Node::FromHost => {
@@ -169,18 +178,31 @@ fn checked(graph: &CudaGraph, drawn: &[drawn::Drawn]) -> std::result::Result<(Ve
             }
             Node::ToHost => return Err("it copies to the host's memory".into()),
             Node::HostCall => return Err("it calls back to the host".into()),
-            Node::Kernel(params) => {
-                let Some(drawn) = drawn.iter().find(|drawn| drawn.is(&params)) else { continue };
-                let key = drawn.words[drawn.at];
-                let place = keys.iter().position(|&known| known == key).unwrap_or_else(|| {
-                    keys.push(key);
-                    keys.len() - 1
-                });
-                let (words, at) = (drawn.words.clone(), drawn.at);
-                draws.push(Draws { node, params, words, at, key: place });
-            }
+            Node::Kernel(params) => kernels.push((node, params)),
             Node::Other => {}
         }
+    }
+    Ok(kernels)
+}
+
+/// Those of the kernels that draw, and their keys.
+///
+/// # Errors
+///
+/// Where a launch that draws is none of them.
+fn draws(
+    kernels: Vec<Kernel>,
+    drawn: &[drawn::Drawn],
+) -> std::result::Result<(Vec<Draws>, Vec<u64>), String> {
+    let (mut draws, mut keys) = (Vec::new(), Vec::<u64>::new());
+    for (node, params) in kernels {
+        let Some(drawn) = drawn.iter().find(|drawn| drawn.is(&params)) else { continue };
+        let (words, at) = (drawn.words.clone(), drawn.at);
+        let key = keys.iter().position(|&known| known == words[at]).unwrap_or_else(|| {
+            keys.push(words[at]);
+            keys.len() - 1
+        });
+        draws.push(Draws { node, params, words, at, key });
     }
     match drawn.iter().all(|drawn| keys.contains(&drawn.words[drawn.at])) {
         true => Ok((draws, keys)),
