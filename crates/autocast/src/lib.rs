@@ -40,6 +40,7 @@ mod machine;
 pub mod nn;
 pub mod ops;
 pub mod random;
+mod recording;
 mod region;
 mod table;
 mod total;
@@ -50,6 +51,7 @@ pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
 pub use graph::{Anomaly, deep_stack, detect_anomaly};
 pub use machine::{has_fast_product, keep_host_memory, release_host_memory, to_device};
+pub use recording::{RecordedStep, Recording, record_step, rehearse_step};
 pub use region::{
     Autocast, CachePolicy, CacheStats, Mode, RegionGuard, cache_stats, cast_inputs, cast_slice, cast_to,
     fast_ops, mode, no_grad, parameters_changed, with_mode,

@@ -43,6 +43,12 @@ enum Command {
     KernelList(Place),
     /// Training on a GPU against recorded losses, and what a user relies on
     Training,
+    /// Training with recorded passes on a GPU
+    Graph {
+        /// Only checks whose names contain this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        only: String,
+    },
     /// Runs that stop in one process and go on in another
     Resume(Place),
     /// The first half of one
@@ -89,6 +95,10 @@ fn run(command: &Command) -> Outcome<bool> {
             return Ok(true);
         }
         Command::Training => training::run(&gpu()?, &mut report),
+        Command::Graph { only } => {
+            report = Report::only(only);
+            training::graph(&gpu()?, &mut report);
+        }
         Command::Resume(place) => training::resume(place.accelerator, &mut report),
         Command::FirstHalf(half) => {
             training::first_half(half)?;

@@ -6,8 +6,9 @@ use precision_types::{Accelerator, Precision};
 
 use crate::builder::Settings;
 use crate::matmul::MatmulPrecision;
+use crate::settings::Anomalies;
 use crate::storage::Storage;
-use crate::{Error, Notice, OnNonFinite, Result};
+use crate::{CudaGraph, Error, Notice, OnNonFinite, Result};
 
 impl Settings {
     /// # Errors
@@ -56,6 +57,16 @@ impl Settings {
                 "matmul_precision",
                 self.steps.matmul() == Some(MatmulPrecision::Reduced) && accelerator == Accelerator::Cpu,
                 "a CPU multiplies f32 in f32".to_string(),
+            ),
+            (
+                "cuda_graph",
+                self.steps.graph == CudaGraph::Passes && accelerator == Accelerator::Cpu,
+                "it is for GPUs".to_string(),
+            ),
+            (
+                "cuda_graph",
+                self.steps.graph == CudaGraph::Passes && self.steps.anomalies == Anomalies::Detected,
+                "detect_anomaly reads what every op gives".to_string(),
             ),
             (
                 "parameters_in_compute_dtype",

@@ -61,6 +61,7 @@ mod builder_loop;
 mod callback;
 pub mod callbacks;
 mod checkpoint;
+mod cuda_graph;
 pub mod data;
 #[doc(hidden)]
 pub mod doc_example;
@@ -112,6 +113,7 @@ pub use batch::Batch;
 pub use builder::{OnNonFinite, OnUnsupported, TrainerBuilder};
 pub use callback::{Callback, Control, Logger};
 pub use checkpoint::{Best, ModelCheckpoint};
+pub use cuda_graph::CudaGraph;
 pub use error::{Error, Result};
 pub use event::{EndReason, FitEnd, FitStart, Gradients, Metrics, Position};
 pub use fit::Fit;

@@ -74,6 +74,11 @@ pub enum Notice {
         /// Values without a parameter.
         unused: Vec<String>,
     },
+    /// Passes that [`CudaGraph`](crate::CudaGraph) was to record and that go on as without it.
+    NotRecorded {
+        /// What stands in the way.
+        why: String,
+    },
     /// What had to be adapted when a state was resumed.
     Resumed {
         /// One line for each difference.
@@ -115,6 +120,12 @@ impl fmt::Display for Notice {
             Self::Weights { missing, unused } => {
                 let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
                 write!(f, "initial values: missing {}; unused {}", list(missing), list(unused))
+            }
+            Self::NotRecorded { why } => {
+                write!(
+                    f,
+                    "cuda_graph: not every pass is recorded, which costs its speed and nothing else: {why}"
+                )
             }
             Self::Resumed { differences } => {
                 write!(f, "resumed with differences: {}", differences.join("; "))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use optim::Clip;
 
 use crate::matmul::MatmulPrecision;
-use crate::{Error, Result};
+use crate::{CudaGraph, Error, Result};
 
 /// How much of the data.
 ///
@@ -145,6 +145,7 @@ pub(crate) struct StepSettings {
     pub(crate) matmul: Result<Option<MatmulPrecision>>,
     pub(crate) determinism: Determinism,
     pub(crate) anomalies: Anomalies,
+    pub(crate) graph: CudaGraph,
 }
 
 impl Default for StepSettings {
@@ -156,6 +157,7 @@ impl Default for StepSettings {
             matmul: Ok(None),
             determinism: Determinism::default(),
             anomalies: Anomalies::default(),
+            graph: CudaGraph::default(),
         }
     }
 }

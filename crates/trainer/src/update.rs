@@ -71,16 +71,19 @@ impl Update {
         self.optimizers[index].turns.as_ref().is_none_or(|turns| turns(step))
     }
 
-    /// Adds the gradients of a batch's loss to those for the next step of an optimizer. The loss is taken by value, so that its
-    /// graph is gone when this returns.
-    pub(crate) fn backward(&mut self, index: usize, loss: Tensor) -> Result<()> {
+    /// The gradients of a batch's loss, scaled. The loss is taken by value, so that its graph is gone when this returns.
+    pub(crate) fn gradients(&self, loss: Tensor) -> Result<GradStore> {
         // In f32 where the loss is f16, whose share might vanish.
         let mut scaled = self.plugin.scaler.scale(&loss)?;
         drop(loss);
         if self.accumulate > 1 {
             scaled = autocast::ops::mul_scalar(&scaled, 1. / self.accumulate as f64)?;
         }
-        let grads = autocast::narrow_gradients(scaled)?;
+        Ok(autocast::narrow_gradients(scaled)?)
+    }
+
+    /// Adds the gradients of a batch to those for the next step of an optimizer.
+    pub(crate) fn add(&mut self, index: usize, grads: GradStore) -> Result<()> {
         let stepping = &mut self.optimizers[index];
         if let Some(trained) = stepping.unchecked.take() {
             check_gradients(&trained, &grads)?;

@@ -25,16 +25,25 @@ pub struct DropoutSeed {
 impl DropoutSeed {
     /// What is dropped with probability `p`.
     pub(crate) fn draw(self, p: f64) -> Draw {
-        Draw { key: random::key(&[self.seed, self.step]), p }
+        let key = self.key();
+        crate::random::used(key);
+        Draw { key, p }
+    }
+
+    /// Of the draws of this mask.
+    pub(crate) fn key(self) -> u64 {
+        random::key(&[self.seed, self.step])
+    }
+
+    /// Mixed with the key of a place in a step.
+    pub(crate) fn beside(self, key: u64) -> Self {
+        Self { seed: random::key(&[key, self.seed]), step: self.step }
     }
 
     /// The seed of a step's next draw inside [`random::with_seed`](crate::random::with_seed), mixed with this one; outside,
     /// this one.
     pub(crate) fn of_the_step(self) -> Self {
-        match crate::random::next_key() {
-            Some(key) => Self { seed: random::key(&[key, self.seed]), step: self.step },
-            None => self,
-        }
+        crate::random::next_seed(self).unwrap_or(self)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod call;
 mod heard;
+mod recording;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod transfer;
 pub use call::{Call, in_rows, run, run_one, update};
 pub(crate) use heard::hear;
 pub use heard::kernels_of;
+pub use recording::{Recording, StepGraph, record, rehearse};
 #[cfg(feature = "cuda")]
 pub(crate) use storage::{fresh_like, scalar_type};
 pub use transfer::to_device;

@@ -1,8 +1,7 @@
 //! Proof of what a stretch of code asks of the device: it is recorded as a CUDA graph, and the graph's nodes are counted.
 
-#![expect(unsafe_code, reason = "reading a graph's nodes")]
-
 use super::device;
+use super::graph::{Node, all};
 use crate::Result;
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::sys;
@@ -45,38 +44,14 @@ pub fn capture(on: &CudaDevice, body: impl FnOnce() -> Result<()>) -> Result<Ste
 }
 
 fn count(graph: sys::CUgraph) -> Result<StepNodes> {
-    let mut len = 0;
-    // SAFETY: the graph is alive, and a null list asks for the number of nodes alone.
-    unsafe { sys::cuGraphGetNodes(graph, std::ptr::null_mut(), &raw mut len) }
-        .result()
-        .map_err(device(OP))?;
-    let mut nodes = vec![std::ptr::null_mut(); len];
-    // SAFETY: the list has room for `len` nodes.
-    unsafe { sys::cuGraphGetNodes(graph, nodes.as_mut_ptr(), &raw mut len) }.result().map_err(device(OP))?;
     let mut out = StepNodes::default();
-    for node in nodes {
-        let mut kind = sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_EMPTY;
-        // SAFETY: the node belongs to the graph, which is alive.
-        unsafe { sys::cuGraphNodeGetType(node, &raw mut kind) }.result().map_err(device(OP))?;
-        match kind {
-            sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_KERNEL => out.kernels += 1,
-            sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_MEMCPY => match direction(node)? {
-                (_, sys::CUmemorytype::CU_MEMORYTYPE_HOST) => out.device_to_host += 1,
-                (sys::CUmemorytype::CU_MEMORYTYPE_HOST, _) => out.host_to_device += 1,
-                _ => out.other += 1,
-            },
-            _ => out.other += 1,
+    for node in all(graph)? {
+        match Node::of(node)? {
+            Node::Kernel(_) => out.kernels += 1,
+            Node::FromHost => out.host_to_device += 1,
+            Node::ToHost => out.device_to_host += 1,
+            Node::HostCall | Node::Other => out.other += 1,
         }
     }
     Ok(out)
-}
-
-/// Where a copy reads, and where it writes.
-fn direction(node: sys::CUgraphNode) -> Result<(sys::CUmemorytype, sys::CUmemorytype)> {
-    let mut copy = std::mem::MaybeUninit::<sys::CUDA_MEMCPY3D>::zeroed();
-    // SAFETY: the node is a copy, and the driver fills the whole struct.
-    unsafe { sys::cuGraphMemcpyNodeGetParams(node, copy.as_mut_ptr()) }.result().map_err(device(OP))?;
-    // SAFETY: filled by the call above, which succeeded.
-    let copy = unsafe { copy.assume_init() };
-    Ok((copy.srcMemoryType, copy.dstMemoryType))
 }

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
+use super::graph;
 use super::module::{Module, function};
 use crate::{Error, Result};
 use candle_core::CudaDevice;
@@ -90,6 +91,24 @@ impl Kernel {
         unsafe { self.submit(builder, launch) }
     }
 
+    /// [`launch_as`](Self::launch_as) of a kernel that draws: the word at `key` is the key of its draws, which a recorded graph is given
+    /// anew at each launch.
+    ///
+    /// # Safety
+    ///
+    /// As for [`launch_as`](Self::launch_as), whatever the key is.
+    pub(crate) unsafe fn launch_drawing<const N: usize>(
+        &self,
+        launch: Launch,
+        args: &[u64; N],
+        key: usize,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.launch_as(launch, args) }?;
+        graph::note(self.function.cu_function(), args, key);
+        Ok(())
+    }
+
     /// Launches a kernel whose parameters are these words, one by one.
     ///
     /// # Safety
@@ -105,7 +124,8 @@ impl Kernel {
         unsafe { self.submit(builder, launch) }
     }
 
-    fn in_blocks(&self, blocks: u64) -> Result<Launch> {
+    /// The shape of so many blocks of [`BLOCK`] threads.
+    pub(crate) fn in_blocks(&self, blocks: u64) -> Result<Launch> {
         let blocks = u32::try_from(blocks).map_err(device(&self.name))?;
         Ok(Launch { grid: (blocks, 1, 1), block: BLOCK, shared_bytes: 0 })
     }

@@ -9,6 +9,7 @@ mod audit;
 pub(crate) mod blaslt;
 #[cfg(feature = "cudnn")]
 pub(crate) mod cudnn;
+mod graph;
 mod kernel;
 pub(crate) mod memory;
 mod module;
@@ -19,6 +20,7 @@ pub(crate) mod staging;
 mod table;
 
 pub use audit::{StepNodes, capture};
+pub use graph::{Recording, StepGraph, record};
 pub use memory::DeviceSlice;
 pub use pool::{peak_memory, reset_peak_memory};
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::result::{device as devices, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::sys;
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemoryPool;
 
@@ -17,6 +18,7 @@ use super::device;
 use crate::Result;
 
 const OP: &str = "memory pool";
+const GRAPHS_HIGH: sys::CUgraphMem_attribute = sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
 
 /// Has the pool keep its memory, once for each GPU. A driver that refuses loses speed and nothing else.
 pub(crate) fn keep(gpu: &CudaDevice) {
@@ -29,18 +31,24 @@ pub(crate) fn keep(gpu: &CudaDevice) {
     }
 }
 
-/// The most bytes that were in use at a time since [`reset_peak_memory`].
+/// The most bytes that were in use at a time since [`reset_peak_memory`]: the most of the pool and the most of recorded graphs, which
+/// have memory of their own. Both together are no less than was in use at any time.
 ///
 /// # Errors
 ///
 /// [`Error::Device`](crate::Error::Device) where the driver refuses.
 pub fn peak_memory(gpu: &CudaDevice) -> Result<u64> {
-    let mut bytes = 0u64;
+    let (mut bytes, mut of_graphs) = (0u64, 0u64);
     let value = (&raw mut bytes).cast::<c_void>();
     // SAFETY: the pool is the device's, and this attribute is a 64-bit number.
     unsafe { mem_pool::get_attribute(pool(gpu)?, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, value) }
         .map_err(device(OP))?;
-    Ok(bytes)
+    let value = (&raw mut of_graphs).cast::<c_void>();
+    // SAFETY: the device is one that the driver gave, and this attribute is a 64-bit number.
+    unsafe { sys::cuDeviceGetGraphMemAttribute(number(gpu), GRAPHS_HIGH, value) }
+        .result()
+        .map_err(device(OP))?;
+    Ok(bytes + of_graphs)
 }
 
 /// Begins anew with what is in use now.
@@ -49,13 +57,32 @@ pub fn peak_memory(gpu: &CudaDevice) -> Result<u64> {
 ///
 /// As [`peak_memory`].
 pub fn reset_peak_memory(gpu: &CudaDevice) -> Result<()> {
-    set(gpu, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
+    set(gpu, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
+    let mut to = 0u64;
+    let value = (&raw mut to).cast::<c_void>();
+    // SAFETY: the device is one that the driver gave, and this attribute is a 64-bit number.
+    unsafe { sys::cuDeviceSetGraphMemAttribute(number(gpu), GRAPHS_HIGH, value) }.result().map_err(device(OP))
+}
+
+/// Gives back to the system what the pool keeps and nobody uses.
+pub(super) fn trim(gpu: &CudaDevice) -> Result<()> {
+    // SAFETY: the pool is the device's.
+    unsafe { sys::cuMemPoolTrimTo(pool(gpu)?, 0) }.result().map_err(device(OP))
+}
+
+/// The same of what recorded graphs do not use any more.
+pub(super) fn trim_graphs(gpu: &CudaDevice) -> Result<()> {
+    // SAFETY: the device is one that the driver gave.
+    unsafe { sys::cuDeviceGraphMemTrim(number(gpu)) }.result().map_err(device(OP))
+}
+
+fn number(gpu: &CudaDevice) -> sys::CUdevice {
+    gpu.cuda_stream().context().cu_device()
 }
 
 fn pool(gpu: &CudaDevice) -> Result<CUmemoryPool> {
-    let id = gpu.cuda_stream().context().cu_device();
     // SAFETY: a context's device is one that the driver gave.
-    unsafe { devices::get_default_mem_pool(id) }.map_err(device(OP))
+    unsafe { devices::get_default_mem_pool(number(gpu)) }.map_err(device(OP))
 }
 
 fn set(gpu: &CudaDevice, attribute: Attribute, mut to: u64) -> Result<()> {

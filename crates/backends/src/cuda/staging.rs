@@ -65,6 +65,12 @@ pub(crate) fn copy(from: Slice<'_>, of: ScalarType, to: DeviceSlice<'_>) -> Resu
         return Err(crate::Error::LengthMismatch { op: OP, argument: "the device's memory", expected, got });
     }
     let stream = to.gpu().cuda_stream();
+    let idle = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    if stream.capture_status().map_err(device(OP))? != idle {
+        // A graph would read the buffer at every launch, whatever it holds then.
+        let message = "a step that is recorded cannot move a tensor of the host's to the device".into();
+        return Err(crate::Error::Device { op: OP.into(), message });
+    }
     let context = stream.context();
     let mut all = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
     let buffers = of_device(&mut all, context.ordinal());

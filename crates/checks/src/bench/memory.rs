@@ -28,6 +28,15 @@ impl PeakMemory {
         Ok(Self::Resident(status("VmRSS:")))
     }
 
+    /// Forgets the peak so far, on a GPU: a fit that records has the memory of its first steps and then that of the recording.
+    pub(crate) fn forget(&self) -> candle_core::Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Self::Pool(gpu, _) = self {
+            return backends::cuda::reset_peak_memory(gpu).map_err(candle_core::Error::wrap);
+        }
+        Ok(())
+    }
+
     /// The most that was in use beyond what was in use at the start.
     pub(crate) fn peak_mib(self) -> Option<u64> {
         let bytes = match self {

@@ -11,7 +11,7 @@ mod overhead;
 #[cfg(feature = "cuda")]
 mod step;
 mod train;
-mod workload;
+pub(crate) mod workload;
 
 use clap::{Args, Subcommand};
 use trainer::{Accelerator, Precision};
@@ -78,6 +78,10 @@ pub struct Options {
     /// Whether products and convolutions of f32 may round to TF32 first, on a GPU
     #[arg(long)]
     pub(crate) tf32: bool,
+
+    /// Whether forward and backward passes of training are recorded as a CUDA graph, on a GPU
+    #[arg(long)]
+    pub(crate) cuda_graph: bool,
 }
 
 /// Runs a benchmark. Whether all of it could be measured.

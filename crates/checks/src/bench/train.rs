@@ -1,6 +1,6 @@
 //! Training through the public `Trainer`, each step timed from an idle device to an idle device.
 
-use trainer::{Precision, Trainer};
+use trainer::{CudaGraph, Notice, Precision, Trainer};
 
 use super::Options;
 use super::clock::Clock;
@@ -27,10 +27,12 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
     };
     candle_core::cuda::set_gemm_reduced_precision_f32(options.tf32);
     let builder = Trainer::builder().precision(precision).accelerator(accelerator);
-    let trainer = builder.max_steps(steps).seed(0).on_notice(|_| ()).build()?;
+    let graph = if options.cuda_graph { CudaGraph::Passes } else { CudaGraph::Off };
+    let trainer = builder.max_steps(steps).seed(0).cuda_graph(graph).on_notice(|_| ()).build()?;
     let line =
         Line { w: workload.name().into(), p: precision.to_string(), bs: batch_size, ..Line::default() };
-    let line = Line { tf32: options.tf32.then_some(true), side: options.side, ..line };
+    let (tf32, graph) = (options.tf32.then_some(true), options.cuda_graph.then_some(true));
+    let line = Line { tf32, graph, side: options.side, ..line };
     measure(kind, &trainer, warm_up, line)
 }
 
@@ -41,7 +43,18 @@ fn measure(kind: Kind, trainer: &Trainer, warm_up: usize, line: Line) -> Outcome
     let batches = trainer.prepare(kind.batches(line.bs, device)?)?;
     let memory = PeakMemory::start(device)?;
     let mut clock = Clock::start(device)?;
-    let fit = trainer.fit_with(&Learner::new(kind), batches.iter().cycle().cloned(), |_| Ok(clock.lap()?))?;
+    let fit = trainer.fit_with(&Learner::new(kind), batches.iter().cycle().cloned(), |step| {
+        if line.graph.is_some() && step.number() == warm_up {
+            memory.forget()?;
+        }
+        Ok(clock.lap()?)
+    })?;
+    let is_eager = |notice: &&Notice| {
+        matches!(notice, Notice::NotRecorded { .. } | Notice::NoEffect { setting: "cuda_graph", .. })
+    };
+    if let Some(notice) = fit.notices.iter().find(is_eager) {
+        return Err(notice.to_string().into());
+    }
     let losses = [0, 1, 9, fit.losses.len() - 1];
     let losses = losses.iter().filter_map(|&step| fit.losses.get(step));
     let line = Line {

@@ -101,6 +101,8 @@ fn within_root(inputs: usize) -> Init {
 pub struct Gpt {
     wte: Embedding,
     wpe: Embedding,
+    /// 0, 1, and so on to the end of the context.
+    positions: Tensor,
     blocks: Vec<Block>,
     lnf: LayerNorm,
     head: Linear,
@@ -122,6 +124,7 @@ impl Gpt {
         Ok(Self {
             wte,
             wpe: initial.embedding(context, width, vb.pp("wpe"))?,
+            positions: Tensor::arange(0, context as i64, vb.device())?,
             blocks: (0..layers).map(|i| Block::new(config, blocks.pp(i))).collect::<Result<_, _>>()?,
             lnf: layer_norm(width, 1e-5, vb.pp("lnf"))?,
             head: Linear::new(head, None),
@@ -147,8 +150,8 @@ impl Gpt {
 
     fn hidden(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
         let (_, time) = tokens.dims2()?;
-        let positions = Tensor::arange(0, time as i64, tokens.device())?;
-        let mut x = ops::add(&self.wte.forward(tokens)?, &self.wpe.forward(&positions)?)?;
+        let positions = self.wpe.forward(&self.positions.narrow(0, 0, time)?)?;
+        let mut x = ops::add(&self.wte.forward(tokens)?, &positions)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }

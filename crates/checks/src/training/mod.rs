@@ -1,5 +1,6 @@
 //! Training on a GPU: against recorded losses, from many seeds, and what a user of the trainer relies on.
 
+mod graph;
 mod memory;
 mod promises;
 mod reference;
@@ -20,12 +21,18 @@ pub fn run(device: &Device, report: &mut Report) {
     schedule::run(device, report);
     promises::run(device, report);
     settings(device, report);
+    graph(device, report);
     resume(Accelerator::Gpu, report);
 }
 
 /// Whether settings of the trainer do on a device what they say.
 pub fn settings(device: &Device, report: &mut Report) {
     settings::run(device, report);
+}
+
+/// Whether fits whose passes are recorded are those whose are not.
+pub fn graph(device: &Device, report: &mut Report) {
+    graph::run(device, report);
 }
 
 /// Whether runs that go on in another process end as those that never stopped.

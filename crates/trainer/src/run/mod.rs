@@ -1,8 +1,11 @@
 //! A fit in progress: what it has to go on from, and what it has seen. How it begins is in [`start`], a batch and its step in
-//! [`batch`], its end in [`finish`].
+//! [`batch`], forward and backward in [`pass`] and where that is recorded in [`recorded`] and [`forms`], its end in [`finish`].
 
 mod batch;
 mod finish;
+mod forms;
+mod pass;
+mod recorded;
 mod resume;
 mod start;
 
@@ -18,6 +21,8 @@ use crate::losses::{Averages, Losses};
 use crate::state::Accumulated;
 use crate::update::{Stepping, Update};
 use crate::{Notice, Parameters, Position, Precision, Result, Trainer, TrainingState};
+
+use forms::Recordings;
 
 pub(crate) use batch::Group;
 
@@ -80,6 +85,8 @@ pub(crate) struct Run<'a> {
     is_new: bool,
     /// Whether it is known that not every loss is NaN.
     has_number: bool,
+    /// Passes that are recorded, where they are to be.
+    recordings: Option<Recordings>,
 }
 
 impl Run<'_> {

@@ -3,12 +3,14 @@
 use grad_scaler::Strictness;
 use serde_json::{Map, Value};
 
+use super::forms::Recordings;
 use super::{Members, Progress, Run};
 use crate::losses::{Averages, Losses};
 use crate::parameters::ParameterStore;
+use crate::settings::Anomalies;
 use crate::update::Update;
 use crate::weights::Initial;
-use crate::{Error, Notice, Parameters, Position, Result, Trainer, TrainingModule};
+use crate::{CudaGraph, Error, Notice, Parameters, Position, Result, Trainer, TrainingModule};
 
 impl<'a> Run<'a> {
     /// The run, and the model that it trains.
@@ -46,6 +48,7 @@ impl<'a> Run<'a> {
             drew_values: !store.drawn().is_empty(),
             is_new: true,
             has_number: false,
+            recordings: trainer.records_passes().then(Recordings::default),
         };
         if let Some(state) = &trainer.settings.resume {
             run.resume(state)?;
@@ -70,6 +73,12 @@ fn not_optimized(trained: &Parameters, optimization: &crate::Optimization) -> Op
 }
 
 impl Trainer {
+    /// Whether there is something to record: what an effect of `cuda_graph` needs.
+    fn records_passes(&self) -> bool {
+        let steps = &self.settings.steps;
+        steps.graph == CudaGraph::Passes && self.device.is_cuda() && steps.anomalies == Anomalies::LetPass
+    }
+
     pub(crate) fn parameter_store(&self) -> Result<ParameterStore> {
         let values = match &self.settings.resume {
             Some(state) => state.values_in(self.param_dtype())?,

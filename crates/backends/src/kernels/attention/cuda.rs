@@ -51,7 +51,7 @@ pub(super) fn forward(
     // SAFETY: `args` is `ForwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `rows_of` and `is_aligned` checked, and `lse` holds one f32 for each row of the query: the kernel
     // indexes within those. They are borrowed until it is launched, and freed in the order of the stream.
-    unsafe { kernel.launch(sizes.batch * sizes.heads, sizes.queries, &args) }?;
+    unsafe { kernel.launch((sizes.batch * sizes.heads, sizes.queries), &args, key_in(attention, 17)) }?;
     Ok(Ran::Kernel(FORWARD))
 }
 
@@ -89,16 +89,16 @@ pub(super) fn backward(
     args[32] = lse.address();
     args[33] = rows.address();
     args[34..].copy_from_slice(&words(attention, sizes, bytes));
-    let heads = sizes.batch * sizes.heads;
+    let (heads, key) = (sizes.batch * sizes.heads, key_in(attention, 34));
     let first = Loaded::new(gpu, kernels.module, BACKWARD[0], kernels.backward_query)?;
     let second = Loaded::new(gpu, kernels.module, BACKWARD[1], kernels.backward_key)?;
     // SAFETY: `args` is `BackwardArgs`. The operands are on one device with the shapes and dtype that `super` checked, their
     // rows are aligned as `is_aligned` checked, the gradients are as long as `gradients` strides them, and `lse` and `rows`
     // hold one and two f32 for each row of the query: the kernel indexes within those. They are borrowed until it is
     // launched, and freed in the order of the stream.
-    unsafe { first.launch(heads, sizes.queries, &args) }?;
+    unsafe { first.launch((heads, sizes.queries), &args, key) }?;
     // SAFETY: as above; what it reads of `rows` the first kernel has written for every query.
-    unsafe { second.launch(heads, sizes.keys, &args) }?;
+    unsafe { second.launch((heads, sizes.keys), &args, key) }?;
     Ok(Ran::Kernel("attention_backward"))
 }
 
@@ -201,6 +201,11 @@ fn words(attention: Attention, sizes: Sizes, bytes: usize) -> [u64; 7] {
     ]
 }
 
+/// Where the key of the draws is in arguments whose [`words`] begin at `from`, if anything is drawn.
+fn key_in(attention: Attention, from: usize) -> Option<usize> {
+    attention.dropout.map(|_| from + 5)
+}
+
 /// A kernel that may use its shared memory.
 struct Loaded {
     kernel: Kernel,
@@ -218,13 +223,23 @@ impl Loaded {
     ///
     /// # Safety
     ///
-    /// As for [`Kernel::launch`].
-    unsafe fn launch<const N: usize>(&self, heads: usize, rows: usize, args: &[u64; N]) -> Result<()> {
+    /// As for [`Kernel::launch_drawing`], with a key where there is one.
+    unsafe fn launch<const N: usize>(
+        &self,
+        (heads, rows): (usize, usize),
+        args: &[u64; N],
+        key: Option<usize>,
+    ) -> Result<()> {
         let Blocks { rows: of_block, threads, shared } = self.blocks;
         let count = u32::try_from(heads * rows.div_ceil(of_block)).map_err(device(OP))?;
         let shared_bytes = u32::try_from(shared).map_err(device(OP))?;
         let launch = Launch { grid: (count, 1, 1), block: threads, shared_bytes };
         // SAFETY: the caller's promise; the kernels are made for this many threads and this much shared memory.
-        unsafe { self.kernel.launch_as(launch, args) }
+        unsafe {
+            match key {
+                Some(key) => self.kernel.launch_drawing(launch, args, key),
+                None => self.kernel.launch_as(launch, args),
+            }
+        }
     }
 }

@@ -9,6 +9,8 @@ use crate::cuda::{BLOCK, Kernel, Module, float_code, module};
 
 const MODULE: Module = module!("dropout");
 
+/// The place of the key in `DropoutArgs`.
+const KEY: usize = 3;
 /// Elements of a thread, and blocks of a launch; more elements are walked by these.
 const PACK: u64 = 4;
 const GRID: u64 = 1 << 16;
@@ -21,8 +23,9 @@ pub(super) fn drop_out(x: &In<'_>, draw: Draw, out: &mut Out<'_>) -> Result<Ran>
     };
     let args = [from.address(), to.address(), len, draw.key, draw.scale().to_bits(), draw.threshold(), dtype];
     let blocks = len.div_ceil(PACK * u64::from(BLOCK)).min(GRID);
+    let kernel = Kernel::load(to.gpu(), MODULE, "dropout")?;
     // SAFETY: `args` is `DropoutArgs`. Both buffers are contiguous on one device with `len` elements of the dtype, as
     // checked, and are freed in the order of the stream.
-    unsafe { Kernel::load(to.gpu(), MODULE, "dropout")?.launch(blocks, &args) }?;
+    unsafe { kernel.launch_drawing(kernel.in_blocks(blocks)?, &args, KEY) }?;
     Ok(Ran::Kernel("dropout"))
 }
