@@ -6,18 +6,21 @@
 
 #![expect(unsafe_code, reason = "calling code that is compiled for instructions found at run time")]
 
+pub(crate) mod convert;
+pub(crate) mod lanes;
 pub(crate) mod math;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 
 use half::f16;
+use lanes::Lanes;
 
 /// Elements that are worked on side by side.
 pub(crate) const LANES: usize = 16;
 
 /// An instruction set.
-pub(crate) trait Simd: Copy + Send + Sync {
+pub(crate) trait Simd: Lanes<f32> + Lanes<f64> + Copy + Send + Sync {
     /// `a · b + c`, rounded once where the instruction set does so.
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
 

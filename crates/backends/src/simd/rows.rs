@@ -1,5 +1,6 @@
 //! Rows of any float type, brought to f32 and back, and their sums.
 
+use super::convert::Stored;
 use super::{LANES, Simd, Work};
 use crate::buffer::{Rows, Slice, SliceMut};
 use half::{bf16, f16};
@@ -13,21 +14,8 @@ pub(crate) const PARALLEL: usize = 32 * 1024;
 #[inline(always)]
 pub(crate) fn load<S: Simd>(simd: S, x: Slice<'_>, range: Range<usize>, to: &mut [f32]) {
     match x {
-        Slice::F16(x) => {
-            let (groups, rest) = x[range].as_chunks::<8>();
-            let (wide, wide_rest) = to.as_chunks_mut::<8>();
-            for (to, &from) in wide.iter_mut().zip(groups) {
-                *to = simd.widen_f16(from);
-            }
-            let mut last = [f16::ZERO; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            wide_rest.copy_from_slice(&simd.widen_f16(last)[..rest.len()]);
-        }
-        Slice::Bf16(x) => {
-            for (to, from) in to.iter_mut().zip(&x[range]) {
-                *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-            }
-        }
+        Slice::F16(x) => f16::read(simd, &x[range], to),
+        Slice::Bf16(x) => bf16::read(simd, &x[range], to),
         Slice::F32(x) => to.copy_from_slice(&x[range]),
         Slice::F64(x) => {
             for (to, &from) in to.iter_mut().zip(&x[range]) {
@@ -42,21 +30,8 @@ pub(crate) fn load<S: Simd>(simd: S, x: Slice<'_>, range: Range<usize>, to: &mut
 #[inline(always)]
 pub(crate) fn store<S: Simd>(simd: S, from: &[f32], to: &mut SliceMut<'_>, range: Range<usize>) {
     match to {
-        SliceMut::F16(to) => {
-            let (narrow, narrow_rest) = to[range].as_chunks_mut::<8>();
-            let (groups, rest) = from.as_chunks::<8>();
-            for (to, &from) in narrow.iter_mut().zip(groups) {
-                *to = simd.narrow_f16(from);
-            }
-            let mut last = [0f32; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            narrow_rest.copy_from_slice(&simd.narrow_f16(last)[..rest.len()]);
-        }
-        SliceMut::Bf16(to) => {
-            for (to, &from) in to[range].iter_mut().zip(from) {
-                *to = narrow_bf16(from);
-            }
-        }
+        SliceMut::F16(to) => f16::write(simd, from, &mut to[range]),
+        SliceMut::Bf16(to) => bf16::write(simd, from, &mut to[range]),
         SliceMut::F32(to) => to[range].copy_from_slice(from),
         SliceMut::F64(to) => {
             for (to, &from) in to[range].iter_mut().zip(from) {
@@ -65,15 +40,6 @@ pub(crate) fn store<S: Simd>(simd: S, from: &[f32], to: &mut SliceMut<'_>, range
         }
         _ => {}
     }
-}
-
-#[inline(always)]
-fn narrow_bf16(x: f32) -> bf16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    // A NaN would carry into the sign; the set bit keeps one whose payload is cut off a NaN.
-    let kept = if x.is_nan() { bits >> 16 | 0x40 } else { rounded };
-    bf16::from_bits(kept as u16)
 }
 
 /// All elements of any float type, in f32.

@@ -14,6 +14,9 @@ use crate::graph::{Attribute, Backward, Op, Value, record};
 use crate::ops::shape::empty::without_gradient;
 use crate::ops::shape::size::check_size;
 
+/// Terms that a CPU's kernel adds up whole.
+const WHOLE: usize = 16 * RUN;
+
 /// `a · b` for matrices `(m, k)`, `(k, n)` or stacks of them `(b, m, k)`, `(b, k, n)`, whose sizes fit.
 pub(crate) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     multiply(a, b, Rhs::AsIs)
@@ -55,8 +58,8 @@ pub(crate) fn product_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     plain_in(&readable(a)?, &readable(b)?, accumulation_dtype(a.dtype()))
 }
 
-/// `a · b + row` for untracked matrices `(m, k)`, `(k, n)` that have elements, and a row of `n`. On a GPU each element is rounded
-/// once; on a CPU the product is, and then the sum.
+/// `a · b + row` for untracked matrices `(m, k)`, `(k, n)` that have elements, and a row of `n`. Each element is rounded once; where
+/// no kernel adds the row, the product is, and then the sum.
 pub(crate) fn product_plus_row(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<Tensor> {
     if let Some(value) = product_plus(a, b, Some(row), None)? {
         return Ok(value);
@@ -69,17 +72,22 @@ pub(crate) fn product_plus_row(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<T
     })
 }
 
-/// `a · b + row + matrix`, of which one is given, in their dtype and rounded once, where the device has a kernel that does so.
+/// `a · b + row + matrix`, of which one is given, in their dtype and rounded once, where a kernel does so: on a CPU it adds no matrix.
 pub(crate) fn product_plus(
     a: &Tensor,
     b: &Tensor,
     row: Option<&Tensor>,
     matrix: Option<&Tensor>,
 ) -> Result<Option<Tensor>> {
-    if a.device().is_cpu() {
+    if !is_whole(a)? {
         return Ok(None);
     }
     Ok(product_plus_of(&readable(a)?, &readable(b)?, row, matrix)?.ran())
+}
+
+/// Whether a kernel adds up all terms of a product with the left operand `a`.
+fn is_whole(a: &Tensor) -> Result<bool> {
+    Ok(!a.device().is_cpu() || a.dim(D::Minus1)? <= WHOLE)
 }
 
 /// `t`, copied on a GPU unless each of its matrices is stored by rows or by columns.
@@ -142,38 +150,37 @@ fn plain(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// The same in another dtype.
 fn plain_in(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     let narrow = dtype.size_in_bytes() == 2;
-    match a.device().is_cpu() {
-        // Its kernel has runs of its own.
-        false => one(a, b, dtype),
-        // What rounds to 16 bits loses more than a few runs do.
-        true if narrow && a.dim(D::Minus1)? <= 16 * RUN => one(a, b, dtype),
-        true if narrow => Ok(in_blocks(a, b, DType::F32)?.to_dtype(dtype)?),
-        true => in_blocks(a, b, dtype),
+    match is_whole(a)? {
+        true => one(a, b, dtype),
+        false if narrow => Ok(in_blocks(a, b, DType::F32)?.to_dtype(dtype)?),
+        false => in_blocks(a, b, dtype),
     }
 }
 
-/// The product in `dtype` over the terms of the inner dimension on a CPU, of which no more than [`RUN`] are added one after
-/// another, in f32: millions of equal terms would stand still. Halves that are added keep the error to that of one block and
-/// the logarithm of their number.
+/// The product in `dtype` over the terms of the inner dimension on a CPU, of which a kernel adds no more than [`WHOLE`], in
+/// runs that it adds one after another: millions of equal terms would stand still. Halves that are added keep the error to that of
+/// one block and the logarithm of their number.
 fn in_blocks(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
     let terms = a.dim(D::Minus1)?;
-    if terms <= RUN {
+    if terms <= WHOLE {
         return one(a, b, dtype);
     }
     let part = |from: usize, len: usize| -> Result<Tensor> {
         in_blocks(&a.narrow(D::Minus1, from, len)?, &b.narrow(D::Minus2, from, len)?, dtype)
     };
-    let middle = (terms / RUN).div_ceil(2) * RUN;
+    let middle = (terms / WHOLE).div_ceil(2) * WHOLE;
     let (head, tail) = (part(0, middle)?, part(middle, terms - middle)?);
     plus(head, &tail)
 }
 
 /// `sum + a · b`, where nobody else holds `sum`, for what [`product_wide`] takes.
 pub(crate) fn product_onto(sum: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    match product_onto_of(&sum, &readable(a)?, &readable(b)?)? {
-        Ran::Kernel(_) => Ok(sum),
-        Ran::Composed(_) => plus(sum, &product_wide(a, b)?),
+    if is_whole(a)?
+        && let Ran::Kernel(_) = product_onto_of(&sum, &readable(a)?, &readable(b)?)?
+    {
+        return Ok(sum);
     }
+    plus(sum, &product_wide(a, b)?)
 }
 
 /// `sum + part`, where nobody else holds `sum`.

@@ -1,13 +1,11 @@
 //! On the CPU: products of the kernel as a matrix, for a few images at a time, with columns that hold the pixels on which its
 //! taps stand, for f32 and f64 whose channels lie second.
 
-use ::gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{Channels, Moves, OP, Part};
-use crate::Real;
 use crate::buffer::{In, Place, Ran, Slice, SliceMut, Why};
-use crate::kernels::product::{Before, Matrix, matrix_product};
+use crate::kernels::product::{Before, Matrix, Packed, Then, Threads, matrix_product};
 
 /// Elements of columns that are made at a time: they stay in a cache until they are multiplied.
 const COLUMNS: usize = 1 << 20;
@@ -48,7 +46,7 @@ pub(super) fn convolution(
 
 /// One of the three maps.
 trait Map {
-    fn map<T: Real>(self, a: &[T], b: &[T], out: &mut [T]);
+    fn map<T: Packed>(self, a: &[T], b: &[T], out: &mut [T]);
 }
 
 fn written(a: &In<'_>, b: &In<'_>, out: Option<SliceMut<'_>>, map: impl Map) -> Ran {
@@ -95,7 +93,7 @@ impl Sizes {
     }
 
     /// What `images` hold of the values, side by side, as a matrix of `out` rows.
-    fn values<T: Real>(self, values: &[T], (first, count, group): (usize, usize, usize), to: &mut Vec<T>) {
+    fn values<T: Packed>(self, values: &[T], (first, count, group): (usize, usize, usize), to: &mut Vec<T>) {
         let places = self.places();
         to.resize(self.out * count * places, T::ZERO);
         for (row, to) in to.chunks_exact_mut(count * places).enumerate() {
@@ -107,7 +105,7 @@ impl Sizes {
     }
 
     /// The pixels on which each tap stands, side by side for the images.
-    fn columns<T: Real>(self, image: &[T], (first, count, group): (usize, usize, usize), to: &mut Vec<T>) {
+    fn columns<T: Packed>(self, image: &[T], (first, count, group): (usize, usize, usize), to: &mut Vec<T>) {
         let places = self.places();
         to.resize(self.rows() * count * places, T::ZERO);
         to.par_chunks_exact_mut(count * places).enumerate().for_each(|(row, to)| {
@@ -124,7 +122,7 @@ impl Sizes {
     }
 
     /// A row of positions: their pixels of `row`, or zeros.
-    fn along<T: Real>(self, row: Option<&[T]>, tap: usize, to: &mut [T]) {
+    fn along<T: Packed>(self, row: Option<&[T]>, tap: usize, to: &mut [T]) {
         let Some(row) = row else { return to.fill(T::ZERO) };
         let inside = self.inside(tap);
         to[..inside.start].fill(T::ZERO);
@@ -138,7 +136,7 @@ impl Sizes {
     }
 
     /// Adds what `columns` has for each pixel of a channel.
-    fn add_up<T: Real>(self, columns: &[T], width: usize, channel: usize, plane: &mut [T]) {
+    fn add_up<T: Packed>(self, columns: &[T], width: usize, channel: usize, plane: &mut [T]) {
         plane.fill(T::ZERO);
         let taps = self.taps[0] * self.taps[1];
         for row in channel * taps..(channel + 1) * taps {
@@ -190,7 +188,7 @@ fn by_rows(rows: usize, columns: usize) -> Matrix {
 struct Values(Sizes);
 
 impl Map for Values {
-    fn map<T: Real>(self, image: &[T], kernel: &[T], out: &mut [T]) {
+    fn map<T: Packed>(self, image: &[T], kernel: &[T], out: &mut [T]) {
         let s = self.0;
         let (mut columns, mut made) = (Vec::new(), Vec::new());
         let weights = by_rows(s.out, s.rows());
@@ -200,14 +198,7 @@ impl Map for Values {
             made.resize(s.out * width, T::ZERO);
             let kernel = &kernel[group * s.out * s.rows()..][..s.out * s.rows()];
             let columns = (&columns[..], by_rows(s.rows(), width));
-            matrix_product(
-                &mut made,
-                Before::Replaced,
-                T::ONE,
-                (kernel, weights),
-                columns,
-                Parallelism::Rayon(0),
-            );
+            matrix_product(&mut made, Then::WRITTEN, (kernel, weights), columns, Threads::All);
             for (row, made) in made.chunks_exact(width).enumerate() {
                 for (i, made) in made.chunks_exact(s.places()).enumerate() {
                     let plane = ((first + i) * s.groups + group) * s.out + row;
@@ -221,7 +212,7 @@ impl Map for Values {
 struct ImageGradient(Sizes);
 
 impl Map for ImageGradient {
-    fn map<T: Real>(self, values: &[T], kernel: &[T], out: &mut [T]) {
+    fn map<T: Packed>(self, values: &[T], kernel: &[T], out: &mut [T]) {
         let s = self.0;
         let (mut columns, mut packed) = (Vec::new(), Vec::new());
         let weights = by_rows(s.out, s.rows()).transposed();
@@ -231,14 +222,7 @@ impl Map for ImageGradient {
             columns.resize(s.rows() * width, T::ZERO);
             let kernel = &kernel[group * s.out * s.rows()..][..s.out * s.rows()];
             let packed = (&packed[..], by_rows(s.out, width));
-            matrix_product(
-                &mut columns,
-                Before::Replaced,
-                T::ONE,
-                (kernel, weights),
-                packed,
-                Parallelism::Rayon(0),
-            );
+            matrix_product(&mut columns, Then::WRITTEN, (kernel, weights), packed, Threads::All);
             let planes = s.channels * s.pixels();
             for i in 0..count {
                 let out = &mut out[((first + i) * s.groups + group) * planes..][..planes];
@@ -253,7 +237,7 @@ impl Map for ImageGradient {
 struct KernelGradient(Sizes);
 
 impl Map for KernelGradient {
-    fn map<T: Real>(self, image: &[T], values: &[T], out: &mut [T]) {
+    fn map<T: Packed>(self, image: &[T], values: &[T], out: &mut [T]) {
         let s = self.0;
         let (mut columns, mut packed) = (Vec::new(), Vec::new());
         for part @ (first, count, group) in s.parts() {
@@ -264,7 +248,7 @@ impl Map for KernelGradient {
             let before = if first == 0 { Before::Replaced } else { Before::Kept };
             let packed = (&packed[..], by_rows(s.out, width));
             let columns = (&columns[..], by_rows(s.rows(), width).transposed());
-            matrix_product(out, before, T::ONE, packed, columns, Parallelism::Rayon(0));
+            matrix_product(out, Then { before, ..Then::WRITTEN }, packed, columns, Threads::All);
         }
     }
 }

@@ -1,10 +1,18 @@
-//! A product of two matrices of f32 or f64, by the crate `gemm`: the one place where it is called.
+//! A product of two matrices of f32 or f64, by whichever was measured to be faster: [`multiply`] of large ones with AVX2, and for
+//! whatever else the crate `gemm`. The one place where the crate is called.
 
 #![expect(unsafe_code, reason = "the crate takes addresses and strides")]
 
-use super::matrix::Matrix;
-use crate::Real;
+use super::blocked::{Operand, Packed, Then, Threads, multiply};
+use super::{Matrix, RUN};
+use crate::simd::Isa;
+use crate::simd::rows::PARALLEL;
 use ::gemm::Parallelism;
+use rayon::prelude::*;
+
+/// Rows and columns for which it pays that each element of the operands is packed, and terms for which it pays that sums stay in the
+/// cache.
+const LARGE: (usize, usize) = (192, 512);
 
 /// What a product is written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,23 +23,83 @@ pub(crate) enum Before {
     Kept,
 }
 
-/// `to = factor · a · b`, or `to += factor · a · b`, one row of `to` after another.
+/// Writes `a · b` to `out`, one row after another, as `then` says.
 ///
 /// # Panics
 ///
 /// Where the sizes do not fit together, or a matrix reaches past its slice.
-pub(crate) fn matrix_product<T: Real>(
+pub(crate) fn matrix_product<T: Packed>(
+    out: &mut [T],
+    then: Then<'_, T>,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    threads: Threads,
+) {
+    let large = a.1.rows.min(b.1.columns) >= LARGE.0 && a.1.columns >= LARGE.1;
+    match Isa::best() {
+        #[cfg(target_arch = "x86_64")]
+        isa @ Isa::Avx2(_) if large => multiply(isa, a, b, then, out, threads),
+        _ => by_the_crate(out, then, a, b, threads),
+    }
+}
+
+/// The same in runs of [`RUN`] terms.
+pub(super) fn by_the_crate<T: Packed>(
+    out: &mut [T],
+    then: Then<'_, T>,
+    (a, lhs): Operand<'_, T>,
+    (b, rhs): Operand<'_, T>,
+    threads: Threads,
+) {
+    // To a vector the crate adds each term, and to a matrix the sum of them.
+    let is_vector = lhs.rows == 1 || rhs.columns == 1;
+    let mut part = Vec::new();
+    for first in (0..lhs.columns).step_by(RUN) {
+        let len = RUN.min(lhs.columns - first);
+        let a = (&a[first * lhs.column..], lhs.columns(len));
+        let b = (&b[first * rhs.row..], Matrix { rows: len, ..rhs });
+        if first == 0 {
+            run(out, then.before, then.factor, a, b, threads);
+        } else if is_vector {
+            part.resize(out.len(), T::ZERO);
+            run(&mut part, Before::Replaced, then.factor, a, b, threads);
+            out.iter_mut().zip(&part).for_each(|(out, &part)| *out = *out + part);
+        } else {
+            run(out, Before::Kept, then.factor, a, b, threads);
+        }
+    }
+    if lhs.columns == 0 && then.before == Before::Replaced {
+        out.fill(T::ZERO);
+    }
+    if let Some(row) = then.row {
+        let add = |out: &mut [T]| out.iter_mut().zip(row).for_each(|(out, &x)| *out = *out + x);
+        let columns = rhs.columns.max(1);
+        match threads {
+            Threads::All if out.len() > PARALLEL => {
+                out.par_chunks_exact_mut(columns).with_min_len(16).for_each(add)
+            }
+            _ => out.chunks_exact_mut(columns).for_each(add),
+        }
+    }
+}
+
+/// `to = factor · a · b`, or `to += factor · a · b`.
+fn run<T: Packed>(
     to: &mut [T],
     before: Before,
     factor: T,
-    (a, lhs): (&[T], Matrix),
-    (b, rhs): (&[T], Matrix),
-    parallelism: Parallelism,
+    (a, lhs): Operand<'_, T>,
+    (b, rhs): Operand<'_, T>,
+    threads: Threads,
 ) {
     let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
     assert_eq!(rhs.rows, k, "a product");
     assert_eq!(to.len(), m * n, "where a product goes");
     assert!(lhs.span() <= a.len() && rhs.span() <= b.len(), "matrices within their slices");
+    let parallelism = match threads {
+        Threads::All => Parallelism::Rayon(0),
+        Threads::One => Parallelism::None,
+    };
     // SAFETY: by the assertions above every index within the matrices is within the slices, of which `to` is borrowed alone.
     // The strides are at most lengths of slices, which fit into isize, where an index of more than 0 exists.
     unsafe {

@@ -31,11 +31,6 @@ impl Matrix {
         Self { columns: len, ..self }
     }
 
-    /// The first `len` rows.
-    pub(super) fn rows(self, len: usize) -> Self {
-        Self { rows: len, ..self }
-    }
-
     /// Rows for columns.
     pub(crate) fn transposed(self) -> Self {
         let Self { rows, columns, row, column } = self;

@@ -1,5 +1,5 @@
-//! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides; on a GPU also with a row and a
-//! matrix added.
+//! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides, with a row added, or onto what
+//! `out` holds; on a GPU also with a matrix added.
 //!
 //! Sums are f32 (f64 for f64), over at most [`RUN`] terms one after another and over runs in their order; each element is
 //! rounded once to the type of `out`.
@@ -8,10 +8,11 @@
 //! terms in f32 and f64, whose sums are added to what the output holds; those of 16 bits are whole. f32 is rounded to TF32
 //! only where candle's `set_gemm_reduced_precision_f32` says so.
 //!
-//! On a CPU, f32 and f64 are multiplied by the crate `gemm`. f16 is widened first, exactly,
-//! and so is bf16 where the machine has no fast product of it. Where it has one, that is Intel's tile unit ([`Engine::Tiles`])
-//! or AMD's `vdpbf16ps` ([`Engine::Pairs`]; Intel's runs at half the speed of its f32). Results do not depend on the
-//! number of threads.
+//! On a CPU the crate `gemm` multiplies f32 and f64, in runs of 1024 terms, but for large matrices where the machine has AVX2 and
+//! no more: these are packed and summed by `blocked`, in runs of 256. So are f16, which is widened as it is packed, exactly,
+//! and bf16 where the machine has no fast product of it. Where it has one, that is Intel's tile unit ([`Engine::Tiles`])
+//! or AMD's `vdpbf16ps` ([`Engine::Pairs`]; Intel's runs at half the speed of its f32), which add nothing to a product. Results
+//! do not depend on the number of threads.
 //!
 //! Contract: with `u` the roundoff of the sums (2⁻²⁴; 2⁻⁵³ in f64) and `r` the runs of `k`, off by at most
 //! `2u · (min(k, run) + r) · Σ|a·b|`, and a rounding to the type of `out`. The bf16 products of [`Engine::Tiles`] and
@@ -20,6 +21,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod blocked;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod engine;
@@ -32,6 +34,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blocked::{Packed, Then, Threads};
 pub use engine::Engine;
 pub(crate) use gemm::{Before, matrix_product};
 pub(crate) use matrix::Matrix;
@@ -44,7 +47,7 @@ use crate::{Error, Result};
 use matrix::Stack;
 
 /// The most terms that are added one after another on a CPU.
-pub const RUN: usize = 1024;
+pub const RUN: usize = blocked::DEPTH;
 /// The same on a GPU, in f32 and f64.
 pub const DEVICE_RUN: usize = 16_384;
 
@@ -69,7 +72,7 @@ pub struct Added<'a> {
     pub matrix: Option<&'a In<'a>>,
 }
 
-/// [`product`] with what is added to it. No kernel of a CPU.
+/// [`product`] with what is added to it. A CPU adds rows alone.
 ///
 /// # Errors
 ///
@@ -78,7 +81,7 @@ pub fn product_plus(a: &In<'_>, b: &In<'_>, added: Added<'_>, out: &mut Out<'_>)
     product_on(Engine::best(), a, b, Plus::Added(added), out)
 }
 
-/// Adds `a · b` to what `out` holds, before it is rounded. No kernel of a CPU.
+/// Adds `a · b` to what `out` holds, before it is rounded.
 ///
 /// # Errors
 ///
@@ -107,12 +110,8 @@ fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, plus: Plus<'_>, out: &mut 
         return Ok(Ran::Composed(Why::Dtype("b, what is added or out")));
     }
     match (a.place(), b.place()) {
-        (Place::Host(_), Place::Host(_))
-            if !matches!(plus, Plus::Added(Added { row: None, matrix: None })) =>
-        {
-            Ok(Ran::Composed(Why::Device))
-        }
-        (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), out)),
+        (Place::Host(_), Place::Host(_)) if added.matrix.is_some() => Ok(Ran::Composed(Why::Device)),
+        (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), plus, out)),
         #[cfg(feature = "cuda")]
         (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), plus, out),
         #[cfg(feature = "cuda")]

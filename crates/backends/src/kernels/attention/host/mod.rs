@@ -1,7 +1,7 @@
 //! The CPU: a task per head, or per some of its queries, with everything that it works on in cache.
 //!
 //! Rows are widened into contiguous memory, queries are taken [`BLOCK`] at a time and keys [`TILE`] at a time, and the
-//! products of these go through `gemm`. How a head is cut depends on its sizes alone, and so do the results.
+//! products of these are those of `product`. How a head is cut depends on its sizes alone, and so do the results.
 //!
 //! A probability of 0 does not hide a NaN in a product: where keys are hidden and a head is not finite, it is computed by
 //! [`exact`], which looks at nothing that is hidden.

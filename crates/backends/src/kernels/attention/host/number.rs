@@ -1,12 +1,13 @@
 //! The two types that attention is computed in on a CPU.
 
+use crate::Store;
 use crate::buffer::{Scalar, Slice, SliceMut};
+use crate::kernels::product::Packed;
 use crate::simd::{LANES, Simd, math, rows};
-use crate::{Real, Store};
 use std::ops::Range;
 
 /// f32, or f64 for inputs in f64.
-pub(super) trait Number: Real + Scalar {
+pub(super) trait Number: Packed + Scalar {
     /// Less than every number.
     const LOWEST: Self;
 

@@ -2,7 +2,7 @@
 
 use super::number::Number;
 pub(super) use crate::kernels::product::Before;
-use crate::kernels::product::{self, matrix_product};
+use crate::kernels::product::{self, Then, Threads, matrix_product};
 
 /// A matrix in memory that is read.
 #[derive(Clone, Copy)]
@@ -40,5 +40,6 @@ pub(super) fn product<A: Number>(
     a: Matrix<'_, A>,
     b: Matrix<'_, A>,
 ) {
-    matrix_product(to, before, factor, (a.x, a.place), (b.x, b.place), gemm::Parallelism::None);
+    let then = Then { factor, before, ..Then::WRITTEN };
+    matrix_product(to, then, (a.x, a.place), (b.x, b.place), Threads::One);
 }

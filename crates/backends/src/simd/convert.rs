@@ -1,0 +1,115 @@
+//! Numbers of one type that lie in another.
+
+use super::Simd;
+use half::{bf16, f16};
+
+/// A type in which numbers of `T` are stored.
+pub(crate) trait Stored<T>: Copy + Default + Send + Sync {
+    /// `from` as `T`, exactly.
+    ///
+    /// # Panics
+    ///
+    /// Where the lengths differ.
+    fn read<S: Simd>(simd: S, from: &[Self], to: &mut [T]);
+
+    /// `from`, where it is in `T` already.
+    fn as_it_is(from: &[Self]) -> Option<&[T]>;
+
+    /// `from` rounded to nearest even.
+    ///
+    /// # Panics
+    ///
+    /// Where the lengths differ.
+    fn write<S: Simd>(simd: S, from: &[T], to: &mut [Self]);
+}
+
+macro_rules! in_itself {
+    ($($t:ty),*) => {$(
+        impl Stored<$t> for $t {
+            #[inline(always)]
+            fn read<S: Simd>(_: S, from: &[Self], to: &mut [$t]) {
+                to.copy_from_slice(from);
+            }
+
+            #[inline(always)]
+            fn as_it_is(from: &[Self]) -> Option<&[$t]> {
+                Some(from)
+            }
+
+            #[inline(always)]
+            fn write<S: Simd>(_: S, from: &[$t], to: &mut [Self]) {
+                to.copy_from_slice(from);
+            }
+        }
+    )*};
+}
+in_itself!(f32, f64);
+
+impl Stored<f32> for f16 {
+    #[inline(always)]
+    fn read<S: Simd>(simd: S, from: &[Self], to: &mut [f32]) {
+        assert_eq!(from.len(), to.len(), "as many");
+        let (groups, rest) = from.as_chunks::<8>();
+        let (wide, wide_rest) = to.as_chunks_mut::<8>();
+        for (to, &from) in wide.iter_mut().zip(groups) {
+            *to = simd.widen_f16(from);
+        }
+        if !rest.is_empty() {
+            let mut last = [f16::ZERO; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            wide_rest.copy_from_slice(&simd.widen_f16(last)[..rest.len()]);
+        }
+    }
+
+    #[inline(always)]
+    fn as_it_is(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn write<S: Simd>(simd: S, from: &[f32], to: &mut [Self]) {
+        assert_eq!(from.len(), to.len(), "as many");
+        let (narrow, narrow_rest) = to.as_chunks_mut::<8>();
+        let (groups, rest) = from.as_chunks::<8>();
+        for (to, &from) in narrow.iter_mut().zip(groups) {
+            *to = simd.narrow_f16(from);
+        }
+        if !rest.is_empty() {
+            let mut last = [0f32; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            narrow_rest.copy_from_slice(&simd.narrow_f16(last)[..rest.len()]);
+        }
+    }
+}
+
+impl Stored<f32> for bf16 {
+    #[inline(always)]
+    fn read<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {
+        assert_eq!(from.len(), to.len(), "as many");
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+        }
+    }
+
+    #[inline(always)]
+    fn as_it_is(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn write<S: Simd>(_: S, from: &[f32], to: &mut [Self]) {
+        assert_eq!(from.len(), to.len(), "as many");
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = narrow_bf16(from);
+        }
+    }
+}
+
+#[inline(always)]
+fn narrow_bf16(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // A NaN would carry into the sign; the set bit keeps one whose payload is cut off a NaN.
+    let kept = if x.is_nan() { bits >> 16 | 0x40 } else { rounded };
+    bf16::from_bits(kept as u16)
+}
