@@ -49,7 +49,7 @@ pub(super) fn product(
             matrix: if first == 0 { matrix } else { out.address() },
         };
         let (Some(x), Some(y)) =
-            (stored(lhs, lhs.each.columns(len), at.a), stored(rhs, rhs.each.rows(len), at.b))
+            (stored(lhs, lhs.each.columns(len), at.a), stored(rhs, Matrix { rows: len, ..rhs.each }, at.b))
         else {
             return Ok(Ran::Composed(Why::Layout("a or b")));
         };
