@@ -88,6 +88,11 @@ template <typename T> __device__ __forceinline__ Unit<T> raw_unit(const T* p, bo
     }
     return raw;
 }
+template <typename C, typename T> __device__ __forceinline__ void widened(const Unit<T>& raw, C out[UNIT]) {
+#pragma unroll
+    for (int k = 0; k < UNIT; ++k) out[k] = convert<C>(raw.at[k]);
+}
+
 // ---- walks over a block's elements of its channels ----------------------------------------------------------------
 
 // Rows: a thread has the same UNIT channels in each of its rows. `f(index of the element, unit whole, elements, which of the channels)`.
@@ -241,7 +246,7 @@ template <template <typename> class Walk, typename T> __device__ void moments(co
     of_channels<Walk, T>(a, walk, from, [&](uint64_t c) { return a.centred ? origin<C>(x, c, a.inner) : C(0); });
     add_up<Walk, T, 1, 4>(a, walk, {x}, [&](uint64_t, int n, const Unit<T> raw[1], C first[UNIT], C second[UNIT]) {
         C v[UNIT];
-        widen(raw[0], v);
+        widened(raw[0], v);
 #pragma unroll
         for (int k = 0; k < UNIT; ++k) {
             first[k] = k < n ? v[k] - from[Walk<T>::which(k)] : C(0);
@@ -265,8 +270,8 @@ template <template <typename> class Walk, typename T, bool ADDED> __device__ voi
     const T *x = static_cast<const T*>(a.x), *dy = static_cast<const T*>(a.dy);
     auto terms = [&](uint64_t at, int n, const Unit<T>* raw, C first[UNIT], C second[UNIT]) {
         C v[UNIT];
-        widen(raw[0], v);
-        widen(raw[1], first);
+        widened(raw[0], v);
+        widened(raw[1], first);
 #pragma unroll
         for (int k = 0; k < UNIT; ++k) {
             const Channel<T>& c = of[W::which(k)];
@@ -376,7 +381,7 @@ template <template <typename> class Walk, typename T> __device__ void apply(cons
             const uint64_t at = i + j * w.step;
             if (at >= w.end) break;
             C v[UNIT];
-            widen(ahead.raw[j][0], v);
+            widened(ahead.raw[j][0], v);
 #pragma unroll
             for (int k = 0; k < UNIT; ++k) {
                 C y = of[W::which(k)].value(v[k]);
@@ -410,8 +415,8 @@ template <template <typename> class Walk, typename T> __device__ void gradient(c
             const uint64_t at = i + j * w.step;
             if (at >= w.end) break;
             C v[UNIT], g[UNIT];
-            widen(ahead.raw[j][0], v);
-            widen(ahead.raw[j][1], g);
+            widened(ahead.raw[j][0], v);
+            widened(ahead.raw[j][1], g);
 #pragma unroll
             for (int k = 0; k < UNIT; ++k) {
                 const Channel<T>& c = of[W::which(k)];
