@@ -21,12 +21,12 @@ template <typename T, int D> struct QueryShape {
     static_assert(4 * KEYS >= QUERIES, "");
 };
 
-// The sum of out * grad of a row in two tiles.
-template <typename T, int D> __device__ __forceinline__ float row_product(uint32_t out, uint32_t grad, int row) {
+// The sum of out * grad of a row in two places, where `Rows` has it.
+template <typename T, typename Rows> __device__ __forceinline__ float row_product(uint32_t out, uint32_t grad, int row) {
     float sum = 0.0f;
 #pragma unroll
-    for (int chunk = 0; chunk < Tile<T, D>::CHUNKS; ++chunk) {
-        uint32_t x[4], y[4], at = Tile<T, D>::at(row, chunk);
+    for (int chunk = 0; chunk < Rows::CHUNKS; ++chunk) {
+        uint32_t x[4], y[4], at = Rows::at(row, chunk);
         asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(out + at) : "memory");
         asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(y[0]), "=r"(y[1]), "=r"(y[2]), "=r"(y[3]) : "r"(grad + at) : "memory");
 #pragma unroll
@@ -64,7 +64,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void backwar
     if (there) log2_sum = a.lse[row] * LOG2_E;
     await_copies();
     __syncthreads();
-    float row_sum = row_product<T, D>(keys_at, grads_at, warp * 16 * MT + lane % (16 * MT));
+    float row_sum = row_product<T, Rows>(keys_at, grads_at, warp * 16 * MT + lane % (16 * MT));
     if (there) a.rows[row] = make_float2(log2_sum, row_sum);
     float shift[MT][2], delta[MT][2];
 #pragma unroll

@@ -39,6 +39,71 @@ __device__ __forceinline__ void prepare_scores(float (&s)[MT][N / 8][4], const S
             }
 }
 
+// One step of the running softmax of the warp's rows: the scores become exponentials, in units of the largest score so far, and what
+// was added up before shrinks where that grew.
+template <int MT, int N, int D>
+__device__ __forceinline__ void weigh(
+    float (&s)[MT][N / 8][4], float (&out)[MT][D / 8][4], float (&largest)[MT][2], float (&sum)[MT][2], const Sizes& sizes
+) {
+    float before[MT][2];
+    bool grew = false;
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            float x = largest[m][h];
+            before[m][h] = x;
+#pragma unroll
+            for (int n = 0; n < N / 8; ++n) x = fmaxf(x, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
+            x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+            x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+            largest[m][h] = x;
+            grew |= x != before[m][h];
+        }
+    if (__any_sync(0xffffffffu, grew)) {
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                float factor = exp2_of((before[m][h] - largest[m][h]) * sizes.exponent);
+                sum[m][h] *= factor;
+#pragma unroll
+                for (int n = 0; n < D / 8; ++n) out[m][n][2 * h] *= factor, out[m][n][2 * h + 1] *= factor;
+            }
+    }
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const float shift = largest[m][h] * sizes.exponent;
+#pragma unroll
+            for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+                for (int i = 2 * h; i < 2 * h + 2; ++i) {
+                    s[m][n][i] = exp2_of(s[m][n][i] * sizes.exponent - shift);
+                    sum[m][h] += s[m][n][i];
+                }
+        }
+}
+
+// Leaves the logarithm of each row's sum of exponentials, and in `sum` what the row is to be multiplied by.
+template <int MT>
+__device__ __forceinline__ void close(float (&sum)[MT][2], const float (&largest)[MT][2], const ForwardArgs& a, int head, int own) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            float x = sum[m][h];
+            x += __shfl_xor_sync(0xffffffffu, x, 1);
+            x += __shfl_xor_sync(0xffffffffu, x, 2);
+            sum[m][h] = x == 0.0f ? 0.0f : 1.0f / x;
+            int q = own + m * 16 + h * 8 + lane / 4;
+            if (lane % 4 == 0 && q < a.sizes.queries)
+                a.lse[int64_t(head) * a.sizes.queries + q] = (largest[m][h] * a.sizes.exponent + log2f(x)) * LN_2;
+        }
+}
+
 template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward(const ForwardArgs& a) {
     using Shape = ForwardShape<T, D>;
     using Rows = Tile<T, D>;
@@ -47,7 +112,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
     const int parts = ceil_div(sizes.queries, QUERIES);
     const Place place(sizes, parts);
     const int first = (parts - 1 - place.part) * QUERIES; // the last queries see the most keys
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = first + warp * 16 * MT;
+    const int warp = threadIdx.x / 32, own = first + warp * 16 * MT;
 
     const T* query = a.query.of<T>(place.head, sizes.heads);
     const T* key = a.key.of<T>(place.head, sizes.heads);
@@ -87,45 +152,7 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
         multiply_transposed<T, D, MT, KEYS>(s, left, stage + Rows::by_columns());
         prepare_scores<MT, KEYS>(s, sizes, own, from);
 
-        float before[MT][2];
-        bool grew = false;
-#pragma unroll
-        for (int m = 0; m < MT; ++m)
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                float x = largest[m][h];
-                before[m][h] = x;
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; ++n) x = fmaxf(x, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
-                x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-                x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-                largest[m][h] = x;
-                grew |= x != before[m][h];
-            }
-        if (__any_sync(0xffffffffu, grew)) {
-#pragma unroll
-            for (int m = 0; m < MT; ++m)
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    float factor = exp2_of((before[m][h] - largest[m][h]) * sizes.exponent);
-                    sum[m][h] *= factor;
-#pragma unroll
-                    for (int n = 0; n < D / 8; ++n) out[m][n][2 * h] *= factor, out[m][n][2 * h + 1] *= factor;
-                }
-        }
-#pragma unroll
-        for (int m = 0; m < MT; ++m)
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const float shift = largest[m][h] * sizes.exponent;
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; ++n)
-#pragma unroll
-                    for (int i = 2 * h; i < 2 * h + 2; ++i) {
-                        s[m][n][i] = exp2_of(s[m][n][i] * sizes.exponent - shift);
-                        sum[m][h] += s[m][n][i];
-                    }
-            }
+        weigh<MT, KEYS, D>(s, out, largest, sum, sizes);
         if constexpr (DROPS)
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
@@ -137,17 +164,6 @@ template <typename T, int D, bool DROPS> __device__ __forceinline__ void forward
     await_copies();
     if (steps == 0) __syncthreads();
 
-#pragma unroll
-    for (int m = 0; m < MT; ++m)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            float x = sum[m][h];
-            x += __shfl_xor_sync(0xffffffffu, x, 1);
-            x += __shfl_xor_sync(0xffffffffu, x, 2);
-            sum[m][h] = x == 0.0f ? 0.0f : 1.0f / x;
-            int q = own + m * 16 + h * 8 + lane / 4;
-            if (lane % 4 == 0 && q < sizes.queries)
-                a.lse[int64_t(place.head) * sizes.queries + q] = (largest[m][h] * sizes.exponent + log2f(x)) * LN_2;
-        }
+    close<MT>(sum, largest, a, place.head, own);
     store<T, D, MT>(out, sum, queries_at + warp * 16 * MT * Rows::ROW, a.out.of<T>(place.head, sizes.heads), a.out.row, own, sizes.queries);
 }

@@ -3,6 +3,7 @@
 // A tile is rows of D elements. Its 16-byte chunks are permuted within each row, so that the eight rows that
 // `ldmatrix` reads at once lie in different banks. Four warps work on a block; each has 16 * MT rows of the result to itself.
 #pragma once
+#include "copies.cuh"
 #include <cstddef>
 #include <cstdint>
 #include <cuda_bf16.h>
@@ -102,16 +103,6 @@ extern __shared__ __align__(128) unsigned char shared_memory[];
 
 __device__ __forceinline__ uint32_t shared_start() { return uint32_t(__cvta_generic_to_shared(shared_memory)); }
 
-// Zeros where there is nothing to read.
-__device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
-}
-__device__ __forceinline__ void copy_8(uint32_t to, const void* from, bool there) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(there ? 8 : 0));
-}
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-__device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_group 0;" ::: "memory"); }
-
 __device__ __forceinline__ void load_matrices(uint32_t (&m)[4], uint32_t at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3]) : "r"(at) : "memory");
@@ -123,6 +114,18 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&m)[4], uint3
 
 __device__ __forceinline__ void load_word(uint32_t& word, uint32_t at) {
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(at) : "memory");
+}
+
+// Starts the copy of `COUNT` rows from `first` on, by so many threads, to where `Rows` has them; those from `limit` on are zeros.
+template <typename Rows, int COUNT, int BY, typename T>
+__device__ __forceinline__ void load_rows(uint32_t to, const T* from, int64_t stride, int first, int limit) {
+    static_assert(COUNT * Rows::CHUNKS % BY == 0, "");
+#pragma unroll
+    for (int i = 0; i < COUNT * Rows::CHUNKS / BY; ++i) {
+        int index = threadIdx.x + i * BY, row = index / Rows::CHUNKS, chunk = index % Rows::CHUNKS;
+        bool there = first + row < limit;
+        copy_16(to + Rows::at(row, chunk), from + (there ? (first + row) * stride : 0) + chunk * Rows::IN_CHUNK, there);
+    }
 }
 
 template <typename T, int D> struct Tile {
@@ -153,15 +156,8 @@ template <typename T, int D> struct Tile {
         uint32_t lane = threadIdx.x % 32;
         return sizeof(T) == 2 ? by_rows() : at(lane % 4 * 2, lane / 16) + lane / 4 % 4 * 4;
     }
-    // Starts the copy of `ROWS` rows from `first` on; those from `limit` on are zeros.
     template <int ROWS>
     __device__ static __forceinline__ void load(uint32_t to, const T* from, int64_t stride, int first, int limit) {
-        static_assert(ROWS * CHUNKS % THREADS == 0, "");
-#pragma unroll
-        for (int i = 0; i < ROWS * CHUNKS / THREADS; ++i) {
-            int index = threadIdx.x + i * THREADS, row = index / CHUNKS, chunk = index % CHUNKS;
-            bool there = first + row < limit;
-            copy_16(to + at(row, chunk), from + (there ? (first + row) * stride : 0) + chunk * IN_CHUNK, there);
-        }
+        load_rows<Tile, ROWS, THREADS>(to, from, stride, first, limit);
     }
 };

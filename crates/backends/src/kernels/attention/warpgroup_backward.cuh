@@ -4,20 +4,6 @@
 #include "warpgroup_forward.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-// The sum of out * grad of a row in two panels.
-template <typename T, int D, int ROWS> __device__ __forceinline__ float panel_row_product(uint32_t out, uint32_t grad, int row) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int chunk = 0; chunk < D / 8; ++chunk) {
-        uint32_t x[4], y[4], at = Panel<T, D, ROWS>::at(row, chunk);
-        asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(out + at) : "memory");
-        asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(y[0]), "=r"(y[1]), "=r"(y[2]), "=r"(y[3]) : "r"(grad + at) : "memory");
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sum += Unit<T>::dot(x[i], y[i]);
-    }
-    return sum;
-}
-
 // Of STAGES places for keys and values, a third lets the last product of a step run on while the next begins.
 template <typename T, int D, bool DROPS, int GROUPS, int STAGES>
 __device__ __forceinline__ void warpgroup_backward_query(const BackwardArgs& a) {
@@ -48,7 +34,7 @@ __device__ __forceinline__ void warpgroup_backward_query(const BackwardArgs& a) 
     await_copies();
     publish();
     __syncthreads();
-    float row_sum = panel_row_product<T, D, QUERIES>(keys_at, grads_at, warp * 16 + lane % 16);
+    float row_sum = row_product<T, Queries>(keys_at, grads_at, warp * 16 + lane % 16);
     if (there) a.rows[row] = make_float2(log2_sum, row_sum);
     float shift[2], delta[2];
 #pragma unroll

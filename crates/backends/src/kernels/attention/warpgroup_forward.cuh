@@ -14,7 +14,7 @@ __device__ __forceinline__ void warpgroup_forward(const ForwardArgs& a) {
     const int parts = ceil_div(sizes.queries, QUERIES);
     const Place place(sizes, parts);
     const int first = (parts - 1 - place.part) * QUERIES; // the last queries see the most keys
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group_row = warp / 4 * 64, own = first + warp * 16;
+    const int warp = threadIdx.x / 32, group_row = warp / 4 * 64, own = first + warp * 16;
 
     const T* key = a.key.of<T>(place.head, sizes.heads);
     const T* value = a.value.of<T>(place.head, sizes.heads);
@@ -30,7 +30,7 @@ __device__ __forceinline__ void warpgroup_forward(const ForwardArgs& a) {
     }
     commit_copies();
 
-    float out[D / 8][4] = {}, largest[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+    float out[1][D / 8][4] = {}, largest[1][2] = {{-INFINITY, -INFINITY}}, sum[1][2] = {};
     for (int step = 0; step < steps; ++step) {
         const int from = step * KEYS;
         const uint32_t stage = keys_at + step % 2 * STAGE, other = keys_at + (step + 1) % 2 * STAGE;
@@ -51,59 +51,19 @@ __device__ __forceinline__ void warpgroup_forward(const ForwardArgs& a) {
         await_products<0>(s[0]);
         prepare_scores<1, KEYS>(s, sizes, own, from);
 
-        float before[2];
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            float x = before[h] = largest[h];
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; ++n) x = fmaxf(x, fmaxf(s[0][n][2 * h], s[0][n][2 * h + 1]));
-            x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-            largest[h] = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-        }
-        if (__any_sync(0xffffffffu, before[0] != largest[0] || before[1] != largest[1])) {
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                // Of a row that has seen no key yet the largest is as before, and there is nothing to multiply.
-                const float factor = exp2_of((before[h] - largest[h]) * sizes.exponent);
-                sum[h] *= factor;
-#pragma unroll
-                for (int n = 0; n < D / 8; ++n) out[n][2 * h] *= factor, out[n][2 * h + 1] *= factor;
-            }
-        }
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            const float shift = largest[h] * sizes.exponent;
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; ++n)
-#pragma unroll
-                for (int i = 2 * h; i < 2 * h + 2; ++i) {
-                    s[0][n][i] = exp2_of(s[0][n][i] * sizes.exponent - shift);
-                    sum[h] += s[0][n][i];
-                }
-        }
+        weigh<1, KEYS, D>(s, out, largest, sum, sizes);
         if constexpr (DROPS) drop<1, KEYS>(s, kept_bits<1, KEYS, false>(sizes, place.head, own, from), sizes.kept_factor);
         uint32_t p[KEYS / 16][4];
         round_rows<T, KEYS>(p, s[0]);
         begin_products();
-        start_weighted<T, D, KEYS>(out, p, stage + VALUES);
+        start_weighted<T, D, KEYS>(out[0], p, stage + VALUES);
         commit_products();
-        await_products<0>(out);
+        await_products<0>(out[0]);
     }
     await_copies();
     __syncthreads(); // all have read the queries, whose place the result takes
 
-    float factor[1][2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        float x = sum[h];
-        x += __shfl_xor_sync(0xffffffffu, x, 1);
-        x += __shfl_xor_sync(0xffffffffu, x, 2);
-        factor[0][h] = x == 0.0f ? 0.0f : 1.0f / x;
-        const int q = own + h * 8 + lane / 4;
-        if (lane % 4 == 0 && q < sizes.queries)
-            a.lse[int64_t(place.head) * sizes.queries + q] = (largest[h] * sizes.exponent + log2f(x)) * LN_2;
-    }
-    const float(&rows)[1][D / 8][4] = reinterpret_cast<const float(&)[1][D / 8][4]>(out);
-    store<T, D, 1>(rows, factor, queries_at + warp * 16 * Tile<T, D>::ROW, a.out.of<T>(place.head, sizes.heads), a.out.row, own, sizes.queries);
+    close<1>(sum, largest, a, place.head, own);
+    store<T, D, 1>(out, sum, queries_at + warp * 16 * Tile<T, D>::ROW, a.out.of<T>(place.head, sizes.heads), a.out.row, own, sizes.queries);
 }
 #endif

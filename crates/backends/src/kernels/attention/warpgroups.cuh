@@ -9,21 +9,15 @@
 // 16-byte chunks are permuted within eight rows. It begins at a multiple of 1024 bytes.
 template <typename T, int D, int ROWS> struct Panel {
     static_assert(D % 64 == 0 && ROWS % 8 == 0 && sizeof(T) == 2, "");
-    static constexpr int COLUMN = ROWS * 128, BYTES = COLUMN * (D / 64), CHUNKS = D / 8;
+    static constexpr int COLUMN = ROWS * 128, BYTES = COLUMN * (D / 64), IN_CHUNK = 8, CHUNKS = D / IN_CHUNK;
 
     __device__ static __forceinline__ uint32_t at(uint32_t row, uint32_t chunk) {
         return chunk / 8 * COLUMN + row * 128 + ((chunk % 8 ^ (row & 7)) * 16);
     }
-    // Starts the copy of all rows from `first` on by COUNT threads; those from `limit` on are zeros.
-    template <int COUNT>
+    // By `BY` threads.
+    template <int BY>
     __device__ static __forceinline__ void load(uint32_t to, const T* from, int64_t stride, int first, int limit) {
-        static_assert(ROWS * CHUNKS % COUNT == 0, "");
-#pragma unroll
-        for (int i = 0; i < ROWS * CHUNKS / COUNT; ++i) {
-            int index = threadIdx.x + i * COUNT, row = index / CHUNKS, chunk = index % CHUNKS;
-            bool there = first + row < limit;
-            copy_16(to + at(row, chunk), from + (there ? (first + row) * stride : 0) + chunk * 8, there);
-        }
+        load_rows<Panel, ROWS, BY>(to, from, stride, first, limit);
     }
     // What `wgmma` is told of a factor: its address, the distance of columns of 64, that of eight rows, the permutation.
     __device__ static __forceinline__ uint64_t described(uint32_t at) {

@@ -3,6 +3,7 @@
 // of bytes. UNITS is as many as each lane has, but for the last, which some may not have.
 #pragma once
 #include "any.cuh"
+#include "copies.cuh"
 
 constexpr int WARPS = BLOCK / 32;
 
@@ -30,13 +31,6 @@ __device__ __forceinline__ bool is_plain(double x) { return x > 0x1p-100 && x < 
 
 // What stands for the reciprocal of a deviation until a row is worked on again.
 constexpr double AGAIN = -1.0;
-
-__device__ __forceinline__ void copy_16(void* shared, const void* from) {
-    const uint32_t to = uint32_t(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from));
-}
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
-template <int BUT> __device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(BUT)); }
 
 // What of a row is a lane's: `at` is a lane's first element of a unit.
 template <int UNITS> struct Share {
