@@ -1,6 +1,6 @@
 //! On a GPU: a linear map added to f32 inside a 16-bit region, whose values and gradients are those of f64 within what 16 bits lose.
 
-use autocast::{Autocast, backward, ops};
+use autocast::{Autocast, backward, no_grad, ops};
 use candle_core::{DType, Device, Tensor, Var};
 use precision_types::Accelerator;
 
@@ -26,6 +26,9 @@ pub(super) fn check(device: &Device) -> Outcome<String> {
             };
             let (x, w, b, around, seed) = (var(0)?, var(1)?, var(2)?, var(3)?, var(4)?);
             let sum = || ops::linear_add(&x, &w, Some(&b), &around);
+            if no_grad(sum)?.track_op() {
+                return wrong("a graph is recorded inside no_grad");
+            }
             let sum = region.map_or_else(sum, |region| region.run(sum))?;
             let grads = backward(ops::sum_all(&ops::mul(&sum, &seed.detach())?)?)?;
             let of = |var: &Var| grads.get(var).cloned().ok_or("no gradient");

@@ -1,6 +1,6 @@
 //! `linear`: the product with a weight matrix, and its bias.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::product::{product, product_plus_row};
 use crate::dtypes::same_dtype;
@@ -74,8 +74,7 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
         None => product(&x, &w.t()?)?,
         Some(bias) => product_plus_row(&x, &w.t()?, &bias.detach())?,
     };
-    let op =
-        Linear { input: input.track_op().then(|| w.clone()), weight: weight.track_op().then(|| x.clone()) };
+    let op = Linear(Factors::of(input, &w, weight, &x));
     let value = Value::fresh(value.reshape(dims)?);
     match bias {
         None => record(op, &[input, weight], value),
@@ -83,13 +82,51 @@ pub(crate) fn affine_map(op: &str, input: &Tensor, weight: &Tensor, bias: Option
     }
 }
 
-/// What the gradients are products with.
-struct Linear {
-    /// For the input's gradient: the weight.
-    input: Option<Tensor>,
-    /// For the weight's gradient: the input, `(rows, in)`.
+/// What the gradients of a linear map are products with.
+pub(super) struct Factors {
+    /// For the input's: the weight, where the input is tracked.
     weight: Option<Tensor>,
+    /// For the weight's: the input, `(rows, in)`, where the weight is tracked.
+    input: Option<Tensor>,
 }
+
+impl Factors {
+    /// Of tracked and plain inputs; the plain input is `(rows, in)`.
+    pub(super) fn of(input: &Tensor, plain_weight: &Tensor, weight: &Tensor, rows: &Tensor) -> Self {
+        Self {
+            weight: input.track_op().then(|| plain_weight.clone()),
+            input: weight.track_op().then(|| rows.clone()),
+        }
+    }
+
+    /// What is multiplied, where anything is.
+    pub(super) fn dtype(&self) -> Option<DType> {
+        self.weight.as_ref().or(self.input.as_ref()).map(Tensor::dtype)
+    }
+
+    /// The gradients of input, weight and bias, which are the op's inputs from `first` on, from the value's in the factors' dtype.
+    pub(super) fn gradients(
+        &self,
+        cx: &Backward<'_>,
+        first: usize,
+        grad: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let (leading, width) = grad.dims().split_at(grad.rank() - 1);
+        let rows = grad.reshape(((), width[0]))?;
+        let input = |weight: &Tensor| -> Result<Tensor> {
+            let dims = [leading, &weight.dims()[1..]].concat();
+            Ok(product(&rows, weight)?.reshape(dims)?)
+        };
+        let input = self.weight.as_ref().map(input).transpose()?;
+        let weight = self.input.as_ref().map(|x| product(&rows.t()?, x)).transpose()?;
+        let bias = cx.wanted(first + 2).then(|| sum_to_vector(&rows, 1)).transpose()?;
+        let mut grads = vec![input, weight, bias];
+        grads.truncate(cx.inputs() - first);
+        Ok(grads)
+    }
+}
+
+struct Linear(Factors);
 
 impl Op for Linear {
     fn name(&self) -> &'static str {
@@ -97,17 +134,6 @@ impl Op for Linear {
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (leading, width) = cx.grad().dims().split_at(cx.grad().rank() - 1);
-        let grad = cx.grad().reshape(((), width[0]))?;
-        let input = |weight: &Tensor| -> Result<Tensor> {
-            let dims = [leading, &weight.dims()[1..]].concat();
-            Ok(product(&grad, weight)?.reshape(dims)?)
-        };
-        let input = self.input.as_ref().map(input).transpose()?;
-        let weight = self.weight.as_ref().map(|x| product(&grad.t()?, x)).transpose()?;
-        let bias = cx.wanted(2).then(|| sum_to_vector(&grad, 1)).transpose()?;
-        let mut grads = vec![input, weight, bias];
-        grads.truncate(cx.inputs());
-        Ok(grads)
+        self.0.gradients(cx, 0, cx.grad())
     }
 }

@@ -2,14 +2,13 @@
 
 use candle_core::{DType, Tensor};
 
-use super::linear::linear;
-use super::product::{product, product_plus};
+use super::linear::{Factors, linear};
+use super::product::product_plus;
 use crate::Result;
 use crate::dtypes::same_dtype;
 use crate::graph::{Backward, Op, Value, record};
 use crate::ops::add;
-use crate::ops::shape::broadcast::sum_to_vector;
-use crate::region::{cast_inputs, cast_to};
+use crate::region::{cast_inputs, cast_to, uncast};
 
 const OP: &str = "linear_add";
 
@@ -58,17 +57,19 @@ fn by_one_product(
         return Ok(None);
     }
     let [x, w] = cast_inputs("linear", [input, weight])?;
-    same_dtype("linear", [("input", &x), ("weight", &w)])?;
+    let dtype = same_dtype("linear", [("input", &x), ("weight", &w)])?;
+    let (residual, wanted) = as_it_is("add", residual)?;
     let to = residual.dtype();
-    let narrow = matches!(x.dtype(), DType::F16 | DType::BF16);
-    if to != x.dtype() && !(to == DType::F32 && narrow) {
+    let narrow = matches!(dtype, DType::F16 | DType::BF16);
+    if wanted != to || to != dtype && !(to == DType::F32 && narrow) {
         return Ok(None);
     }
-    // In the dtype of the sum, which it has where parameters are f32.
-    let bias = match bias {
-        Some(bias) if bias.dtype() == to => Some(bias.clone()),
-        Some(bias) => Some(cast_to(bias, to)?),
+    let bias = match bias.map(|bias| in_sum(bias, dtype, to)) {
         None => None,
+        Some(bias) => match bias? {
+            None => return Ok(None),
+            bias => bias,
+        },
     };
     let rows = (leading.iter().product::<usize>(), *inner);
     let flat = x.detach().reshape(rows)?.contiguous()?;
@@ -76,21 +77,36 @@ fn by_one_product(
     let around = residual.detach().reshape((rows.0, *outer))?;
     let row = bias.as_ref().map(Tensor::detach);
     let Some(value) = product_plus(&flat, &plain.t()?, row.as_ref(), Some(&around))? else { return Ok(None) };
-    let op = LinearAdd { weight: x.track_op().then_some(plain), input: w.track_op().then_some(flat) };
+    let op = LinearAdd(Factors::of(&x, &plain, &w, &flat));
     let value = Value::fresh(value.reshape(residual.shape())?);
     Ok(Some(match &bias {
-        None => record(op, &[residual, &x, &w], value)?,
-        Some(bias) => record(op, &[residual, &x, &w, bias], value)?,
+        None => record(op, &[&residual, &x, &w], value)?,
+        Some(bias) => record(op, &[&residual, &x, &w, bias], value)?,
     }))
 }
 
-/// What the gradients of the product's factors are products with.
-struct LinearAdd {
-    /// For the input's gradient.
-    weight: Option<Tensor>,
-    /// For the weight's gradient, `(rows, in)`.
-    input: Option<Tensor>,
+/// A bias in the dtype of the sum, which it has where parameters are f32; `None` where [`linear`] does not take it beside factors of
+/// `dtype`.
+fn in_sum(bias: &Tensor, dtype: DType, to: DType) -> Result<Option<Tensor>> {
+    let (given, wanted) = as_it_is("linear", bias)?;
+    Ok(if wanted != dtype {
+        None
+    } else if given.dtype() == to {
+        Some(given)
+    } else if wanted == to {
+        let [cast] = cast_inputs("linear", [bias])?;
+        Some(cast)
+    } else {
+        Some(cast_to(&given, to)?)
+    })
 }
+
+/// An input without a cast, and the dtype that the active region wants it in for `op`.
+fn as_it_is(op: &str, x: &Tensor) -> Result<(Tensor, DType)> {
+    Ok(uncast(op, &[x])?.swap_remove(0))
+}
+
+struct LinearAdd(Factors);
 
 impl Op for LinearAdd {
     fn name(&self) -> &'static str {
@@ -99,20 +115,8 @@ impl Op for LinearAdd {
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let whole = cx.grad().clone();
-        let (leading, width) = whole.dims().split_at(whole.rank() - 1);
-        let factor = self.weight.as_ref().or(self.input.as_ref());
-        let dtype = factor.map_or(whole.dtype(), Tensor::dtype);
-        let grad = cast_to(&whole.detach(), dtype)?.reshape(((), width[0]))?;
-        let input = |weight: &Tensor| -> Result<Tensor> {
-            let dims = [leading, &weight.dims()[1..]].concat();
-            Ok(product(&grad, weight)?.reshape(dims)?)
-        };
-        let input = self.weight.as_ref().map(input).transpose()?;
-        let weight = self.input.as_ref().map(|x| product(&grad.t()?, x)).transpose()?;
-        let bias = cx.wanted(3).then(|| sum_to_vector(&grad, 1)).transpose()?;
-        let residual = cx.wanted(0).then_some(whole);
-        let mut grads = vec![residual, input, weight, bias];
-        grads.truncate(cx.inputs());
-        Ok(grads)
+        let grad = cast_to(&whole.detach(), self.0.dtype().unwrap_or(whole.dtype()))?;
+        let product = self.0.gradients(cx, 1, &grad)?;
+        Ok([vec![cx.wanted(0).then_some(whole)], product].concat())
     }
 }
