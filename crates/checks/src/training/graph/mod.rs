@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use candle_core::{Device, Tensor};
 use grad_scaler::ScalerConfig;
-use modules::{Counted, Keeps, Moves, Reported, attends_with_dropout, net, reads, waits};
+use modules::{Counted, attends_with_dropout, keeps, moves, net, one_layer, reads, reports, waits};
 use trainer::{CudaGraph, Fit, Notice, Precision, Trainer, TrainerBuilder, TrainingModule};
 
 use crate::bench::workload::{Kind, Learner};
@@ -59,12 +59,16 @@ pub(super) fn run(device: &Device, report: &mut Report) {
         let data = (2..42).map(|len| Ok(batches(1, len)?.remove(0))).collect::<Outcome<Vec<_>>>()?;
         refused(&net(), &data, "shapes")
     });
+    report.check("not recorded: a step that reads a number", || {
+        refused(&one_layer(reads), &batches(7, 4)?, "capture")
+    });
     report
-        .check("not recorded: a step that reads a number", || refused(&reads(), &batches(7, 4)?, "capture"));
-    report.check("not recorded: a step that waits", || refused(&waits(), &batches(7, 4)?, "CAPTURE"));
-    report.check("not recorded: a step that moves a tensor", || refused(&Moves, &batches(7, 4)?, "transfer"));
+        .check("not recorded: a step that waits", || refused(&one_layer(waits), &batches(7, 4)?, "CAPTURE"));
+    report.check("not recorded: a step that moves a tensor", || {
+        refused(&one_layer(moves), &batches(7, 4)?, "transfer")
+    });
     report.check("not recorded: a step that keeps a tensor", || {
-        refused(&Keeps(RefCell::new(None)), &batches(7, 4)?, "CUDA_ERROR_INVALID_VALUE")
+        refused(&one_layer(keeps(RefCell::default())), &batches(7, 4)?, "CUDA_ERROR_INVALID_VALUE")
     });
     report.check("recorded: memory over 1,000 replays", || memory(device));
 }
@@ -208,7 +212,7 @@ fn metrics() -> Outcome<String> {
     let numbers = |graph, accumulate| {
         let builder = builder(Precision::F32True).cuda_graph(graph).accumulate_grad_batches(accumulate);
         let mut numbers = Vec::new();
-        builder.build()?.fit_with(&Reported, &data, |step| {
+        builder.build()?.fit_with(&one_layer(reports), &data, |step| {
             let largest = step.metrics()?.get("largest").unwrap_or(f64::NAN);
             numbers.push((step.loss()?.to_bits(), largest.to_bits(), step.samples()));
             Ok(())

@@ -72,10 +72,13 @@ pub(super) fn attends_with_dropout() -> Closures<(nn::Linear, nn::MultiHeadAtten
     )
 }
 
-/// A net whose numbers are read on the way.
-pub(super) struct Reported;
+/// A layer, and what a step does with it.
+pub(super) struct OneLayer<F>(F);
 
-impl TrainingModule for Reported {
+impl<F> TrainingModule for OneLayer<F>
+where
+    F: Fn(&nn::Linear, &Pair, &StepContext) -> trainer::Result<StepOutput>,
+{
     type Model = nn::Linear;
     type Batch = Pair;
 
@@ -83,11 +86,8 @@ impl TrainingModule for Reported {
         Ok(nn::linear(2, 1, vb)?)
     }
 
-    fn training_step(&self, net: &nn::Linear, (x, y): &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
-        let output = net.forward(x)?;
-        let largest = output.flatten_all()?.max(0)?;
-        let loss = ops::mse_loss(&output, y, ops::Reduction::Mean)?;
-        Ok(StepOutput::new(loss).with_metric("largest", largest).with_samples(3))
+    fn training_step(&self, net: &nn::Linear, batch: &Pair, at: &StepContext) -> trainer::Result<StepOutput> {
+        (self.0)(net, batch, at)
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
@@ -95,73 +95,50 @@ impl TrainingModule for Reported {
     }
 }
 
-pub(super) fn reads() -> Closures<nn::Linear> {
-    module(
-        |vb| Ok(nn::linear(2, 1, vb)?),
-        |net, (x, y)| {
-            let loss = ops::mse_loss(&net.forward(x)?, y, ops::Reduction::Mean)?;
-            let read = loss.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
-            Ok(ops::mul_scalar(&loss, if read > 1e3 { 0.5 } else { 1. })?)
-        },
-    )
+/// A module of one layer, whose step does this.
+pub(super) fn one_layer<F>(step: F) -> OneLayer<F>
+where
+    F: Fn(&nn::Linear, &Pair, &StepContext) -> trainer::Result<StepOutput>,
+{
+    OneLayer(step)
 }
 
-pub(super) fn waits() -> Closures<nn::Linear> {
-    module(
-        |vb| Ok(nn::linear(2, 1, vb)?),
-        |net, (x, y)| {
-            let output = net.forward(x)?;
-            x.device().synchronize()?;
-            Ok(ops::mse_loss(&output, y, ops::Reduction::Mean)?)
-        },
-    )
+/// A step with a metric, which is read on the way.
+pub(super) fn reports(net: &nn::Linear, (x, y): &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
+    let output = net.forward(x)?;
+    let largest = output.flatten_all()?.max(0)?;
+    let loss = ops::mse_loss(&output, y, ops::Reduction::Mean)?;
+    Ok(StepOutput::new(loss).with_metric("largest", largest).with_samples(3))
 }
 
-/// Its step frees the last one's output.
-pub(super) struct Keeps(pub(super) RefCell<Option<Tensor>>);
+/// A step that reads a number.
+pub(super) fn reads(net: &nn::Linear, (x, y): &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
+    let loss = ops::mse_loss(&net.forward(x)?, y, ops::Reduction::Mean)?;
+    let read = loss.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok(ops::mul_scalar(&loss, if read > 1e3 { 0.5 } else { 1. })?.into())
+}
 
-impl TrainingModule for Keeps {
-    type Model = nn::Linear;
-    type Batch = Pair;
+/// A step that waits for the device.
+pub(super) fn waits(net: &nn::Linear, (x, y): &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
+    let output = net.forward(x)?;
+    x.device().synchronize()?;
+    Ok(ops::mse_loss(&output, y, ops::Reduction::Mean)?.into())
+}
 
-    fn build(&self, vb: VarBuilder) -> trainer::Result<nn::Linear> {
-        Ok(nn::linear(2, 1, vb)?)
-    }
-
-    fn training_step(&self, net: &nn::Linear, (x, y): &Pair, _: &StepContext) -> trainer::Result<StepOutput> {
+/// A step that frees the last one's output.
+pub(super) fn keeps(
+    last: RefCell<Option<Tensor>>,
+) -> impl Fn(&nn::Linear, &Pair, &StepContext) -> trainer::Result<StepOutput> {
+    move |net, (x, y), _| {
         let output = net.forward(x)?;
-        self.0.replace(Some(output.detach()));
+        last.replace(Some(output.detach()));
         Ok(ops::mse_loss(&output, y, ops::Reduction::Mean)?.into())
     }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        net().configure_optimizers(parameters)
-    }
 }
 
-/// Its step moves a tensor to the device.
-pub(super) struct Moves;
-
-impl TrainingModule for Moves {
-    type Model = nn::Linear;
-    type Batch = Pair;
-
-    fn build(&self, vb: VarBuilder) -> trainer::Result<nn::Linear> {
-        Ok(nn::linear(2, 1, vb)?)
-    }
-
-    fn training_step(
-        &self,
-        net: &nn::Linear,
-        (x, y): &Pair,
-        at: &StepContext,
-    ) -> trainer::Result<StepOutput> {
-        let shift = Tensor::new(&[at.position.batch as f32], &Device::Cpu)?;
-        let output = ops::add(&net.forward(x)?, &autocast::to_device(&shift, x.device())?)?;
-        Ok(ops::mse_loss(&output, y, ops::Reduction::Mean)?.into())
-    }
-
-    fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        net().configure_optimizers(parameters)
-    }
+/// A step that moves a tensor to the device.
+pub(super) fn moves(net: &nn::Linear, (x, y): &Pair, at: &StepContext) -> trainer::Result<StepOutput> {
+    let shift = Tensor::new(&[at.position.batch as f32], &Device::Cpu)?;
+    let output = ops::add(&net.forward(x)?, &autocast::to_device(&shift, x.device())?)?;
+    Ok(ops::mse_loss(&output, y, ops::Reduction::Mean)?.into())
 }
