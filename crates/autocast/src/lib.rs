@@ -45,6 +45,7 @@ mod region;
 mod table;
 mod total;
 
+pub use backends::algorithms::{AlgorithmChoice, algorithm_choice, set_algorithm_choice};
 pub use backward::{backward, backward_with, constant_gradients, narrow_gradients};
 pub use buffers::{BufferUpdate, defer_buffers, defer_buffers_after};
 pub use complex::{ComplexTensor, complex_dtype};

@@ -5,6 +5,7 @@
 //! subnormals, and whose `scalar.rs` is the oracle that every other path is held to.
 
 #[cfg(feature = "candle")]
+pub mod algorithms;
 pub mod bridge;
 pub mod buffer;
 #[cfg(feature = "cuda")]

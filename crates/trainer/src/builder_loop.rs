@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use autocast::AlgorithmChoice;
+
 use crate::matmul::MatmulPrecision;
 use crate::settings::{Anomalies, ClipBy, Determinism};
 use crate::{Error, Limit, OnInterrupt, TrainerBuilder};
@@ -134,6 +136,14 @@ impl TrainerBuilder {
     /// Products of 16 bits and of f64 are what they are. On a CPU it has no effect, which is told: f32 is multiplied in f32.
     pub fn matmul_precision(mut self, precision: &str) -> Self {
         self.settings.steps.matmul = MatmulPrecision::parse(precision).map(Some);
+        self
+    }
+
+    /// Has a GPU's algorithm for each product and convolution chosen by the clock, once for each shape, out of those that the library
+    /// names first; the first batches take longer. The default is the one that it names first, with which two processes compute the
+    /// same to the bit. Without effect beside [`deterministic`](Self::deterministic), which promises that.
+    pub fn benchmark(mut self) -> Self {
+        self.settings.steps.choice = Some(AlgorithmChoice::Timed);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use crate::TrainerBuilder;
 
-/// What of a fit is queued on a GPU as one, as a CUDA graph, where it otherwise is hundreds of launches.
+/// What of a fit or an evaluation is queued on a GPU as one, as a CUDA graph, where it otherwise is hundreds of launches.
 ///
 /// ```
 /// # fn main() -> trainer::Result<()> {
@@ -21,23 +21,24 @@ pub enum CudaGraph {
     /// Nothing.
     #[default]
     Off,
-    /// The forward and the backward pass over a batch, once three batches of its shapes have come. The optimizer's few launches
-    /// follow.
+    /// The forward and the backward pass over a batch, once three batches of its shapes have come, after which the optimizer's few launches
+    /// follow; and the forward pass of [`predict`](crate::Trainer::predict), [`validate`](crate::Trainer::validate) and
+    /// [`test`](crate::Trainer::test), likewise in each call.
     ///
-    /// `training_step` is then not called: the device repeats what the call for the fourth batch has queued, with the tensors of the
+    /// `training_step` (`predict_step`, …) is then not called: the device repeats what the call for the fourth batch has queued, with the tensors of the
     /// batch at hand, its own dropout masks and the loss scale as it is. So what the method does on the host is done when it
     /// is recorded and not again: what it prints or counts, numbers that it computes of its
     /// [`StepContext`](crate::StepContext), numbers and strings beside the tensors of a batch. What it reads beside parameters
     /// and batch has to stay in its place.
     ///
-    /// Losses, metrics and parameters are those of a fit without it, to the bit. Where a pass cannot be recorded, because it
+    /// Losses, metrics, parameters and predictions are those without it, to the bit. Where a pass cannot be recorded, because it
     /// reads from the device, moves a tensor there, or draws masks on the host, it goes on as without, and a
     /// [`Notice::NotRecorded`](crate::Notice::NotRecorded) says why, once; so do batches of ever other shapes.
     Passes,
 }
 
 impl TrainerBuilder {
-    /// What of a fit is queued on a GPU as one. The default is nothing: see [`CudaGraph`] for what changes.
+    /// What of a fit or an evaluation is queued on a GPU as one. The default is nothing: see [`CudaGraph`] for what changes.
     pub fn cuda_graph(mut self, graph: CudaGraph) -> Self {
         self.settings.steps.graph = graph;
         self

@@ -6,7 +6,7 @@ use precision_types::{Accelerator, Precision};
 
 use crate::builder::Settings;
 use crate::matmul::MatmulPrecision;
-use crate::settings::Anomalies;
+use crate::settings::{Anomalies, Determinism};
 use crate::storage::Storage;
 use crate::{CudaGraph, Error, Notice, OnNonFinite, Result};
 
@@ -55,8 +55,19 @@ impl Settings {
             ),
             (
                 "matmul_precision",
-                self.steps.matmul() == Some(MatmulPrecision::Reduced) && accelerator == Accelerator::Cpu,
+                self.steps.products().precision == Some(MatmulPrecision::Reduced)
+                    && accelerator == Accelerator::Cpu,
                 "a CPU multiplies f32 in f32".to_string(),
+            ),
+            (
+                "benchmark",
+                self.steps.choice.is_some() && accelerator == Accelerator::Cpu,
+                "a CPU has one algorithm for a shape".to_string(),
+            ),
+            (
+                "benchmark",
+                self.steps.choice.is_some() && self.steps.determinism == Determinism::Checked,
+                "deterministic asks for the same sums in every process".to_string(),
             ),
             (
                 "cuda_graph",

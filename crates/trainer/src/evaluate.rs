@@ -4,6 +4,7 @@ use autocast::random::key;
 use candle_core::Tensor;
 use tracing::{Span, info_span};
 
+use crate::forward::Forward;
 use crate::losses::Averages;
 use crate::losses::{Losses, weighted};
 use crate::source::Data;
@@ -107,9 +108,11 @@ impl Trainer {
         let limit = limit.of(data.batches(), "limit_predict_batches")?;
         let Some(batches) = data.open(0, 0)? else { return Ok(Vec::new()) };
         let _kept = self.keep_casts();
+        let mut forward = Forward::new(self);
         let predict = |(nth, batch): (usize, Result<M::Batch>)| {
-            let batch = self.prepare(batch?)?;
-            self.inferred(nth as u64, || module.predict_step(model, &batch)).map_err(Error::explained)
+            let nth = nth as u64;
+            let pass = |batch: &M::Batch| self.inferred(nth, || module.predict_step(model, batch));
+            forward.of(nth, self.prepare(batch?)?, pass).map_err(Error::explained)
         };
         batches.take(limit.unwrap_or(usize::MAX)).enumerate().map(predict).collect()
     }
@@ -130,16 +133,21 @@ impl Trainer {
         let (mut losses, mut samples) = (Losses::new(&self.device)?, Vec::new());
         let mut averages = Averages::default();
         let _kept = self.keep_casts();
+        let mut forward = Forward::new(self);
         let batches = data.open(0, 0)?.into_iter().flatten();
         for (index, batch) in batches.take(limit.unwrap_or(usize::MAX)).enumerate() {
             let (batch, count) = counted(batch?)?;
             let batch = self.prepare(batch)?;
             let position = Position { batch: index, ..Position::default() };
             let context = StepContext { optimizer: "", position, precision: self.precision };
-            let step = || kind.step((module, model), &batch, &context);
-            let output = match self.outside_of_training(seed, index as u64, step) {
+            let nth = index as u64;
+            let step = |batch: &M::Batch| {
+                let step = || kind.step((module, model), batch, &context)?.checked();
+                self.outside_of_training(seed, nth, step)
+            };
+            let output = match forward.of(nth, batch, step) {
                 Err(Error::NoLoss) => continue,
-                output => output.map_err(Error::explained)?.checked()?,
+                output => output.map_err(Error::explained)?,
             };
             let count = output.samples.unwrap_or(count);
             losses.push(&output.loss)?;

@@ -187,7 +187,7 @@ impl Trainer {
         let (precision, accelerator) = (self.precision_name(), self.accelerator.as_str());
         let _span = info_span!("fit", precision, accelerator).entered();
         let fit = || Fitting::new(self, module, on_step)?.run(data, validation);
-        multiplying(self.settings.steps.matmul(), fit)
+        multiplying(self.settings.steps.products(), fit)
     }
 
     /// Creates a model outside of training: on the device, in the precision's dtype (complex128 for complex parameters at

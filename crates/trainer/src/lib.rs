@@ -74,6 +74,7 @@ mod files;
 mod fit;
 mod fitting;
 mod followers;
+mod forward;
 mod interrupt;
 mod logger;
 mod losses;

@@ -1,10 +1,11 @@
-//! `matmul_precision`: whether a GPU may round the operands of f32 products, for as long as a fit or an evaluation lasts.
+//! `matmul_precision` and `benchmark`: whether a GPU may round the operands of f32 products, and whether a product's algorithm is chosen by
+//! the clock, for as long as a fit or an evaluation lasts.
 //!
-//! What is asked for is candle's switch, which is the whole process's: it is held while something runs that asked for it, and is
-//! then what it was.
+//! These are switches of the whole process: one is held while something runs that asked for it, and is then what it was.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use autocast::{AlgorithmChoice, algorithm_choice, set_algorithm_choice};
 use candle_core::cuda::{gemm_reduced_precision_f32, set_gemm_reduced_precision_f32};
 
 use crate::{Error, Result};
@@ -34,13 +35,25 @@ impl MatmulPrecision {
     }
 }
 
-/// Runs `f` with products as `asked`, or as they are where nothing is.
-pub(crate) fn multiplying<T>(asked: Option<MatmulPrecision>, f: impl FnOnce() -> T) -> T {
-    let _held = asked.map(|asked| CANDLE.hold(asked == MatmulPrecision::Reduced));
+/// How products are asked for; where nothing is, they are as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Products {
+    pub(crate) precision: Option<MatmulPrecision>,
+    pub(crate) choice: Option<AlgorithmChoice>,
+}
+
+/// Runs `f` with products as `asked`.
+pub(crate) fn multiplying<T>(asked: Products, f: impl FnOnce() -> T) -> T {
+    let _rounds = asked.precision.map(|precision| ROUNDS.hold(precision == MatmulPrecision::Reduced));
+    let _times = asked.choice.map(|choice| TIMES.hold(choice == AlgorithmChoice::Timed));
     f()
 }
 
-static CANDLE: Switch = Switch::new(gemm_reduced_precision_f32, set_gemm_reduced_precision_f32);
+static ROUNDS: Switch = Switch::new(gemm_reduced_precision_f32, set_gemm_reduced_precision_f32);
+static TIMES: Switch = Switch::new(
+    || algorithm_choice() == AlgorithmChoice::Timed,
+    |on| set_algorithm_choice(if on { AlgorithmChoice::Timed } else { AlgorithmChoice::Heuristic }),
+);
 
 /// A switch of the process, and who holds it.
 struct Switch {

@@ -10,7 +10,7 @@ use precision_types::Precision;
 
 use crate::builder::Settings;
 use crate::effects::default_loss_scaling;
-use crate::matmul::{MatmulPrecision, multiplying};
+use crate::matmul::{Products, multiplying};
 use crate::{Batch, OnNonFinite, Result, Trainer};
 
 /// The region, the loss scale and the casts of a precision. Made by [`Trainer::precision_plugin`].
@@ -44,7 +44,7 @@ pub struct PrecisionPlugin {
     /// The autocast region of a mixed precision; a true precision has none.
     region: Option<Autocast>,
     /// In what f32 is multiplied, where that was set.
-    matmul: Option<MatmulPrecision>,
+    products: Products,
     pub(crate) scaler: GradScaler,
     /// Whether losses are scaled.
     pub(crate) scales: bool,
@@ -67,9 +67,9 @@ impl PrecisionPlugin {
             Some(config) => scaler.with_diagnostics(config)?,
             None => scaler,
         };
-        let (region, matmul) = (trainer.region.clone(), trainer.settings.steps.matmul());
+        let (region, products) = (trainer.region.clone(), trainer.settings.steps.products());
         let (param_dtype, buffers) = (trainer.param_dtype(), Vec::new());
-        Ok(Self { precision, param_dtype, device, region, matmul, scaler, scales, buffers })
+        Ok(Self { precision, param_dtype, device, region, products, scaler, scales, buffers })
     }
 
     /// The precision.
@@ -91,7 +91,7 @@ impl PrecisionPlugin {
     pub fn forward<T>(&mut self, forward: impl FnOnce() -> T) -> T {
         let held = std::mem::take(&mut self.buffers);
         let forward = || defer_buffers_after(held, || run(self.region.as_ref(), forward));
-        let (output, buffers) = multiplying(self.matmul, forward);
+        let (output, buffers) = multiplying(self.products, forward);
         self.buffers = buffers;
         output
     }
@@ -103,7 +103,7 @@ impl PrecisionPlugin {
     pub fn backward(&self, loss: Tensor) -> Result<GradStore> {
         let scaled = self.scaler.scale(&loss)?;
         drop(loss);
-        Ok(multiplying(self.matmul, || autocast::constant_gradients(scaled))?)
+        Ok(multiplying(self.products, || autocast::constant_gradients(scaled))?)
     }
 
     /// Takes the loss scale out of `grads` and clips them; gives their norm before. Waits for a CUDA device: an optimizer

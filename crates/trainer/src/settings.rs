@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use autocast::AlgorithmChoice;
 use optim::Clip;
 
-use crate::matmul::MatmulPrecision;
+use crate::matmul::{MatmulPrecision, Products};
 use crate::{CudaGraph, Error, Result};
 
 /// How much of the data.
@@ -143,6 +144,8 @@ pub(crate) struct StepSettings {
     pub(crate) clip_by: Result<ClipBy>,
     /// As it was set, or not.
     pub(crate) matmul: Result<Option<MatmulPrecision>>,
+    /// Of the algorithms of products and convolutions, where that was set.
+    pub(crate) choice: Option<AlgorithmChoice>,
     pub(crate) determinism: Determinism,
     pub(crate) anomalies: Anomalies,
     pub(crate) graph: CudaGraph,
@@ -155,6 +158,7 @@ impl Default for StepSettings {
             clip_val: None,
             clip_by: Ok(ClipBy::default()),
             matmul: Ok(None),
+            choice: None,
             determinism: Determinism::default(),
             anomalies: Anomalies::default(),
             graph: CudaGraph::default(),
@@ -163,9 +167,10 @@ impl Default for StepSettings {
 }
 
 impl StepSettings {
-    /// In what f32 is multiplied, where that was set.
-    pub(crate) fn matmul(&self) -> Option<MatmulPrecision> {
-        self.matmul.as_ref().copied().unwrap_or_default()
+    /// How products are asked for.
+    pub(crate) fn products(&self) -> Products {
+        let choice = self.choice.filter(|_| self.determinism == Determinism::default());
+        Products { precision: self.matmul.as_ref().copied().unwrap_or_default(), choice }
     }
 
     /// What the optimizers are given, if anything.

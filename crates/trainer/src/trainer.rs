@@ -139,7 +139,7 @@ impl Trainer {
     ) -> Result<T> {
         let forward = || with_mode(Mode::Evaluate, || autocast::no_grad(|| self.run(forward)));
         let forward = || defer_buffers(|| with_seed(seed, step, forward));
-        let ((output, _), _) = multiplying(self.settings.steps.matmul(), forward);
+        let ((output, _), _) = multiplying(self.settings.steps.products(), forward);
         output
     }
 

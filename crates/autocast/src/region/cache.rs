@@ -45,6 +45,8 @@ pub struct CacheStats {
     pub entries: usize,
     /// Bytes that they hold.
     pub bytes: usize,
+    /// Casts that were held and are no more: their memory may be something else's.
+    pub dropped: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +91,7 @@ impl CastCache {
     }
 
     pub(crate) fn clear(&mut self) {
+        self.stats.dropped += self.entries.len();
         self.entries.clear();
         self.order.clear();
         (self.stats.entries, self.stats.bytes) = (0, 0);
@@ -149,6 +152,7 @@ impl CastCache {
     fn remove(&mut self, key: Key) {
         if let Some(entry) = self.entries.remove(&key) {
             self.order.retain(|other| *other != key);
+            self.stats.dropped += 1;
             self.stats.entries -= 1;
             self.stats.bytes -= entry.bytes();
         }

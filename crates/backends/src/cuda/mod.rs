@@ -9,6 +9,7 @@ mod audit;
 pub(crate) mod blaslt;
 #[cfg(feature = "cudnn")]
 pub(crate) mod cudnn;
+mod fastest;
 mod graph;
 mod kernel;
 pub(crate) mod memory;

@@ -44,6 +44,14 @@ template <typename C, typename T> __device__ __forceinline__ Unit<T> narrow(cons
     return raw;
 }
 
+// Stores a unit 16 bytes at a time. The compiler on its own may store the words that it was made of one by one, which are writes
+// of parts of a line, and cost the cache several times as much.
+template <typename T> __device__ __forceinline__ void put(T* p, const Unit<T>& raw) {
+#pragma unroll
+    for (int i = 0; i < int(sizeof(raw) / sizeof(uint4)); ++i)
+        __stwb(reinterpret_cast<uint4*>(p) + i, reinterpret_cast<const uint4*>(&raw)[i]);
+}
+
 // The first `valid` elements, and zeros.
 template <typename C, typename T>
 __device__ __forceinline__ void load_unit(const T* p, bool whole, int valid, C out[UNIT]) {
@@ -58,7 +66,7 @@ __device__ __forceinline__ void load_unit(const T* p, bool whole, int valid, C o
 template <typename C, typename T>
 __device__ __forceinline__ void store_unit(T* p, bool whole, int valid, const C in[UNIT]) {
     if (whole && valid >= UNIT) {
-        *reinterpret_cast<Unit<T>*>(p) = narrow<C, T>(in);
+        put(p, narrow<C, T>(in));
     } else {
 #pragma unroll
         for (int k = 0; k < UNIT; ++k)

@@ -20,6 +20,9 @@ pub struct Line {
     /// Whether passes are replayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graph: Option<bool>,
+    /// Whether algorithms are chosen by the clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timed: Option<bool>,
     /// The median time of a step, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<f64>,

@@ -79,9 +79,13 @@ pub struct Options {
     #[arg(long)]
     pub(crate) tf32: bool,
 
-    /// Whether forward and backward passes of training are recorded as a CUDA graph, on a GPU
+    /// Whether passes are recorded as a CUDA graph, on a GPU
     #[arg(long)]
     pub(crate) cuda_graph: bool,
+
+    /// Whether algorithms of products and convolutions are chosen by the clock, on a GPU
+    #[arg(long)]
+    pub(crate) benchmark: bool,
 }
 
 /// Runs a benchmark. Whether all of it could be measured.

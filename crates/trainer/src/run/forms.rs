@@ -1,8 +1,7 @@
 //! When a pass is recorded: the forms that passes have, and how often each has come.
 
-use candle_core::{DType, TensorId};
-
-use super::recorded::Recorded;
+use candle_core::cuda::gemm_reduced_precision_f32;
+use candle_core::{DType, Tensor, TensorId};
 
 /// Passes of a form before it is recorded. In them libraries choose, kernels are loaded, and the pool grows.
 const BEFORE: usize = 3;
@@ -14,19 +13,30 @@ const MOST: usize = 4;
 const COUNTED: usize = 32;
 
 /// What a recording depends on.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Form {
-    pub(super) optimizer: usize,
-    pub(super) batch: Vec<(DType, Vec<usize>)>,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) optimizer: usize,
+    pub(crate) batch: Vec<(DType, Vec<usize>)>,
     /// The buffers with writes that are held back.
-    pub(super) held: Vec<TensorId>,
+    pub(crate) held: Vec<TensorId>,
+    /// How many casts of parameters are no longer where they were.
+    pub(crate) dropped: usize,
     /// Whether f32 is multiplied in TF32.
-    pub(super) rounds: bool,
+    pub(crate) rounds: bool,
+}
+
+impl Form {
+    /// Of a pass over these tensors; `None` where one of them is not contiguous.
+    pub(crate) fn of(tensors: &[Tensor]) -> Option<Self> {
+        let batch = tensors.iter().map(|tensor| (tensor.dtype(), tensor.dims().to_vec())).collect();
+        let contiguous = tensors.iter().all(Tensor::is_contiguous);
+        contiguous.then(|| Self { batch, rounds: gemm_reduced_precision_f32(), ..Self::default() })
+    }
 }
 
 /// What is done with the next pass of a form.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     Queue,
     /// As what is recorded the next time.
     Rehearse,
@@ -35,23 +45,31 @@ pub(super) enum Next {
     Replay(usize),
 }
 
-pub(super) enum Stage {
+pub(crate) enum Stage<R> {
     Seen(usize),
-    Ready(Box<Recorded>),
+    Ready(Box<R>),
     Refused,
 }
 
-/// The recordings of a fit.
-#[derive(Default)]
-pub(crate) struct Recordings {
-    pub(super) forms: Vec<(Form, Stage)>,
+/// The recordings of a fit or an evaluation.
+pub(crate) struct Recordings<R> {
+    pub(crate) forms: Vec<(Form, Stage<R>)>,
     /// Whether it was told that something is not recorded.
-    pub(super) is_told: bool,
+    pub(crate) is_told: bool,
 }
 
-impl Recordings {
-    /// What comes next for a form, and what there is to tell.
-    pub(super) fn next(&mut self, form: Form) -> (Next, Option<String>) {
+impl<R> Default for Recordings<R> {
+    fn default() -> Self {
+        Self { forms: Vec::new(), is_told: false }
+    }
+}
+
+impl<R> Recordings<R> {
+    /// What comes next for a form, and what there is to tell. A pass without a form is not recorded.
+    pub(crate) fn next(&mut self, form: Option<Form>) -> (Next, Option<String>) {
+        let Some(form) = form else {
+            return (Next::Queue, Some("a tensor of a batch is not contiguous".into()));
+        };
         let ready = self.forms.iter().filter(|(_, stage)| matches!(stage, Stage::Ready(_))).count();
         let Some(at) = self.forms.iter().position(|(known, _)| *known == form) else {
             let mut told = None;
@@ -82,18 +100,20 @@ impl Recordings {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor};
+    use candle_core::Device;
 
     use super::*;
 
+    type Recordings = super::Recordings<()>;
+
     fn form(len: usize) -> Form {
-        Form { optimizer: 0, batch: vec![(DType::F32, vec![len])], held: Vec::new(), rounds: false }
+        Form::of(&[Tensor::zeros(len, DType::F32, &Device::Cpu).unwrap()]).unwrap()
     }
 
     #[test]
     fn a_form_is_recorded_after_passes_and_rehearsed_right_before() {
         let mut recordings = Recordings::default();
-        let mut next = |len| recordings.next(form(len)).0;
+        let mut next = |len| recordings.next(Some(form(len))).0;
         let seen: Vec<Next> = (0..BEFORE + 1).map(|_| next(4)).collect();
         assert_eq!(seen, [Next::Queue, Next::Queue, Next::Rehearse, Next::Record(0)]);
         assert_eq!(next(5), Next::Queue, "another shape counts for itself");
@@ -107,12 +127,13 @@ mod tests {
             Form { optimizer: 1, ..of.clone() },
             Form { batch: vec![(DType::F16, vec![4])], ..of.clone() },
             Form { held: vec![id], ..of.clone() },
+            Form { dropped: 1, ..of.clone() },
             Form { rounds: true, ..of.clone() },
         ];
         let mut recordings = Recordings::default();
-        recordings.next(of);
+        recordings.next(Some(of));
         for (at, other) in others.into_iter().enumerate() {
-            recordings.next(other);
+            recordings.next(Some(other));
             assert_eq!(recordings.forms.len(), at + 2);
         }
     }
@@ -120,17 +141,26 @@ mod tests {
     #[test]
     fn shapes_without_end_are_told_of_and_take_no_memory() {
         let mut recordings = Recordings::default();
-        let told: Vec<Option<String>> = (0..3 * COUNTED).map(|len| recordings.next(form(len)).1).collect();
+        let told: Vec<Option<String>> =
+            (0..3 * COUNTED).map(|len| recordings.next(Some(form(len))).1).collect();
         assert!(told[..COUNTED].iter().all(Option::is_none), "{told:?}");
         assert!(told[COUNTED].as_ref().is_some_and(|why| why.contains("shapes")), "{told:?}");
         assert!(recordings.forms.len() <= COUNTED);
     }
 
     #[test]
+    fn a_batch_that_is_not_contiguous_has_no_form() {
+        let columns = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap().t().unwrap();
+        assert!(Form::of(&[columns]).is_none());
+        let (next, told) = Recordings::default().next(None);
+        assert!(next == Next::Queue && told.is_some_and(|why| why.contains("contiguous")));
+    }
+
+    #[test]
     fn what_was_refused_is_not_tried_again() {
         let mut recordings = Recordings::default();
-        (0..BEFORE).for_each(|_| drop(recordings.next(form(4))));
+        (0..BEFORE).for_each(|_| drop(recordings.next(Some(form(4)))));
         recordings.forms[0].1 = Stage::Refused;
-        assert_eq!(recordings.next(form(4)), (Next::Queue, None));
+        assert_eq!(recordings.next(Some(form(4))), (Next::Queue, None));
     }
 }

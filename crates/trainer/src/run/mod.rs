@@ -3,9 +3,9 @@
 
 mod batch;
 mod finish;
-mod forms;
+pub(crate) mod forms;
 mod pass;
-mod recorded;
+pub(crate) mod recorded;
 mod resume;
 mod start;
 
@@ -23,6 +23,7 @@ use crate::update::{Stepping, Update};
 use crate::{Notice, Parameters, Position, Precision, Result, Trainer, TrainingState};
 
 use forms::Recordings;
+use recorded::Recorded;
 
 pub(crate) use batch::Group;
 
@@ -86,7 +87,7 @@ pub(crate) struct Run<'a> {
     /// Whether it is known that not every loss is NaN.
     has_number: bool,
     /// Passes that are recorded, where they are to be.
-    recordings: Option<Recordings>,
+    recordings: Option<Recordings<Recorded>>,
 }
 
 impl Run<'_> {

@@ -6,23 +6,22 @@
 
 use autocast::{BufferUpdate, RecordedStep, Recording, record_step, rehearse_step};
 use candle_core::backprop::GradStore;
-use candle_core::cuda::gemm_reduced_precision_f32;
 use candle_core::{Device, Tensor, Var};
 use tracing::debug_span;
 
 use super::Run;
-use super::forms::{Form, Next, Stage};
+use super::forms::{Form, Next, Recordings, Stage};
 use super::pass::Pass;
-use crate::{Batch, Error, Notice, Result, TrainingModule};
+use crate::{Batch, Error, Notice, Result, Trainer, TrainingModule};
 
 /// A batch, and its tensors in their order where passes are recorded.
-pub(super) struct Batched<B> {
-    pub(super) batch: B,
-    tensors: Vec<Tensor>,
+pub(crate) struct Batched<B> {
+    pub(crate) batch: B,
+    pub(crate) tensors: Vec<Tensor>,
 }
 
 impl<B: Batch> Batched<B> {
-    pub(super) fn new(batch: B, records: Records) -> Result<Self> {
+    pub(crate) fn new(batch: B, records: Records) -> Result<Self> {
         let mut tensors = Vec::new();
         let batch = match records {
             Records::Nothing => batch,
@@ -35,7 +34,7 @@ impl<B: Batch> Batched<B> {
     }
 
     /// The same in memory of a recording.
-    fn in_place(self) -> Result<(Self, Vec<Var>)> {
+    pub(crate) fn in_place(self) -> Result<(Self, Vec<Var>)> {
         let mut inputs = Vec::new();
         let batch = self.batch.map_tensors(&mut |tensor| {
             let input = Var::from_tensor(&tensor)?;
@@ -49,13 +48,13 @@ impl<B: Batch> Batched<B> {
 
 /// Whether passes are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Records {
+pub(crate) enum Records {
     Nothing,
     Passes,
 }
 
 /// A recorded pass. Its tensors go before the graph whose memory they have.
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     pass: Pass,
     batch: Vec<Var>,
     held: Vec<Var>,
@@ -89,25 +88,17 @@ impl Run<'_> {
     }
 
     fn next(&mut self, index: usize, tensors: &[Tensor]) -> Next {
-        let held = self.progress.group.buffers.iter().map(|(buffer, _)| buffer.id()).collect();
         let Some(recordings) = &mut self.recordings else { return Next::Queue };
-        let (next, told) = if tensors.iter().all(Tensor::is_contiguous) {
-            let batch = tensors.iter().map(|tensor| (tensor.dtype(), tensor.dims().to_vec())).collect();
-            recordings.next(Form { optimizer: index, batch, held, rounds: gemm_reduced_precision_f32() })
-        } else {
-            (Next::Queue, Some("a tensor of a batch is not contiguous".to_string()))
-        };
+        let held = self.progress.group.buffers.iter().map(|(buffer, _)| buffer.id()).collect();
+        let form = Form::of(tensors).map(|form| Form { optimizer: index, held, ..form });
+        let (next, told) = recordings.next(form);
         told.into_iter().for_each(|why| self.tell_of_recordings(why));
         next
     }
 
     fn tell_of_recordings(&mut self, why: String) {
         let Some(recordings) = &mut self.recordings else { return };
-        if !std::mem::replace(&mut recordings.is_told, true) {
-            let notice = Notice::NotRecorded { why };
-            (self.trainer.settings.listener.0)(&notice);
-            self.notices.push(notice);
-        }
+        self.notices.extend(recordings.tell(self.trainer, why));
     }
 
     fn record<M: TrainingModule>(
@@ -135,7 +126,6 @@ impl Run<'_> {
                 Stage::Ready(Box::new(Recorded { pass, batch: inputs, held, step }))
             }
             Recording::Refused(why) => {
-                let why = why.lines().next().unwrap_or_default().to_string();
                 self.tell_of_recordings(why);
                 Stage::Refused
             }
@@ -190,16 +180,31 @@ impl Run<'_> {
     }
 }
 
+impl<R> Recordings<R> {
+    /// Tells, once, why something is not recorded.
+    pub(crate) fn tell(&mut self, trainer: &Trainer, why: String) -> Option<Notice> {
+        let is_new = !std::mem::replace(&mut self.is_told, true);
+        is_new.then(|| {
+            let notice = Notice::NotRecorded { why: why.lines().next().unwrap_or_default().to_string() };
+            (trainer.settings.listener.0)(&notice);
+            notice
+        })
+    }
+}
+
 impl Pass {
-    /// # Errors
-    /// Where a number was made on another device: a recording would not make it again.
     fn on(self, device: &Device) -> Result<Self> {
         let numbers = self.metrics.iter().map(|(name, value)| (name.as_str(), value));
-        let elsewhere =
-            numbers.chain([("loss", &self.loss)]).find(|(_, value)| !value.device().same_device(device));
-        match elsewhere {
-            Some((name, _)) => Err(Error::Other(format!("{name} is computed on the host").into())),
-            None => Ok(self),
-        }
+        numbers.chain([("loss", &self.loss)]).try_for_each(|(name, value)| made_on(device, name, value))?;
+        Ok(self)
+    }
+}
+
+/// # Errors
+/// Where a number was made on another device: a recording would not make it again.
+pub(crate) fn made_on(device: &Device, name: &str, value: &Tensor) -> Result<()> {
+    match value.device().same_device(device) {
+        true => Ok(()),
+        false => Err(Error::Other(format!("{name} is computed on the host").into())),
     }
 }

@@ -74,7 +74,7 @@ fn not_optimized(trained: &Parameters, optimization: &crate::Optimization) -> Op
 
 impl Trainer {
     /// Whether there is something to record: what an effect of `cuda_graph` needs.
-    fn records_passes(&self) -> bool {
+    pub(crate) fn records_passes(&self) -> bool {
         let steps = &self.settings.steps;
         steps.graph == CudaGraph::Passes && self.device.is_cuda() && steps.anomalies == Anomalies::LetPass
     }

@@ -8,10 +8,14 @@
 mod plan;
 
 use super::device;
+use super::fastest::{can_time, fastest};
 use crate::Result;
+use crate::algorithms::AlgorithmChoice;
 use crate::buffer::ScalarType;
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::cublaslt::result as lt;
+use candle_core::cuda_backend::cudarc::cublaslt::result::CublasError;
+use candle_core::cuda_backend::cudarc::cublaslt::sys;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DevicePtrMut};
 use plan::{Factors, Handle, Plan};
 use std::collections::HashMap;
@@ -65,6 +69,8 @@ pub(crate) struct Shape {
     pub(crate) plus: Plus,
     /// Whether f32 may be rounded to TF32 first.
     pub(crate) tf32: bool,
+    /// Of the algorithm.
+    pub(crate) choice: AlgorithmChoice,
 }
 
 /// The addresses of one product: `row` and `matrix` are read where [`Plus`] says so.
@@ -88,7 +94,26 @@ pub(crate) unsafe fn multiply(gpu: &CudaDevice, shape: &Shape, at: Addresses) ->
     let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
     let library = Library::of(&mut libraries, stream.context())?;
     let handle = library.handle.raw();
-    let Some(plan) = library.plan(shape)? else { return Ok(false) };
+    // SAFETY: the caller's promise.
+    let Some(plan) = (unsafe { library.plan(gpu, shape, at) })? else { return Ok(false) };
+    // SAFETY: likewise.
+    unsafe { run(gpu, handle, plan, shape, at) }?.map_err(device(OP))?;
+    Ok(true)
+}
+
+/// Queues the product by a plan; what the library says of it.
+///
+/// # Safety
+///
+/// As for [`multiply`].
+unsafe fn run(
+    gpu: &CudaDevice,
+    handle: sys::cublasLtHandle_t,
+    plan: &Plan,
+    shape: &Shape,
+    at: Addresses,
+) -> Result<std::result::Result<(), CublasError>> {
+    let stream = gpu.cuda_stream();
     let mut workspace = match plan.workspace() {
         0 => None,
         // SAFETY: the algorithm writes before it reads.
@@ -102,7 +127,7 @@ pub(crate) unsafe fn multiply(gpu: &CudaDevice, shape: &Shape, at: Addresses) ->
     let factors = Factors::of(shape);
     // SAFETY: the plan's descriptions are alive, factors are of the plan's scale type, and the rest is the caller's promise. The
     // workspace is freed in the order of the stream.
-    unsafe {
+    Ok(unsafe {
         lt::matmul(
             handle,
             plan.description(),
@@ -121,9 +146,7 @@ pub(crate) unsafe fn multiply(gpu: &CudaDevice, shape: &Shape, at: Addresses) ->
             plan.workspace(),
             stream.cu_stream().cast(),
         )
-    }
-    .map_err(device(OP))?;
-    Ok(true)
+    })
 }
 
 static LIBRARIES: Mutex<Vec<Library>> = Mutex::new(Vec::new());
@@ -150,14 +173,47 @@ impl Library {
         Ok(&mut all[at])
     }
 
-    fn plan(&mut self, shape: &Shape) -> Result<Option<&Plan>> {
+    /// # Safety
+    ///
+    /// As for [`multiply`].
+    unsafe fn plan(&mut self, gpu: &CudaDevice, shape: &Shape, at: Addresses) -> Result<Option<&Plan>> {
         if !self.plans.contains_key(shape) {
             if self.plans.len() >= PLANS {
                 self.plans.clear();
             }
-            let plan = Plan::new(&self.handle, shape)?;
+            let mut plan = Plan::new(&self.handle, shape)?;
+            if let Some(plan) = &mut plan
+                && shape.choice == AlgorithmChoice::Timed
+            {
+                // SAFETY: the caller's promise.
+                unsafe { self.time(gpu, plan, shape, at) }?;
+            }
             self.plans.insert(*shape, plan);
         }
         Ok(self.plans.get(shape).and_then(Option::as_ref))
+    }
+
+    /// Gives a plan the fastest of its algorithms, whose products go to memory of their own.
+    ///
+    /// # Safety
+    ///
+    /// As for [`multiply`].
+    unsafe fn time(&self, gpu: &CudaDevice, plan: &mut Plan, shape: &Shape, at: Addresses) -> Result<()> {
+        let stream = gpu.cuda_stream();
+        let bytes = shape.count * shape.m * shape.n * shape.to.bytes();
+        let algorithms = plan.algorithms(&self.handle, shape)?;
+        if algorithms.len() < 2 || !can_time(&stream)? {
+            return Ok(());
+        }
+        // SAFETY: nobody reads it. Without memory for it there is nothing to time with.
+        let Ok(mut out) = (unsafe { gpu.alloc::<u8>(bytes) }) else { return Ok(()) };
+        let (out, _used) = out.device_ptr_mut(&stream);
+        let best = fastest(&stream, algorithms.len(), |way| {
+            plan.take(algorithms[way]);
+            // SAFETY: the caller's promise, and `out` has room for the product. What the library refuses is left out.
+            Ok(unsafe { run(gpu, self.handle.raw(), plan, shape, Addresses { out, ..at }) }?.is_ok())
+        })?;
+        plan.take(algorithms[best]);
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "calling cuBLASLt")]
 
 use super::super::device;
+use super::super::fastest::CANDIDATES;
 use super::{OP, Order, Shape, Stored};
 use crate::Result;
 use crate::buffer::ScalarType;
@@ -19,6 +20,7 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys::{
 };
 use candle_core::cuda_backend::cudarc::driver::CudaContext;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
@@ -51,77 +53,115 @@ impl Drop for Handle {
 
 /// How a shape is multiplied.
 pub(super) struct Plan {
-    description: Description,
-    first: Layout,
-    second: Layout,
-    out: Layout,
-    algorithm: sys::cublasLtMatmulAlgo_t,
+    of: Described,
+    algorithm: Algorithm,
+}
+
+/// An algorithm, and the bytes of scratch memory that it takes.
+#[derive(Clone, Copy)]
+pub(super) struct Algorithm {
+    of: sys::cublasLtMatmulAlgo_t,
     workspace: usize,
 }
 
 impl Plan {
-    /// `None` where the library has no algorithm.
+    /// With the algorithm that the library's heuristic names first. `None` where the library has none.
     pub(super) fn new(handle: &Handle, shape: &Shape) -> Result<Option<Self>> {
-        let &Shape { of, to, m, n, k, count, a, b, .. } = shape;
-        let (Some(of), Some(to)) = (data_type(of), data_type(to)) else { return Ok(None) };
-        let description = Description::new(shape)?;
-        let by_rows = Stored { by: Order::Rows, pitch: n, step: m * n, aligned: shape.aligned };
-        let first = Layout::new(of, (k, n), b, count)?;
-        let second = Layout::new(of, (m, k), a, count)?;
-        let out = Layout::new(to, (m, n), by_rows, count)?;
-        let preference = Preference::new([b.aligned, a.aligned, shape.aligned])?;
-        // SAFETY: all descriptions are alive.
-        let found = unsafe {
-            lt::get_matmul_algo_heuristic(
-                handle.0,
-                description.0,
-                first.0,
-                second.0,
-                out.0,
-                out.0,
-                preference.0,
-            )
-        };
-        Ok(found.ok().map(|found| Self {
-            description,
-            first,
-            second,
-            out,
-            algorithm: found.algo,
-            workspace: found.workspaceSize,
-        }))
+        let Some(of) = Described::new(shape)? else { return Ok(None) };
+        let best = of.algorithms(handle, shape, 1)?.first().copied();
+        Ok(best.map(|algorithm| Self { of, algorithm }))
+    }
+
+    /// What the heuristic names, the best first.
+    pub(super) fn algorithms(&self, handle: &Handle, shape: &Shape) -> Result<Vec<Algorithm>> {
+        self.of.algorithms(handle, shape, CANDIDATES)
+    }
+
+    /// Multiplies by this algorithm from now on.
+    pub(super) fn take(&mut self, algorithm: Algorithm) {
+        self.algorithm = algorithm;
     }
 
     /// Has the next product add the row at this address.
     pub(super) fn read_row_at(&self, address: u64) -> Result<()> {
-        self.description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, address)
+        self.of.description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, address)
     }
 
     pub(super) fn description(&self) -> sys::cublasLtMatmulDesc_t {
-        self.description.0
+        self.of.description.0
     }
 
     /// Of our `b`.
     pub(super) fn first(&self) -> sys::cublasLtMatrixLayout_t {
-        self.first.0
+        self.of.first.0
     }
 
     /// Of our `a`.
     pub(super) fn second(&self) -> sys::cublasLtMatrixLayout_t {
-        self.second.0
+        self.of.second.0
     }
 
     pub(super) fn out(&self) -> sys::cublasLtMatrixLayout_t {
-        self.out.0
+        self.of.out.0
     }
 
     pub(super) fn algorithm(&self) -> *const sys::cublasLtMatmulAlgo_t {
-        &raw const self.algorithm
+        &raw const self.algorithm.of
     }
 
     /// Bytes of scratch memory.
     pub(super) fn workspace(&self) -> usize {
-        self.workspace
+        self.algorithm.workspace
+    }
+}
+
+/// A shape as the library sees it.
+struct Described {
+    description: Description,
+    first: Layout,
+    second: Layout,
+    out: Layout,
+}
+
+impl Described {
+    /// `None` for types that it does not multiply.
+    fn new(shape: &Shape) -> Result<Option<Self>> {
+        let &Shape { of, to, m, n, k, count, a, b, .. } = shape;
+        let (Some(of), Some(to)) = (data_type(of), data_type(to)) else { return Ok(None) };
+        let by_rows = Stored { by: Order::Rows, pitch: n, step: m * n, aligned: shape.aligned };
+        Ok(Some(Self {
+            description: Description::new(shape)?,
+            first: Layout::new(of, (k, n), b, count)?,
+            second: Layout::new(of, (m, k), a, count)?,
+            out: Layout::new(to, (m, n), by_rows, count)?,
+        }))
+    }
+
+    /// At most so many, the best first; none where it has none.
+    fn algorithms(&self, handle: &Handle, shape: &Shape, most: usize) -> Result<Vec<Algorithm>> {
+        let preference = Preference::new([shape.b.aligned, shape.a.aligned, shape.aligned])?;
+        let mut results =
+            [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];
+        let mut count = 0;
+        // SAFETY: all descriptions are alive, and there is room for the results, of which `count` are written.
+        let named = unsafe {
+            let status = sys::cublasLtMatmulAlgoGetHeuristic(
+                handle.0,
+                self.description.0,
+                self.first.0,
+                self.second.0,
+                self.out.0,
+                self.out.0,
+                preference.0,
+                most.min(CANDIDATES) as i32,
+                results.as_mut_ptr().cast(),
+                &raw mut count,
+            );
+            let count = status.result().map_or(0, |()| count as usize);
+            results[..count.min(CANDIDATES)].iter().map(|result| result.assume_init())
+        };
+        let usable = named.filter(|result| result.state.result().is_ok());
+        Ok(usable.map(|result| Algorithm { of: result.algo, workspace: result.workspaceSize }).collect())
     }
 }
 

@@ -1,8 +1,8 @@
-//! cuDNN: plans of convolutions, made once for each shape and kept.
+//! cuDNN: engines for convolutions, chosen once for each shape and kept.
 //!
 //! The library is opened at run time. The engine is the first that its heuristic names among those that add in f32 (f64 for f64)
-//! and always in the same order, so that a convolution is the same in every process. What has one shape, one layout and
-//! one alignment has one plan.
+//! and always in the same order, so that a convolution is the same in every process; or the fastest of some of them, where that is
+//! asked for. What has one shape, one layout and one alignment has one engine.
 
 #![expect(unsafe_code, reason = "calling cuDNN")]
 
@@ -11,19 +11,21 @@ mod plan;
 mod sys;
 
 use super::device;
+use super::fastest::{CANDIDATES, can_time, fastest};
+use crate::algorithms::AlgorithmChoice;
 use crate::buffer::ScalarType;
 use crate::{Error, Result};
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DevicePtrMut};
 use descriptor::{Descriptor, Refused};
-use plan::{IDS, Plan};
+use plan::{Engine, Engines, IDS};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use sys::{Api, Raw, attribute, kind};
 
 const OP: &str = "convolution";
-/// Plans of a context; beyond them all are made anew.
+/// Convolutions of a context whose engines are kept; beyond them all are chosen anew.
 const PLANS: usize = 4096;
 /// The most scratch memory of an engine, in bytes.
 pub(super) const WORKSPACE: usize = 256 << 20;
@@ -58,6 +60,22 @@ pub(crate) struct Convolution {
     pub(crate) dilation: [i64; 2],
     /// Whether f32 may be rounded to TF32 first.
     pub(crate) tf32: bool,
+    /// Of the engine.
+    pub(crate) choice: AlgorithmChoice,
+}
+
+impl Convolution {
+    /// Bytes from the first to the last element of what is written, whose address is the one of these.
+    fn written(&self) -> (usize, usize) {
+        let (at, operand) = match self.way {
+            Way::Image => (0, &self.image),
+            Way::Kernel => (1, &self.kernel),
+            Way::Values => (2, &self.values),
+        };
+        let last: i64 =
+            operand.dims.iter().zip(&operand.strides).map(|(&dim, &stride)| (dim - 1) * stride).sum();
+        (at, (last.max(0) as usize + 1) * self.of.bytes())
+    }
 }
 
 /// Queues the convolution on the device's stream; `false` where there is no library, or it has no engine.
@@ -75,8 +93,27 @@ pub(crate) unsafe fn convolve(gpu: &CudaDevice, of: &Convolution, at: [u64; 3]) 
     let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
     let library = Library::of(api, &mut libraries, stream.context())?;
     let handle = library.handle.raw;
-    let Some(plan) = library.plan(of)? else { return Ok(false) };
-    let mut workspace = match plan.workspace {
+    // SAFETY: the caller's promise.
+    let Some(engine) = (unsafe { library.engine(gpu, of, at) })? else { return Ok(false) };
+    // SAFETY: likewise.
+    unsafe { run(gpu, (api, handle), engine, of, at) }?.map_err(device(OP))?;
+    Ok(true)
+}
+
+/// Queues the convolution by an engine; what the library says of it.
+///
+/// # Safety
+///
+/// As for [`convolve`].
+unsafe fn run(
+    gpu: &CudaDevice,
+    (api, handle): (&'static Api, Raw),
+    engine: &Engine,
+    of: &Convolution,
+    at: [u64; 3],
+) -> Result<std::result::Result<(), Refused>> {
+    let stream = gpu.cuda_stream();
+    let mut workspace = match engine.workspace {
         0 => None,
         // SAFETY: the engine writes before it reads.
         bytes => Some(unsafe { gpu.alloc::<u8>(bytes) }.map_err(|error| no_memory(of, bytes, &error))?),
@@ -84,14 +121,12 @@ pub(crate) unsafe fn convolve(gpu: &CudaDevice, of: &Convolution, at: [u64; 3]) 
     let used = workspace.as_mut().map(|workspace| workspace.device_ptr_mut(&stream));
     let scratch = used.as_ref().map_or(0, |(address, _)| *address);
     let pack = packed(api, at, scratch).map_err(device(OP))?;
-    // SAFETY: handle, plan and pack are alive, and the stream is the context's; the rest is the caller's promise. The workspace is
+    // SAFETY: handle, engine and pack are alive, and the stream is the context's; the rest is the caller's promise. The workspace is
     // freed in the order of the stream.
-    let ran = unsafe {
+    Ok(unsafe {
         api.check((api.set_stream)(handle, stream.cu_stream().cast()))
-            .and_then(|()| api.check((api.execute)(handle, plan.plan.raw(), pack.raw())))
-    };
-    ran.map_err(device(OP))?;
-    Ok(true)
+            .and_then(|()| api.check((api.execute)(handle, engine.plan.raw(), pack.raw())))
+    })
 }
 
 fn no_memory(of: &Convolution, bytes: usize, error: &dyn std::fmt::Display) -> Error {
@@ -152,8 +187,8 @@ impl Drop for Handle {
 struct Library {
     api: &'static Api,
     context: Weak<CudaContext>,
-    /// None for a convolution that the library has no engine for. Before the handle, which they were made with.
-    plans: HashMap<Convolution, Option<Plan>>,
+    /// One for each convolution, none where the library has none. Before the handle, which they were made with.
+    engines: HashMap<Convolution, Engines>,
     handle: Handle,
 }
 
@@ -165,21 +200,56 @@ impl Library {
             None => {
                 all.retain(|library| library.context.strong_count() > 0);
                 let handle = Handle::new(api, context)?;
-                all.push(Self { api, context: here, plans: HashMap::new(), handle });
+                all.push(Self { api, context: here, engines: HashMap::new(), handle });
                 all.len() - 1
             }
         };
         Ok(&mut all[at])
     }
 
-    fn plan(&mut self, of: &Convolution) -> Result<Option<&Plan>> {
-        if !self.plans.contains_key(of) {
-            if self.plans.len() >= PLANS {
-                self.plans.clear();
+    /// # Safety
+    ///
+    /// As for [`convolve`].
+    unsafe fn engine(&mut self, gpu: &CudaDevice, of: &Convolution, at: [u64; 3]) -> Result<Option<&Engine>> {
+        if !self.engines.contains_key(of) {
+            if self.engines.len() >= PLANS {
+                self.engines.clear();
             }
-            let plan = Plan::new(self.api, self.handle.raw, of).map_err(device(OP))?;
-            self.plans.insert(*of, plan);
+            let most = if of.choice == AlgorithmChoice::Timed { CANDIDATES } else { 1 };
+            let mut engines = Engines::new(self.api, self.handle.raw, of, most).map_err(device(OP))?;
+            // SAFETY: the caller's promise.
+            let best = unsafe { self.fastest(gpu, &engines.all, of, at) }?;
+            engines.keep(best);
+            self.engines.insert(*of, engines);
         }
-        Ok(self.plans.get(of).and_then(Option::as_ref))
+        Ok(self.engines.get(of).and_then(|engines| engines.all.first()))
+    }
+
+    /// The place of the fastest engine, whose results go to memory of their own; of the first where none can be timed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`convolve`].
+    unsafe fn fastest(
+        &self,
+        gpu: &CudaDevice,
+        engines: &[Engine],
+        of: &Convolution,
+        at: [u64; 3],
+    ) -> Result<usize> {
+        let stream = gpu.cuda_stream();
+        if engines.len() < 2 || !can_time(&stream)? {
+            return Ok(0);
+        }
+        let (written, bytes) = of.written();
+        // SAFETY: nobody reads it. Without memory for it there is nothing to time with.
+        let Ok(mut out) = (unsafe { gpu.alloc::<u8>(bytes) }) else { return Ok(0) };
+        let (out, _used) = out.device_ptr_mut(&stream);
+        let mut at = at;
+        at[written] = out;
+        fastest(&stream, engines.len(), |way| {
+            // SAFETY: the caller's promise, and `out` has room for what is written. What the library refuses is left out.
+            Ok(unsafe { run(gpu, (self.api, self.handle.raw), &engines[way], of, at) }?.is_ok())
+        })
     }
 }

@@ -16,39 +16,48 @@ const NOTES: usize = 16;
 pub(super) const IDS: [i64; 3] = [1, 2, 3];
 
 /// An engine that is ready to run.
-pub(super) struct Plan {
+pub(super) struct Engine {
     pub(super) plan: Descriptor,
     /// Bytes of scratch memory.
     pub(super) workspace: usize,
-    /// What the plan was made of.
-    _of: Vec<Descriptor>,
+    _config: Descriptor,
 }
 
-impl Plan {
-    /// The first engine that the heuristic names and that adds as this crate promises, `None` where there is none.
-    pub(super) fn new(api: &'static Api, handle: Raw, of: &Convolution) -> Result<Option<Self>, Refused> {
-        let Some(data_type) = data_type(of.of) else { return Ok(None) };
-        let described = Described::new(api, handle, of, data_type);
+/// Engines for one convolution, and what they were made of.
+pub(super) struct Engines {
+    pub(super) all: Vec<Engine>,
+    _of: Option<Described>,
+}
+
+impl Engines {
+    /// The first that the heuristic names and that add as this crate promises, at most so many.
+    pub(super) fn new(
+        api: &'static Api,
+        handle: Raw,
+        of: &Convolution,
+        most: usize,
+    ) -> Result<Self, Refused> {
+        let described =
+            data_type(of.of).and_then(|data_type| Described::new(api, handle, of, data_type).ok());
         // A description that the library does not take is one that it has no engine for.
-        let Ok(Described { graph, parts }) = described else { return Ok(None) };
+        let Some(described) = described else { return Ok(Self { all: Vec::new(), _of: None }) };
+        let mut all = Vec::new();
         for mode in MODES {
-            let Ok(configs) = configs(api, &graph, mode) else { continue };
-            for config in configs {
-                if !adds_as_promised(of, &config)? {
-                    continue;
-                }
-                let Ok(plan) = ready(api, handle, &config) else { continue };
-                let mut bytes = [0i64];
-                plan.read(attribute::PLAN_WORKSPACE, value::INT64, &mut bytes)?;
-                let Ok(workspace) = usize::try_from(bytes[0]) else { continue };
-                if workspace <= WORKSPACE {
-                    let mut of = parts;
-                    of.extend([graph, config]);
-                    return Ok(Some(Self { plan, workspace, _of: of }));
+            for config in configs(api, &described.graph, mode).unwrap_or_default() {
+                if all.len() < most && adds_as_promised(of, &config)? {
+                    all.extend(ready(api, handle, config)?);
                 }
             }
         }
-        Ok(None)
+        Ok(Self { all, _of: Some(described) })
+    }
+
+    /// Leaves the one at `place`.
+    pub(super) fn keep(&mut self, place: usize) {
+        if place < self.all.len() {
+            self.all.swap(0, place);
+        }
+        self.all.truncate(1);
     }
 }
 
@@ -63,9 +72,9 @@ fn data_type(of: ScalarType) -> Option<i32> {
 }
 
 /// A graph of one operation.
-struct Described {
+pub(super) struct Described {
     graph: Descriptor,
-    parts: Vec<Descriptor>,
+    _parts: Vec<Descriptor>,
 }
 
 impl Described {
@@ -115,7 +124,7 @@ impl Described {
         graph.set_handle(attribute::GRAPH_HANDLE, handle)?;
         graph.set_parts(attribute::GRAPH_OPERATIONS, &[&operation])?;
         let graph = graph.finalize()?;
-        Ok(Self { graph, parts: vec![image, kernel, values, convolution, operation] })
+        Ok(Self { graph, _parts: vec![image, kernel, values, convolution, operation] })
     }
 }
 
@@ -145,9 +154,14 @@ fn adds_as_promised(of: &Convolution, config: &Descriptor) -> Result<bool, Refus
     }))
 }
 
-fn ready(api: &'static Api, handle: Raw, config: &Descriptor) -> Result<Descriptor, Refused> {
+/// An engine, unless it does not run here or takes too much memory.
+fn ready(api: &'static Api, handle: Raw, config: Descriptor) -> Result<Option<Engine>, Refused> {
     let plan = Descriptor::new(api, kind::PLAN)?;
     plan.set_handle(attribute::PLAN_HANDLE, handle)?;
-    plan.set_parts(attribute::PLAN_CONFIG, &[config])?;
-    plan.finalize()
+    plan.set_parts(attribute::PLAN_CONFIG, &[&config])?;
+    let Ok(plan) = plan.finalize() else { return Ok(None) };
+    let mut bytes = [0i64];
+    plan.read(attribute::PLAN_WORKSPACE, value::INT64, &mut bytes)?;
+    let workspace = usize::try_from(bytes[0]).ok().filter(|&bytes| bytes <= WORKSPACE);
+    Ok(workspace.map(|workspace| Engine { plan, workspace, _config: config }))
 }

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching a kernel")]
 
-use super::shares::{PASSING, SUMMING, Shares};
+use super::shares::Shares;
 use super::{Centre, Dims, GradientsOut, Inputs, Norm, OP, Then};
 use crate::Result;
 use crate::buffer::{In, Out, Ran, ScalarType, Why};
@@ -12,7 +12,7 @@ use crate::cuda::{BLOCK, DeviceSlice, Kernel, Module, float_code, memory, module
 const MODULE: Module = module!("batch_norm");
 
 /// Channels of a block that adds parts up: `FINISHED` in `batch_norm.cu`.
-const FINISHED: usize = 8;
+const FINISHED: usize = 2;
 
 fn name(of: ScalarType) -> Option<&'static str> {
     match of {
@@ -121,7 +121,7 @@ pub(super) fn moments(norm: Norm, x: &In<'_>, [statistics, mean, var]: [&mut Out
         Ok(common) => common,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let Some(shares) = Shares::of(norm.dims, SUMMING) else { return Ok(Ran::Composed(Why::Shape("x"))) };
+    let Some(shares) = Shares::of(norm.dims, &[common.x]) else { return Ok(Ran::Composed(Why::Shape("x"))) };
     let typed = mean.scalar_type() == wide(common.of) && var.scalar_type() == wide(common.of);
     let (Some(statistics), Some(mean), Some(var), true) =
         (on_device_mut(statistics), on_device_mut(mean), on_device_mut(var), typed)
@@ -171,18 +171,20 @@ pub(super) fn apply(norm: Norm, inputs: Inputs<'_, '_>, statistics: &In<'_>, y: 
         Ok(common) => common,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let Some(shares) = Shares::of(norm.dims, PASSING) else { return Ok(Ran::Composed(Why::Shape("x"))) };
     let (Some(statistics), Some(out), true) =
         (on_device(statistics), on_device_mut(y), y.scalar_type() == common.of)
     else {
         return Ok(Ran::Composed(Why::Dtype("y")));
     };
     let (statistics, out) = (statistics.address(), out.address());
+    let shares = Shares::of(norm.dims, &[common.x, common.beside, out]);
+    let Some(shares) = shares else { return Ok(Ran::Composed(Why::Shape("x"))) };
     let places = Places { beside: common.beside, statistics, out, ..Places::default() };
     let args = common.args(norm, &shares, norm.then, &places);
+    let what = if common.beside == 0 { "apply" } else { "added" };
     // SAFETY: `args` is `Args`; `x`, what is added and `y` have `dims.count()` elements, the parameters one and the statistics two
     // for each channel, as the caller compared.
-    unsafe { common.kernel(&format!("apply_{}", shares.walk))?.launch_as(shares.launch, &args) }?;
+    unsafe { common.kernel(&format!("{what}_{}", shares.walk))?.launch_as(shares.launch, &args) }?;
     Ok(Ran::Kernel("batch_norm, CUDA"))
 }
 
@@ -197,8 +199,6 @@ pub(super) fn gradients(
         Ok(common) => common,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    let shares = (Shares::of(norm.dims, SUMMING), Shares::of(norm.dims, PASSING));
-    let (Some(summing), Some(passing)) = shares else { return Ok(Ran::Composed(Why::Shape("x"))) };
     let written = |out: Option<&mut Out<'_>>, of: ScalarType| match out {
         None => Ok(0),
         Some(out) if out.scalar_type() == of => {
@@ -221,10 +221,12 @@ pub(super) fn gradients(
     else {
         return Ok(Ran::Composed(Why::Dtype("dy")));
     };
+    let shares = Shares::of(norm.dims, &[common.x, dy_at.address(), common.beside, dx, passed]);
+    let Some(shares) = shares else { return Ok(Ran::Composed(Why::Shape("x"))) };
     let (channels, stream) = (norm.dims.channels, common.gpu.cuda_stream());
-    let parts = memory::scratch(OP, &common.gpu, (summing.parts + 1) * 2 * channels)?;
+    let parts = memory::scratch(OP, &common.gpu, (shares.parts + 1) * 2 * channels)?;
     let parts_at = slice_address(&parts, &stream);
-    let sums = parts_at + (summing.parts * 2 * channels * size_of::<f64>()) as u64;
+    let sums = parts_at + (shares.parts * 2 * channels * size_of::<f64>()) as u64;
     let places = Places {
         dy: dy_at.address(),
         beside: common.beside,
@@ -234,7 +236,7 @@ pub(super) fn gradients(
         out: dx,
         passed,
     };
-    let args = common.args(norm, &summing, norm.then, &places);
+    let args = common.args(norm, &shares, norm.then, &places);
     let sums_of = match (norm.then, common.beside, passed) {
         (_, 0, 0) | (Then::Nothing, _, 0) => "sums",
         (Then::Relu, 1.., 1..) => "added_sums",
@@ -242,16 +244,16 @@ pub(super) fn gradients(
     };
     // SAFETY: `args` is `Args`; `x`, `dy`, the value and what passed have `dims.count()` elements, the parameters one and the statistics
     // two for each channel, as the caller compared.
-    unsafe { common.kernel(&format!("{sums_of}_{}", summing.walk))?.launch_as(summing.launch, &args) }?;
-    let finish = finish_args(norm, &summing, [parts_at, common.x, statistics.address(), sums, db, dw]);
+    unsafe { common.kernel(&format!("{sums_of}_{}", shares.walk))?.launch_as(shares.launch, &args) }?;
+    let finish = finish_args(norm, &shares, [parts_at, common.x, statistics.address(), sums, db, dw]);
     // SAFETY: `finish` is `FinishArgs`; the gradients have one number for each channel.
     unsafe { common.kernel("finish_gradients")?.launch(channels.div_ceil(FINISHED) as u64, &finish) }?;
     if dx != 0 {
         // What passed has been through the relu.
         let (then, dy) = if passed == 0 { (norm.then, places.dy) } else { (Then::Nothing, passed) };
-        let args = common.args(norm, &passing, then, &Places { dy, passed: 0, ..places });
+        let args = common.args(norm, &shares, then, &Places { dy, passed: 0, ..places });
         // SAFETY: as for the sums; `dx` has `dims.count()` elements.
-        unsafe { common.kernel(&format!("gradient_{}", passing.walk))?.launch_as(passing.launch, &args) }?;
+        unsafe { common.kernel(&format!("gradient_{}", shares.walk))?.launch_as(shares.launch, &args) }?;
     }
     Ok(Ran::Kernel("batch_norm backward, CUDA"))
 }

@@ -3,7 +3,7 @@
 //! Images that lie as they are counted have their pixels as `inner`; those whose channels lie last have an `inner` of 1.
 //!
 //! Elements are f16, bf16, f32 or f64; weight and bias are of that type or f32 (f64 beside f64). Arithmetic is f32 (f64 for f64) on a GPU, f64 on a CPU. Deviations
-//! are taken from a channel's first element, on a GPU up to four of them are added in f32, and those sums in f64, so that nothing cancels
+//! are taken from a channel's first element, on a GPU up to eight of them are added in f32 (for planes 64), and those sums in f64, so that nothing cancels
 //! and the order is always the same. Statistics are f64. A channel with a NaN or an infinity has no finite value.
 //!
 //! The relu is that of PyTorch: 0 for what is not above 0, NaN stays NaN, and the gradient is 0 at 0. Where something was

@@ -4,6 +4,7 @@
 
 use super::{Moves, Part};
 use crate::Result;
+use crate::algorithms::algorithm_choice;
 use crate::buffer::{Ran, ScalarType, Why};
 use crate::cuda::DeviceSlice;
 use crate::cuda::cudnn::{Convolution, Operand, Way, convolve};
@@ -61,7 +62,8 @@ pub(super) fn convolution(moves: Moves, parts: [Opened<'_>; 3]) -> Result<Ran> {
     let at = [image.1.address(), kernel.1.address(), values.1.address()];
     let gpu = image.1.gpu();
     let (image, kernel, values) = (image.0, kernel.0, values.0);
-    let convolution = Convolution { way, of, image, kernel, values, padding, stride, dilation, tf32 };
+    let choice = algorithm_choice();
+    let convolution = Convolution { way, of, image, kernel, values, padding, stride, dilation, tf32, choice };
     // SAFETY: `In` and `Out` were checked to have the elements that their dimensions and strides lead to, which fit together as the
     // caller compared. All are freed in the order of the stream.
     match unsafe { convolve(gpu, &convolution, at) }? {

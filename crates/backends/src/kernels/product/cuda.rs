@@ -5,6 +5,7 @@
 use super::matrix::{Matrix, Stack};
 use super::{Added, DEVICE_RUN};
 use crate::Result;
+use crate::algorithms::algorithm_choice;
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
 use crate::cuda::DeviceSlice;
 use crate::cuda::blaslt::{Addresses, Order, Plus, Shape, Stored, multiply};
@@ -65,6 +66,7 @@ pub(super) fn product(
             aligned: aligned(at.out).min(aligned(at.matrix)),
             plus: if first == 0 { plus } else { Plus { row: false, matrix: true } },
             tf32: of == ScalarType::F32 && gemm_reduced_precision_f32(),
+            choice: algorithm_choice(),
         };
         // SAFETY: `In` and `Out` were checked to have the elements that their dimensions and strides lead to, of which these
         // runs are a part; the row has one for each column, and the matrix as many as the output. All are freed in the order of the stream.

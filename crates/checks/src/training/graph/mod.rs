@@ -1,6 +1,7 @@
 //! Passes that are recorded as CUDA graphs: losses, parameters and running statistics are those of a fit without, to the bit;
 //! where a pass cannot be recorded, too, and it is told why.
 
+mod evaluation;
 mod modules;
 
 use std::cell::{Cell, RefCell};
@@ -71,6 +72,7 @@ pub(super) fn run(device: &Device, report: &mut Report) {
         refused(&one_layer(keeps(RefCell::default())), &batches(7, 4)?, "CUDA_ERROR_INVALID_VALUE")
     });
     report.check("recorded: memory over 1,000 replays", || memory(device));
+    evaluation::run(report);
 }
 
 fn builder(precision: Precision) -> TrainerBuilder {
