@@ -175,6 +175,15 @@ fn a_precision_of_products_is_taken_everywhere_and_told_where_it_changes_nothing
     assert!(error.to_string().contains("\"highest\", \"high\" or \"medium\""), "{error}");
 }
 
+#[test]
+fn the_clock_chooses_nothing_on_a_cpu_and_says_so() {
+    let trainer = builder("32-true").max_steps(1).benchmark().build().unwrap();
+    let fit = trainer.fit(&Line { lr: 0.1 }, &batches(1)).unwrap();
+    let told: Vec<String> = fit.notices.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|told| told.contains("benchmark has no effect")), "{told:?}");
+    assert_eq!(autocast::algorithm_choice(), autocast::AlgorithmChoice::Heuristic);
+}
+
 /// What was called, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);

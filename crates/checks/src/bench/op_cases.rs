@@ -1,7 +1,7 @@
 //! The ops of a step of GPT-2 124M (batch 16, 1,024 tokens) and of a ResNet-18, with their sizes.
 
 use autocast::Result;
-use autocast::ops::{self, AttentionOptions, ConvOptions, PoolOptions};
+use autocast::ops::{self, AttentionDropout, AttentionOptions, ConvOptions, PoolOptions};
 use candle_core::{DType, Tensor};
 
 use What::{Classes, Constant, F32, Narrow};
@@ -49,12 +49,12 @@ const fn conv(name: &'static str, inputs: &'static [(&'static [usize], What)]) -
     })
 }
 
-/// A convolution of an image whose channels lie last.
+/// A convolution of an image whose channels lie last, with the bias that is given or none.
 const fn conv_last(name: &'static str, inputs: &'static [(&'static [usize], What)]) -> OpCase {
     case(name, inputs, |x| {
         let padding = x[1].dims()[2] / 2;
         let image = x[0].permute((0, 3, 1, 2))?;
-        ops::conv2d(&image, &x[1], None, &ConvOptions { padding, ..Default::default() })
+        ops::conv2d(&image, &x[1], x.get(2), &ConvOptions { padding, ..Default::default() })
     })
 }
 
@@ -93,6 +93,15 @@ pub(crate) const CASES: &[OpCase] = &[
     }),
     case("softmax 16384x4096", &[(&[N, 4096], Narrow)], |x| ops::softmax(&x[0], 1)),
     case("sdpa causal b16 h12 T1024 d64", &[HEADS_OF_64; 3], attend),
+    case("sdpa causal dropout 0.1 b16 h12 T1024 d64", &[HEADS_OF_64; 3], |x| {
+        let dropout = Some(AttentionDropout { p: 0.1, seed: 1.into() });
+        ops::scaled_dot_product_attention(
+            &x[0],
+            &x[1],
+            &x[2],
+            &AttentionOptions { dropout, ..AttentionOptions::causal() },
+        )
+    }),
     case("sdpa causal b16 h6 T1024 d128", &[HEADS_OF_128; 3], attend),
     case("sdpa causal b4 h12 T4096 d64", &[LONG_ROWS; 3], attend),
     OpCase {
@@ -121,6 +130,10 @@ pub(crate) const CASES: &[OpCase] = &[
     conv_last(
         "conv2d b128 64->64 56x56 k3 channels_last",
         &[(&[128, 56, 56, 64], Narrow), (&[64, 64, 3, 3], Narrow)],
+    ),
+    conv_last(
+        "conv2d b128 64->64 56x56 k3 bias channels_last",
+        &[(&[128, 56, 56, 64], Narrow), (&[64, 64, 3, 3], Narrow), (&[64], Narrow)],
     ),
     conv_last(
         "conv2d b128 128->128 28x28 k3 channels_last",

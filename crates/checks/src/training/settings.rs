@@ -4,13 +4,18 @@ use candle_core::cuda::gemm_reduced_precision_f32;
 use candle_core::{Device, Module, Tensor};
 use trainer::{Accelerator, Fit, Precision, Trainer, TrainerBuilder};
 
+use crate::bench::workload::{Kind, Learner};
 use crate::models::closures::{Closures, Pair, bits, module, numbers, xy};
+use crate::models::{GptConfig, ResNetConfig};
 use crate::report::{Outcome, Report, wrong};
 
 pub(super) fn run(device: &Device, report: &mut Report) {
     let accelerator = if device.is_cpu() { Accelerator::Cpu } else { Accelerator::Gpu };
     if !device.is_cpu() {
         report.check("matmul_precision rounds f32 products, and gives the switch back", rounds);
+        for precision in [Precision::F32True, Precision::F16Mixed, Precision::Bf16True] {
+            report.check(&format!("benchmark: a GPT and a ResNet, at {precision}"), || timed(precision));
+        }
     }
     for precision in [Precision::F16Mixed, Precision::Bf16Mixed] {
         if precision.supported_on(accelerator).is_ok() {
@@ -65,6 +70,33 @@ fn rounds() -> Outcome<String> {
         return wrong(format!("losses {} and {}", loss(&highest), loss(&high)));
     }
     Ok(format!("the first loss moves by {apart:.1e}"))
+}
+
+/// Losses with algorithms that the clock has chosen beside those of the heuristic.
+fn timed(precision: Precision) -> Outcome<String> {
+    const GPT: GptConfig =
+        GptConfig { vocabulary: 96, context: 64, width: 128, heads: 2, layers: 2, ..GptConfig::GPT2 };
+    const IMAGES: ResNetConfig = ResNetConfig { side: 32, width: 16, blocks: [1, 1, 1, 1], classes: 10 };
+    let mut apart = Vec::new();
+    for kind in [Kind::Gpt(GPT), Kind::ResNet(IMAGES)] {
+        let data = kind.batches(8, &crate::device::gpu()?)?;
+        let fit = |builder: TrainerBuilder| {
+            let builder = builder.precision(precision).accelerator("gpu").seed(3).max_steps(8);
+            Ok::<_, trainer::Error>(
+                builder.on_notice(|_| ()).build()?.fit(&Learner::new(kind), &data)?.losses,
+            )
+        };
+        let (plain, timed) = (fit(Trainer::builder())?, fit(Trainer::builder().benchmark())?);
+        apart.extend(plain.iter().zip(&timed).map(|(plain, timed)| (timed / plain - 1.).abs()));
+    }
+    if autocast::algorithm_choice() != autocast::AlgorithmChoice::Heuristic {
+        return wrong("the clock goes on choosing outside of the fits");
+    }
+    let bound = if precision == Precision::F32True { 1e-4 } else { 2e-2 };
+    if let Some(apart) = apart.iter().find(|&&apart| apart.is_nan() || apart > bound) {
+        return wrong(format!("losses are {apart:.1e} apart"));
+    }
+    Ok(format!("losses are at most {:.1e} apart", apart.into_iter().fold(0., f64::max)))
 }
 
 fn masters(accelerator: Accelerator, precision: Precision) -> Outcome<String> {

@@ -5,6 +5,7 @@ use backends::buffer::Ran;
 use backends::kernels::add::add_row;
 use backends::kernels::convolution::{
     Channels, Moves, by_library, image_gradient_of, kernel_gradient_of, laid_for_speed, values_of,
+    values_plus_of,
 };
 use backends::kernels::relayout::{relaid, widened};
 use candle_core::Tensor;
@@ -59,12 +60,21 @@ impl Engine {
             Some(wide) => wide,
             None => (laid_for_speed(input)?, laid_for_speed(weight)?),
         };
-        let Some(value) = self.mapped(&image, &kernel, dims)? else { return Ok(None) };
+        let sum = bias.map(|bias| self.with_bias(&image, &kernel, bias, dims)).transpose()?.flatten();
+        let has_bias = sum.is_some();
+        let value = match sum {
+            Some(sum) => Some(sum),
+            None => self.mapped(&image, &kernel, dims)?,
+        };
+        let Some(value) = value else { return Ok(None) };
         let lies = if value.is_contiguous() { Lies::Second } else { Lies::Last };
         let value = lies.laid(value)?;
         let op = By { engine: self, image, kernel, lies, bias: false, channels: input.dim(1)? };
+        let adds = |bias| -> Result<bool> {
+            Ok(has_bias || lies == Lies::Last && matches!(add_row(&value, bias)?, Ran::Kernel(_)))
+        };
         match bias {
-            Some(bias) if lies == Lies::Last && matches!(add_row(&value, bias)?, Ran::Kernel(_)) => {
+            Some(bias) if adds(bias)? => {
                 let made = record(By { bias: true, ..op }, &[input, weight, bias], Value::fresh(value))?;
                 Ok(Some(lies.seen(made)?))
             }
@@ -83,6 +93,20 @@ impl Engine {
             return Ok(None);
         }
         Ok(widened(input, WIDE)?.zip(widened(weight, WIDE)?))
+    }
+
+    /// The value with its bias, where one kernel makes both.
+    fn with_bias(
+        self,
+        input: &Tensor,
+        kernel: &Tensor,
+        bias: &Tensor,
+        dims: [usize; 4],
+    ) -> Result<Option<Tensor>> {
+        if self.map != Map::Correlation {
+            return Ok(None);
+        }
+        Ok(values_plus_of(self.moves(), input, kernel, &bias.detach(), dims)?.ran())
     }
 
     fn mapped(self, input: &Tensor, kernel: &Tensor, dims: [usize; 4]) -> Result<Option<Tensor>> {
@@ -140,6 +164,11 @@ enum Lies {
 }
 
 impl Lies {
+    /// The dimension of the channels.
+    fn channels(self) -> usize {
+        if self == Self::Last { 3 } else { 1 }
+    }
+
     /// An image as it lies.
     fn laid(self, image: Tensor) -> Result<Tensor> {
         Ok(if self == Self::Last { channels_last(&image)? } else { image })
@@ -191,7 +220,7 @@ impl Op for By {
         let weight = weight.map(|grad| relaid(&narrow(grad)?, Channels::Second).map_err(Error::from));
         let mut grads = vec![input.map(narrow).transpose()?, weight.transpose()?];
         if self.bias {
-            grads.push(cx.wanted(2).then(|| sum_to_vector(cx.grad(), 3)).transpose()?);
+            grads.push(cx.wanted(2).then(|| sum_to_vector(cx.grad(), self.lies.channels())).transpose()?);
         }
         Ok(grads)
     }

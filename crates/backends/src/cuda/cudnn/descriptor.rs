@@ -106,6 +106,10 @@ pub(super) trait Attribute {
     const TYPE: i32;
 }
 
+impl Attribute for bool {
+    const TYPE: i32 = value::BOOLEAN;
+}
+
 impl Attribute for i64 {
     const TYPE: i32 = value::INT64;
 }

@@ -30,6 +30,9 @@ const PLANS: usize = 4096;
 /// The most scratch memory of an engine, in bytes.
 pub(super) const WORKSPACE: usize = 256 << 20;
 
+/// The addresses of image, kernel and values, and of the bias where there is one.
+pub(crate) type Addresses = [u64; 4];
+
 /// Which of the three operands is computed from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Way {
@@ -60,6 +63,8 @@ pub(crate) struct Convolution {
     pub(crate) dilation: [i64; 2],
     /// Whether f32 may be rounded to TF32 first.
     pub(crate) tf32: bool,
+    /// What the address of a bias is a multiple of, where one is added to the values.
+    pub(crate) bias: Option<i64>,
     /// Of the engine.
     pub(crate) choice: AlgorithmChoice,
 }
@@ -82,9 +87,9 @@ impl Convolution {
 ///
 /// # Safety
 ///
-/// The addresses, of image, kernel and values, must be those of device memory with the elements that `of` describes, valid until
+/// The addresses, of image, kernel, values and bias, must be those of device memory with the elements that `of` describes, valid until
 /// the stream has come to the convolution.
-pub(crate) unsafe fn convolve(gpu: &CudaDevice, of: &Convolution, at: [u64; 3]) -> Result<bool> {
+pub(crate) unsafe fn convolve(gpu: &CudaDevice, of: &Convolution, at: Addresses) -> Result<bool> {
     let api = match sys::api() {
         Ok(api) => api,
         Err(why) => return Ok(without(why)),
@@ -110,7 +115,7 @@ unsafe fn run(
     (api, handle): (&'static Api, Raw),
     engine: &Engine,
     of: &Convolution,
-    at: [u64; 3],
+    at: Addresses,
 ) -> Result<std::result::Result<(), Refused>> {
     let stream = gpu.cuda_stream();
     let mut workspace = match engine.workspace {
@@ -120,7 +125,8 @@ unsafe fn run(
     };
     let used = workspace.as_mut().map(|workspace| workspace.device_ptr_mut(&stream));
     let scratch = used.as_ref().map_or(0, |(address, _)| *address);
-    let pack = packed(api, at, scratch).map_err(device(OP))?;
+    let operands = if of.bias.is_some() { &at[..] } else { &at[..3] };
+    let pack = packed(api, operands, scratch).map_err(device(OP))?;
     // SAFETY: handle, engine and pack are alive, and the stream is the context's; the rest is the caller's promise. The workspace is
     // freed in the order of the stream.
     Ok(unsafe {
@@ -147,10 +153,11 @@ fn without(why: &str) -> bool {
     false
 }
 
-fn packed(api: &'static Api, at: [u64; 3], scratch: u64) -> std::result::Result<Descriptor, Refused> {
+fn packed(api: &'static Api, at: &[u64], scratch: u64) -> std::result::Result<Descriptor, Refused> {
     let pack = Descriptor::new(api, kind::VARIANT_PACK)?;
-    pack.set(attribute::PACK_IDS, &IDS)?;
-    pack.set(attribute::PACK_POINTERS, &at.map(|address| address as *mut c_void))?;
+    let addresses: Vec<_> = at.iter().map(|&address| address as *mut c_void).collect();
+    pack.set(attribute::PACK_IDS, &IDS[..at.len()])?;
+    pack.set(attribute::PACK_POINTERS, &addresses)?;
     pack.set(attribute::PACK_WORKSPACE, &[scratch as *mut c_void])?;
     pack.finalize()
 }
@@ -210,7 +217,12 @@ impl Library {
     /// # Safety
     ///
     /// As for [`convolve`].
-    unsafe fn engine(&mut self, gpu: &CudaDevice, of: &Convolution, at: [u64; 3]) -> Result<Option<&Engine>> {
+    unsafe fn engine(
+        &mut self,
+        gpu: &CudaDevice,
+        of: &Convolution,
+        at: Addresses,
+    ) -> Result<Option<&Engine>> {
         if !self.engines.contains_key(of) {
             if self.engines.len() >= PLANS {
                 self.engines.clear();
@@ -235,7 +247,7 @@ impl Library {
         gpu: &CudaDevice,
         engines: &[Engine],
         of: &Convolution,
-        at: [u64; 3],
+        at: Addresses,
     ) -> Result<usize> {
         let stream = gpu.cuda_stream();
         if engines.len() < 2 || !can_time(&stream)? {

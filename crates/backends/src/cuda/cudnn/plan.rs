@@ -7,13 +7,16 @@ use crate::buffer::ScalarType;
 
 /// Sums of products and not their reverse, as all of PyTorch's convolutions.
 const CROSS_CORRELATION: i32 = 1;
+const ADDITION: i32 = 0;
 /// The heuristic that PyTorch asks, and the list of what runs everything.
 const MODES: [i32; 2] = [3, 2];
 /// More notes than there are.
 const NOTES: usize = 16;
 
-/// The numbers by which a plan knows its operands: image, kernel, values.
-pub(super) const IDS: [i64; 3] = [1, 2, 3];
+/// The numbers by which a plan knows its operands: image, kernel, values, bias.
+pub(super) const IDS: [i64; 4] = [1, 2, 3, 4];
+/// The same of sums that a bias is added to, which are nowhere in memory.
+const SUMS: i64 = 5;
 
 /// An engine that is ready to run.
 pub(super) struct Engine {
@@ -71,7 +74,7 @@ fn data_type(of: ScalarType) -> Option<i32> {
     }
 }
 
-/// A graph of one operation.
+/// A graph: the convolution, and what is added to its values.
 pub(super) struct Described {
     graph: Descriptor,
     _parts: Vec<Descriptor>,
@@ -80,32 +83,24 @@ pub(super) struct Described {
 impl Described {
     fn new(api: &'static Api, handle: Raw, of: &Convolution, data_type: i32) -> Result<Self, Refused> {
         let tensor = |id: i64, operand: &Operand| -> Result<Descriptor, Refused> {
-            let tensor = Descriptor::new(api, kind::TENSOR)?;
-            tensor.set_word(attribute::TENSOR_TYPE, value::DATA_TYPE, data_type)?;
-            tensor.set(attribute::TENSOR_DIMENSIONS, &operand.dims)?;
-            tensor.set(attribute::TENSOR_STRIDES, &operand.strides)?;
-            tensor.set(attribute::TENSOR_ID, &[id])?;
-            tensor.set(attribute::TENSOR_ALIGNMENT, &[operand.aligned])?;
-            tensor.finalize()
+            tensor(api, id, operand, data_type)?.finalize()
         };
-        let [image, kernel, values] =
-            [tensor(IDS[0], &of.image)?, tensor(IDS[1], &of.kernel)?, tensor(IDS[2], &of.values)?];
+        let mut parts =
+            vec![tensor(IDS[0], &of.image)?, tensor(IDS[1], &of.kernel)?, tensor(IDS[2], &of.values)?];
         let wide = of.of == ScalarType::F64;
-        let convolution = Descriptor::new(api, kind::CONVOLUTION)?;
         let computes_in = i32::from(wide);
-        convolution.set_word(attribute::CONVOLUTION_COMPUTES_IN, value::DATA_TYPE, computes_in)?;
-        let mode = (attribute::CONVOLUTION_MODE, value::CONVOLUTION_MODE);
-        convolution.set_word(mode.0, mode.1, CROSS_CORRELATION)?;
-        convolution.set(attribute::CONVOLUTION_SPATIAL_DIMS, &[2i64])?;
-        convolution.set(attribute::CONVOLUTION_DILATIONS, &of.dilation)?;
-        convolution.set(attribute::CONVOLUTION_STRIDES, &of.stride)?;
-        convolution.set(attribute::CONVOLUTION_PRE_PADDINGS, &of.padding)?;
-        convolution.set(attribute::CONVOLUTION_POST_PADDINGS, &of.padding)?;
-        let convolution = convolution.finalize()?;
-        let (kind, first, tensors) = match of.way {
-            Way::Values => (kind::FORWARD, attribute::FORWARD, [&kernel, &image, &values]),
-            Way::Image => (kind::BACKWARD_DATA, attribute::BACKWARD_DATA, [&kernel, &image, &values]),
-            Way::Kernel => (kind::BACKWARD_FILTER, attribute::BACKWARD_FILTER, [&kernel, &image, &values]),
+        if let Some(aligned) = of.bias {
+            let out = of.values.dims[1];
+            let bias = Operand { dims: [1, out, 1, 1], strides: [out, 1, out, out], aligned };
+            let sums = self::tensor(api, SUMS, &of.values, computes_in)?;
+            sums.set(attribute::TENSOR_IS_VIRTUAL, &[true])?;
+            parts.extend([tensor(IDS[3], &bias)?, sums.finalize()?]);
+        }
+        let convolution = moves(api, of, computes_in)?;
+        let (kind, first) = match of.way {
+            Way::Values => (kind::FORWARD, attribute::FORWARD),
+            Way::Image => (kind::BACKWARD_DATA, attribute::BACKWARD_DATA),
+            Way::Kernel => (kind::BACKWARD_FILTER, attribute::BACKWARD_FILTER),
         };
         let operation = Descriptor::new(api, kind)?;
         if wide {
@@ -116,16 +111,58 @@ impl Described {
             operation.set(first + 1, &[0f32])?;
         }
         operation.set_parts(first + 2, &[&convolution])?;
-        for (at, tensor) in tensors.into_iter().enumerate() {
+        // Kernel, image, and the values or what they are before the bias.
+        for (at, tensor) in [&parts[1], &parts[0], parts.last().unwrap_or(&parts[2])].into_iter().enumerate()
+        {
             operation.set_parts(first + 3 + at as i32, &[tensor])?;
         }
-        let operation = operation.finalize()?;
+        let mut operations = vec![operation.finalize()?];
+        if let [_, _, values, bias, sums] = &parts[..] {
+            let addition = Descriptor::new(api, kind::POINTWISE)?;
+            addition.set_word(attribute::POINTWISE_MODE, value::POINTWISE_MODE, ADDITION)?;
+            addition.set_word(attribute::POINTWISE_COMPUTES_IN, value::DATA_TYPE, computes_in)?;
+            let addition = addition.finalize()?;
+            let added = Descriptor::new(api, kind::POINTWISE_OPERATION)?;
+            let named = [&addition, sums, bias, values];
+            for (at, part) in named.into_iter().enumerate() {
+                added.set_parts(attribute::POINTWISE_OPERATION + at as i32, &[part])?;
+            }
+            operations.push(added.finalize()?);
+            parts.push(addition);
+        }
         let graph = Descriptor::new(api, kind::GRAPH)?;
         graph.set_handle(attribute::GRAPH_HANDLE, handle)?;
-        graph.set_parts(attribute::GRAPH_OPERATIONS, &[&operation])?;
+        graph.set_parts(attribute::GRAPH_OPERATIONS, &operations.iter().collect::<Vec<_>>())?;
         let graph = graph.finalize()?;
-        Ok(Self { graph, _parts: vec![image, kernel, values, convolution, operation] })
+        parts.push(convolution);
+        parts.extend(operations);
+        Ok(Self { graph, _parts: parts })
     }
+}
+
+/// A tensor that is not finalized.
+fn tensor(api: &'static Api, id: i64, operand: &Operand, data_type: i32) -> Result<Descriptor, Refused> {
+    let tensor = Descriptor::new(api, kind::TENSOR)?;
+    tensor.set_word(attribute::TENSOR_TYPE, value::DATA_TYPE, data_type)?;
+    tensor.set(attribute::TENSOR_DIMENSIONS, &operand.dims)?;
+    tensor.set(attribute::TENSOR_STRIDES, &operand.strides)?;
+    tensor.set(attribute::TENSOR_ID, &[id])?;
+    tensor.set(attribute::TENSOR_ALIGNMENT, &[operand.aligned])?;
+    Ok(tensor)
+}
+
+/// How the kernel moves.
+fn moves(api: &'static Api, of: &Convolution, computes_in: i32) -> Result<Descriptor, Refused> {
+    let convolution = Descriptor::new(api, kind::CONVOLUTION)?;
+    convolution.set_word(attribute::CONVOLUTION_COMPUTES_IN, value::DATA_TYPE, computes_in)?;
+    let mode = (attribute::CONVOLUTION_MODE, value::CONVOLUTION_MODE);
+    convolution.set_word(mode.0, mode.1, CROSS_CORRELATION)?;
+    convolution.set(attribute::CONVOLUTION_SPATIAL_DIMS, &[2i64])?;
+    convolution.set(attribute::CONVOLUTION_DILATIONS, &of.dilation)?;
+    convolution.set(attribute::CONVOLUTION_STRIDES, &of.stride)?;
+    convolution.set(attribute::CONVOLUTION_PRE_PADDINGS, &of.padding)?;
+    convolution.set(attribute::CONVOLUTION_POST_PADDINGS, &of.padding)?;
+    convolution.finalize()
 }
 
 /// What a heuristic names, the best first.

@@ -20,6 +20,7 @@ type Status = i32;
 
 /// Kinds of descriptors.
 pub(super) mod kind {
+    pub(crate) const POINTWISE: i32 = 0;
     pub(crate) const CONVOLUTION: i32 = 1;
     pub(crate) const ENGINE: i32 = 2;
     pub(crate) const ENGINE_CONFIG: i32 = 3;
@@ -28,6 +29,7 @@ pub(super) mod kind {
     pub(crate) const FORWARD: i32 = 10;
     pub(crate) const BACKWARD_FILTER: i32 = 11;
     pub(crate) const BACKWARD_DATA: i32 = 12;
+    pub(crate) const POINTWISE_OPERATION: i32 = 13;
     pub(crate) const GRAPH: i32 = 15;
     pub(crate) const VARIANT_PACK: i32 = 16;
     pub(crate) const TENSOR: i32 = 17;
@@ -35,6 +37,8 @@ pub(super) mod kind {
 
 /// Attributes of descriptors.
 pub(super) mod attribute {
+    pub(crate) const POINTWISE_MODE: i32 = 0;
+    pub(crate) const POINTWISE_COMPUTES_IN: i32 = 1;
     pub(crate) const CONVOLUTION_COMPUTES_IN: i32 = 100;
     pub(crate) const CONVOLUTION_MODE: i32 = 101;
     pub(crate) const CONVOLUTION_DILATIONS: i32 = 102;
@@ -55,6 +59,8 @@ pub(super) mod attribute {
     pub(crate) const BACKWARD_DATA: i32 = 706;
     /// The first of the filter gradient's: alpha, beta, the convolution, dw, x, dy.
     pub(crate) const BACKWARD_FILTER: i32 = 712;
+    /// The first of the pointwise operation's: what it does, x, b, y.
+    pub(crate) const POINTWISE_OPERATION: i32 = 750;
     pub(crate) const GRAPH_HANDLE: i32 = 800;
     pub(crate) const GRAPH_OPERATIONS: i32 = 801;
     pub(crate) const TENSOR_ALIGNMENT: i32 = 900;
@@ -62,6 +68,7 @@ pub(super) mod attribute {
     pub(crate) const TENSOR_DIMENSIONS: i32 = 902;
     pub(crate) const TENSOR_STRIDES: i32 = 903;
     pub(crate) const TENSOR_ID: i32 = 906;
+    pub(crate) const TENSOR_IS_VIRTUAL: i32 = 907;
     pub(crate) const PACK_IDS: i32 = 1000;
     pub(crate) const PACK_POINTERS: i32 = 1001;
     pub(crate) const PACK_WORKSPACE: i32 = 1003;
@@ -72,6 +79,7 @@ pub(super) mod attribute {
 pub(super) mod value {
     pub(crate) const HANDLE: i32 = 0;
     pub(crate) const DATA_TYPE: i32 = 1;
+    pub(crate) const BOOLEAN: i32 = 2;
     pub(crate) const INT64: i32 = 3;
     pub(crate) const FLOAT: i32 = 4;
     pub(crate) const DOUBLE: i32 = 5;
@@ -79,6 +87,7 @@ pub(super) mod value {
     pub(crate) const CONVOLUTION_MODE: i32 = 7;
     pub(crate) const HEURISTIC_MODE: i32 = 8;
     pub(crate) const NUMERICAL_NOTE: i32 = 11;
+    pub(crate) const POINTWISE_MODE: i32 = 14;
     pub(crate) const DESCRIPTOR: i32 = 15;
 }
 

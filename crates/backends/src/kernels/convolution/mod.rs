@@ -4,7 +4,8 @@
 //!
 //! On a GPU with the feature `cudnn`, where the library can be opened: one engine of cuDNN's for each shape, layout and alignment. All
 //! operands are of one type. Sums are f32 (f64 for f64), always in one order, and rounded once; f32 is rounded to TF32 only
-//! where candle's `set_gemm_reduced_precision_f32` says so. Scratch memory is at most 256 MiB.
+//! where candle's `set_gemm_reduced_precision_f32` says so. A bias is added before that, where there is an engine which does so.
+//! Scratch memory is at most 256 MiB.
 //!
 //! On a CPU, f32 and f64 with their channels second: matrix products over a few images at a time. Results do not depend on the
 //! number of threads. Otherwise there is no kernel, and the op composes.
@@ -21,7 +22,9 @@ mod tensors;
 mod tests;
 
 #[cfg(feature = "candle")]
-pub use tensors::{by_library, image_gradient_of, kernel_gradient_of, laid_for_speed, values_of};
+pub use tensors::{
+    by_library, image_gradient_of, kernel_gradient_of, laid_for_speed, values_of, values_plus_of,
+};
 
 use crate::buffer::{In, Out, Ran, Why};
 use crate::{Error, Result};
@@ -106,11 +109,37 @@ pub fn convolution(
     kernel: Part<'_, '_>,
     values: Part<'_, '_>,
 ) -> Result<Ran> {
+    convolution_plus(moves, image, kernel, None, values)
+}
+
+/// The values as [`convolution`] writes them, with a number of each channel added before they are rounded. A CPU adds none.
+///
+/// # Errors
+///
+/// As [`convolution`], and [`Error::Operand`] for a bias of another length than there are channels of values.
+pub fn convolution_plus(
+    moves: Moves,
+    image: Part<'_, '_>,
+    kernel: Part<'_, '_>,
+    bias: Option<&In<'_>>,
+    values: Part<'_, '_>,
+) -> Result<Ran> {
     let seen = [image.seen(), kernel.seen(), values.seen()];
     let [Some(image_seen), Some(kernel_seen), Some(values_seen)] = seen else {
         return Ok(Ran::Composed(Why::Shape("an operand")));
     };
     check(moves, image_seen.0, kernel_seen.0, values_seen.0)?;
+    if let Some(bias) = bias
+        && bias.count() != values_seen.0[1]
+    {
+        let expected = format!("{} elements", values_seen.0[1]);
+        return Err(Error::Operand {
+            op: OP,
+            argument: "the bias",
+            expected,
+            got: format!("{:?}", bias.dims()),
+        });
+    }
     if [image_seen, kernel_seen, values_seen].iter().any(|(dims, _)| dims.contains(&0)) {
         return Ok(Ran::Composed(Why::Shape("an operand")));
     }
@@ -123,7 +152,11 @@ pub fn convolution(
                 cuda::Opened::new(kernel, kernel_seen),
                 cuda::Opened::new(values, values_seen),
             ],
+            bias,
         );
+    }
+    if bias.is_some() {
+        return Ok(Ran::Composed(Why::Device));
     }
     let ([images, channels, height, width], kernel_dims) = (image_seen.0, kernel_seen.0);
     let groups = channels / kernel_dims[1];

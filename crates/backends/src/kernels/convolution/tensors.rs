@@ -5,10 +5,10 @@ use std::sync::Once;
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::{Channels, Moves, OP, Part, convolution};
+use super::{Channels, Moves, OP, Part, convolution, convolution_plus};
 use crate::Result;
-use crate::bridge::{Call, candle, run_one};
-use crate::buffer::{Ran, Why};
+use crate::bridge::{Call, candle, in_rows, run_one};
+use crate::buffer::{In, Ran, Why};
 use crate::kernels::relayout::{lies_last, relaid};
 
 /// The values.
@@ -17,7 +17,25 @@ use crate::kernels::relayout::{lies_last, relaid};
 ///
 /// As [`convolution`].
 pub fn values_of(moves: Moves, image: &Tensor, kernel: &Tensor, dims: [usize; 4]) -> Result<Call<Tensor>> {
-    written(image, kernel, dims, |image, kernel, out| convolution(moves, image, kernel, out))
+    written([image, kernel], None, dims, |[image, kernel], _, out| convolution(moves, image, kernel, out))
+}
+
+/// The values with a number of each channel added, where a kernel does both.
+///
+/// # Errors
+///
+/// As [`convolution_plus`].
+pub fn values_plus_of(
+    moves: Moves,
+    image: &Tensor,
+    kernel: &Tensor,
+    bias: &Tensor,
+    dims: [usize; 4],
+) -> Result<Call<Tensor>> {
+    let bias = in_rows(OP, bias, bias.elem_count())?;
+    written([image, kernel], Some(&bias), dims, |[image, kernel], bias, out| {
+        convolution_plus(moves, image, kernel, bias, out)
+    })
 }
 
 /// What the values' gradient spreads over the image.
@@ -31,7 +49,7 @@ pub fn image_gradient_of(
     kernel: &Tensor,
     dims: [usize; 4],
 ) -> Result<Call<Tensor>> {
-    written(values, kernel, dims, |values, kernel, out| convolution(moves, out, kernel, values))
+    written([values, kernel], None, dims, |[values, kernel], _, out| convolution(moves, out, kernel, values))
 }
 
 /// What it comes to at each tap.
@@ -45,15 +63,15 @@ pub fn kernel_gradient_of(
     values: &Tensor,
     dims: [usize; 4],
 ) -> Result<Call<Tensor>> {
-    written(image, values, dims, |image, values, out| convolution(moves, image, out, values))
+    written([image, values], None, dims, |[image, values], _, out| convolution(moves, image, out, values))
 }
 
-/// Runs `f` on both tensors, in the layout that is fastest for them, and on what becomes the result.
+/// Runs `f` on both tensors, in the layout that is fastest for them, on a bias, and on what becomes the result.
 fn written(
-    a: &Tensor,
-    b: &Tensor,
+    [a, b]: [&Tensor; 2],
+    bias: Option<&Tensor>,
     dims: [usize; 4],
-    f: impl FnOnce(Part<'_, '_>, Part<'_, '_>, Part<'_, '_>) -> Result<Ran>,
+    f: impl FnOnce([Part<'_, '_>; 2], Option<&In<'_>>, Part<'_, '_>) -> Result<Ran>,
 ) -> Result<Call<Tensor>> {
     let host = a.device().is_cpu();
     if !host && !by_library(a) {
@@ -62,8 +80,9 @@ fn written(
     let channels = if host { Channels::Second } else { fastest(a) };
     let (a, b) = (relaid(a, channels)?, relaid(b, channels)?);
     let output = (Shape::from(channels.laid(dims).to_vec()), a.dtype());
-    let call = run_one(OP, &[&a, &b], output, |ins, out| match ins {
-        [a, b] => f(Part::In(a), Part::In(b), Part::Out(out, channels)),
+    let given: Vec<&Tensor> = [&a, &b].into_iter().chain(bias).collect();
+    let call = run_one(OP, &given, output, |ins, out| match ins {
+        [a, b, bias @ ..] => f([Part::In(a), Part::In(b)], bias.first(), Part::Out(out, channels)),
         _ => Ok(Ran::Composed(Why::Shape("an operand"))),
     })?;
     Ok(match (call, channels) {
