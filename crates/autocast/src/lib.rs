@@ -37,6 +37,7 @@ mod dtypes;
 mod error;
 pub mod graph;
 mod machine;
+mod memory;
 pub mod nn;
 pub mod ops;
 pub mod random;
@@ -52,6 +53,7 @@ pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
 pub use graph::{Anomaly, deep_stack, detect_anomaly};
 pub use machine::{has_fast_product, keep_host_memory, release_host_memory, to_device};
+pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use recording::{RecordedStep, Recording, record_step, rehearse_step};
 pub use region::{
     Autocast, CachePolicy, CacheStats, Mode, RegionGuard, cache_stats, cast_inputs, cast_slice, cast_to,

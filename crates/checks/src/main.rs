@@ -42,7 +42,11 @@ enum Command {
     /// Writes which kernels ops come to, as docs/kernels.md has it
     KernelList(Place),
     /// Training on a GPU against recorded losses, and what a user relies on
-    Training,
+    Training {
+        /// Only checks whose names contain this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        only: String,
+    },
     /// Training with recorded passes on a GPU
     Graph {
         /// Only checks whose names contain this
@@ -94,7 +98,10 @@ fn run(command: &Command) -> Outcome<bool> {
             print!("{}", ops::kernels::list(&place.device()?)?);
             return Ok(true);
         }
-        Command::Training => training::run(&gpu()?, &mut report),
+        Command::Training { only } => {
+            report = Report::only(only);
+            training::run(&gpu()?, &mut report);
+        }
         Command::Graph { only } => {
             report = Report::only(only);
             training::graph(&gpu()?, &mut report);

@@ -1,22 +1,25 @@
-//! How much memory is in use: by the process on a CPU, on the device on a GPU.
+//! How much memory is in use: by the process on a CPU, by tensors on a GPU.
 
 use candle_core::Device;
 
-/// Bytes in use now, where the system tells: the process's resident memory for the CPU, and all that is taken of a GPU's, by
-/// whomever.
-#[cfg(feature = "cuda")]
-pub(crate) fn in_use(device: &Device) -> Option<u64> {
-    use candle_core::cuda_backend::cudarc::driver::result::mem_get_info;
-    match device {
-        Device::Cuda(_) => mem_get_info().ok().map(|(free, total)| (total - free) as u64),
-        _ => resident(),
-    }
+/// Bytes that are in use now, and the most at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) now: u64,
+    pub(crate) peak: u64,
 }
 
-/// Bytes in use now, where the system tells: the process's resident memory.
-#[cfg(not(feature = "cuda"))]
-pub(crate) fn in_use(_: &Device) -> Option<u64> {
-    resident()
+impl Memory {
+    /// Looks again, where the system tells: the process's resident memory for the CPU, whose peak is the most that was seen, and what the
+    /// driver's pool has handed out of a GPU's.
+    pub(crate) fn seen(self, device: &Device) -> Option<Self> {
+        match device {
+            Device::Cpu => resident().map(|now| Self { now, peak: self.peak.max(now) }),
+            _ => autocast::device_memory(device)
+                .ok()?
+                .map(|memory| Self { now: memory.now, peak: memory.peak }),
+        }
+    }
 }
 
 fn resident() -> Option<u64> {
@@ -29,10 +32,12 @@ mod tests {
 
     #[test]
     fn what_is_written_to_is_in_use() {
-        let before = in_use(&Device::Cpu).unwrap();
+        let before = Memory::default().seen(&Device::Cpu).unwrap();
         let block = std::hint::black_box(vec![1u8; 64 << 20]);
-        let after = in_use(&Device::Cpu).unwrap();
-        assert!(after >= before + (32 << 20), "{before} -> {after}");
+        let after = before.seen(&Device::Cpu).unwrap();
+        assert!(after.now >= before.now + (32 << 20), "{before:?} -> {after:?}");
         drop(block);
+        let later = after.seen(&Device::Cpu).unwrap();
+        assert!(later.peak >= after.now, "{after:?} -> {later:?}");
     }
 }

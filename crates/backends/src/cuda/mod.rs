@@ -23,7 +23,7 @@ mod table;
 pub use audit::{StepNodes, capture};
 pub use graph::{Recording, StepGraph, record};
 pub use memory::DeviceSlice;
-pub use pool::{peak_memory, reset_peak_memory};
+pub use pool::{memory_in_use, peak_memory, reset_peak_memory};
 
 pub(crate) use address::{dtype_code, float_code, read_address, slice_address, write_address};
 pub(crate) use kernel::{BLOCK, Kernel, Launch, capability, device, shared_limit};

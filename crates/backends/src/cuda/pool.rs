@@ -12,13 +12,13 @@ use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::result::{device as devices, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys;
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
-use candle_core::cuda_backend::cudarc::driver::sys::CUmemoryPool;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUgraphMem_attribute as GraphAttribute, CUmemoryPool};
 
 use super::device;
 use crate::Result;
 
 const OP: &str = "memory pool";
-const GRAPHS_HIGH: sys::CUgraphMem_attribute = sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
+const GRAPHS_HIGH: GraphAttribute = GraphAttribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
 
 /// Has the pool keep its memory, once for each GPU. A driver that refuses loses speed and nothing else.
 pub(crate) fn keep(gpu: &CudaDevice) {
@@ -31,31 +31,44 @@ pub(crate) fn keep(gpu: &CudaDevice) {
     }
 }
 
-/// The most bytes that were in use at a time since [`reset_peak_memory`]: the most of the pool and the most of recorded graphs, which
-/// have memory of their own. Both together are no less than was in use at any time.
+/// Bytes that tensors have: what the pool has handed out, and what recorded graphs have, whose memory is their own.
 ///
 /// # Errors
 ///
 /// [`Error::Device`](crate::Error::Device) where the driver refuses.
+pub fn memory_in_use(gpu: &CudaDevice) -> Result<u64> {
+    read(gpu, Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT, GraphAttribute::CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT)
+}
+
+/// The most of these at a time since [`reset_peak_memory`]: the most of the pool and the most of recorded graphs, which
+/// together are no less than was in use at any time.
+///
+/// # Errors
+///
+/// As [`memory_in_use`].
 pub fn peak_memory(gpu: &CudaDevice) -> Result<u64> {
-    let (mut bytes, mut of_graphs) = (0u64, 0u64);
-    let value = (&raw mut bytes).cast::<c_void>();
-    // SAFETY: the pool is the device's, and this attribute is a 64-bit number.
-    unsafe { mem_pool::get_attribute(pool(gpu)?, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, value) }
-        .map_err(device(OP))?;
-    let value = (&raw mut of_graphs).cast::<c_void>();
-    // SAFETY: the device is one that the driver gave, and this attribute is a 64-bit number.
-    unsafe { sys::cuDeviceGetGraphMemAttribute(number(gpu), GRAPHS_HIGH, value) }
+    read(gpu, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, GRAPHS_HIGH)
+}
+
+/// Bytes of the pool and of graphs together.
+fn read(gpu: &CudaDevice, of_pool: Attribute, of_graphs: GraphAttribute) -> Result<u64> {
+    let (mut pooled, mut graphs) = (0u64, 0u64);
+    let value = (&raw mut pooled).cast::<c_void>();
+    // SAFETY: the pool is the device's, and its amounts are 64-bit numbers.
+    unsafe { mem_pool::get_attribute(pool(gpu)?, of_pool, value) }.map_err(device(OP))?;
+    let value = (&raw mut graphs).cast::<c_void>();
+    // SAFETY: the device is one that the driver gave, and its amounts are 64-bit numbers.
+    unsafe { sys::cuDeviceGetGraphMemAttribute(number(gpu), of_graphs, value) }
         .result()
         .map_err(device(OP))?;
-    Ok(bytes + of_graphs)
+    Ok(pooled + graphs)
 }
 
 /// Begins anew with what is in use now.
 ///
 /// # Errors
 ///
-/// As [`peak_memory`].
+/// As [`memory_in_use`].
 pub fn reset_peak_memory(gpu: &CudaDevice) -> Result<()> {
     set(gpu, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
     let mut to = 0u64;

@@ -46,16 +46,22 @@ fn measure(config: GptConfig, trainer: &Trainer, steps: usize, line: Line) -> Ou
     let learner = Learner::new(Kind::Gpt(config));
     let (net, _) = trainer.init_module(|vb| learner.build(vb))?;
     let mut clock = Clock::start(device)?;
+    let warm_up = 1 + steps / 3;
     let mut failed = None;
     // A batch is asked for when the one before is done, and so ends its lap: the first lap is of none.
+    let mut begun = 0;
     let timed = batches.iter().cycle().take(steps).cloned().inspect(|_| {
         failed = failed.take().or(clock.lap().err());
+        if begun == warm_up {
+            failed = failed.take().or(memory.forget().err().map(Into::into));
+        }
+        begun += 1;
     });
     trainer.predict(&learner, &net, timed)?;
     failed.map_or(Ok(()), Err)?;
     clock.lap()?;
     let units = line.bs * config.context;
-    Ok(Line { peak_mib: memory.peak_mib(), ..line }.timed(clock.after(1 + steps / 3), units))
+    Ok(Line { peak_mib: memory.peak_mib(), ..line }.timed(clock.after(warm_up), units))
 }
 
 #[cfg(test)]

@@ -3,48 +3,43 @@
 use candle_core::Device;
 
 /// A measurement, from its start to [`peak_mib`](Self::peak_mib).
-pub(crate) enum PeakMemory {
-    /// The process's memory; `None` where the system does not tell.
-    Resident(Option<u64>),
-    /// A GPU's, and what was in use at the start.
-    #[cfg(feature = "cuda")]
-    Pool(candle_core::CudaDevice, u64),
+pub(crate) struct PeakMemory {
+    device: Device,
+    /// What was in use at the start; `None` where the system does not tell.
+    start: Option<u64>,
 }
 
 impl PeakMemory {
     /// Starts measuring; what is in use now does not count.
-    pub(crate) fn start(device: &Device) -> candle_core::Result<Self> {
+    pub(crate) fn start(device: &Device) -> autocast::Result<Self> {
         device.synchronize()?;
-        #[cfg(feature = "cuda")]
-        if let Device::Cuda(gpu) = device {
-            let started =
-                backends::cuda::reset_peak_memory(gpu).and_then(|()| backends::cuda::peak_memory(gpu));
-            return Ok(Self::Pool(gpu.clone(), started.map_err(candle_core::Error::wrap)?));
-        }
-        // What an earlier run has left would be used again, and not be seen.
-        autocast::release_host_memory();
-        // "5" makes the present use the peak. Where that is refused, the peak is the process's.
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
-        Ok(Self::Resident(status("VmRSS:")))
+        let started = Self { device: device.clone(), start: None };
+        started.forget()?;
+        let start = match autocast::device_memory(device)? {
+            Some(memory) => Some(memory.now),
+            None => {
+                // What an earlier run has left would be used again, and not be seen.
+                autocast::release_host_memory();
+                // "5" makes the present use the peak. Where that is refused, the peak is the process's.
+                let _ = std::fs::write("/proc/self/clear_refs", "5");
+                status("VmRSS:")
+            }
+        };
+        Ok(Self { start, ..started })
     }
 
     /// Forgets the peak so far, on a GPU: a fit that records has the memory of its first steps and then that of the recording.
-    pub(crate) fn forget(&self) -> candle_core::Result<()> {
-        #[cfg(feature = "cuda")]
-        if let Self::Pool(gpu, _) = self {
-            return backends::cuda::reset_peak_memory(gpu).map_err(candle_core::Error::wrap);
-        }
-        Ok(())
+    pub(crate) fn forget(&self) -> autocast::Result<()> {
+        autocast::reset_peak_memory(&self.device)
     }
 
     /// The most that was in use beyond what was in use at the start.
     pub(crate) fn peak_mib(self) -> Option<u64> {
-        let bytes = match self {
-            Self::Resident(start) => status("VmHWM:")?.saturating_sub(start?),
-            #[cfg(feature = "cuda")]
-            Self::Pool(gpu, start) => backends::cuda::peak_memory(&gpu).ok()?.saturating_sub(start),
+        let peak = match autocast::device_memory(&self.device).ok()? {
+            Some(memory) => memory.peak,
+            None => status("VmHWM:")?,
         };
-        Some(bytes >> 20)
+        Some(peak.saturating_sub(self.start?) >> 20)
     }
 }
 

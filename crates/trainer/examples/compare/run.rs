@@ -30,15 +30,14 @@ pub(crate) fn run(
     let adamw = AdamWConfig { lr, betas: (0.9, 0.95), weight_decay: 0.01, ..Default::default() };
     let learner = LanguageModel { size: model, adamw, schedule: None };
     let batches = task.training_batches(trainer.max_steps().unwrap_or(0))?;
-    let memory = PeakMemory::start(trainer.device());
+    let memory = PeakMemory::start(trainer.device())?;
     let (fit, measured) = trainer.measure(&learner, batches, |step| {
-        memory.sample();
         if progress.wants(step.number()) || step.is_last() {
             progress.update(step.number(), step.loss()?);
         }
         Ok(())
     })?;
-    let peak_bytes = memory.peak_bytes();
+    let peak_bytes = memory.peak_bytes()?;
 
     let held_out = task.held_out_batches()?;
     let heldout = trainer.validate(&learner, &fit.model, &held_out)?;

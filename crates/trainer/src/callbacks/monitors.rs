@@ -5,7 +5,8 @@ use std::time::Instant;
 use candle_core::Device;
 
 use super::checked_every;
-use crate::{Callback, Control, FitStart, Result, Step, memory};
+use crate::memory::Memory;
+use crate::{Callback, Control, FitStart, Result, Step};
 
 /// Logs the learning rate as `learning_rate`, or that of each of several optimizers as `learning_rate/<name>`.
 ///
@@ -62,8 +63,8 @@ impl Callback for LearningRateMonitor {
 }
 
 /// Logs `samples_per_second` and `steps_per_second` since the step that was logged before, and in bytes `memory` and
-/// `peak_memory`: of the process on a CPU, and all that is in use on a GPU. The peak is the most at any of the steps that are
-/// logged. The first step of a fit sets things up, and is not measured.
+/// `peak_memory`: of the process on a CPU, where the peak is the most at any of the steps that are logged, and of all tensors on a GPU,
+/// where it is the most at a time since the fit began. The first step of a fit sets things up, and is not measured.
 ///
 /// On a GPU a step is counted when its work is handed to the device, which is as fast as the device works once its queue is
 /// full.
@@ -71,7 +72,7 @@ impl Callback for LearningRateMonitor {
 pub struct ThroughputMonitor {
     every: usize,
     device: Device,
-    peak: u64,
+    memory: Memory,
     /// Since when steps and samples are counted.
     since: Option<Instant>,
     steps: usize,
@@ -85,7 +86,7 @@ impl ThroughputMonitor {
     /// When that is 0.
     pub fn new(every_n_steps: usize) -> Result<Self> {
         let every = checked_every(every_n_steps)?;
-        Ok(Self { every, device: Device::Cpu, peak: 0, since: None, steps: 0, samples: 0 })
+        Ok(Self { every, device: Device::Cpu, memory: Memory::default(), since: None, steps: 0, samples: 0 })
     }
 
     /// Steps and samples a second until now, since the last time.
@@ -104,7 +105,7 @@ impl Callback for ThroughputMonitor {
 
     fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
         *self = Self { device: fit.device.clone(), ..Self::new(self.every)? };
-        Ok(())
+        Ok(autocast::reset_peak_memory(&self.device)?)
     }
 
     fn on_train_step(&mut self, step: &Step<'_>) -> Result<Control> {
@@ -119,10 +120,10 @@ impl Callback for ThroughputMonitor {
             step.log("samples_per_second", samples);
             step.log("steps_per_second", steps);
         }
-        if let Some(bytes) = memory::in_use(&self.device) {
-            self.peak = self.peak.max(bytes);
-            step.log("memory", bytes as f64);
-            step.log("peak_memory", self.peak as f64);
+        if let Some(memory) = self.memory.seen(&self.device) {
+            self.memory = memory;
+            step.log("memory", memory.now as f64);
+            step.log("peak_memory", memory.peak as f64);
         }
         Ok(Control::Continue)
     }

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use serde::Deserialize;
 
+use crate::memory::Memory;
 use crate::progress::ended;
 use crate::recommend::HEADER;
 use crate::{
     Callback, Control, Error, FitEnd, FitStart, Metrics, Position, Recommendation, Result, Step, files,
-    memory,
 };
 use record::Record;
 
@@ -160,8 +160,8 @@ impl Callback for HtmlReport {
         self.record.learning_rate.push(number, step.learning_rate());
         self.record.loss_scale.push(number, f64::from(step.loss_scale()));
         self.record.skipped.push(number, step.skipped_steps() as f64);
-        if let Some(bytes) = memory::in_use(&self.device) {
-            self.record.memory.push(number, bytes as f64);
+        if let Some(memory) = Memory::default().seen(&self.device) {
+            self.record.memory.push(number, memory.now as f64);
         }
         if self.written.elapsed() >= WRITE {
             self.write()?;

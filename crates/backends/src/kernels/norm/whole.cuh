@@ -26,8 +26,8 @@ __device__ __forceinline__ void spread(float* to, const void* parameter, bool na
                            : static_cast<const float*>(parameter)[c];
 }
 
-// Neither overflows nor vanishes as an f32, nor does its product with one of such numbers.
-__device__ __forceinline__ bool is_plain(double x) { return x > 0x1p-100 && x < 0x1p100; }
+// Neither it nor its square overflows or vanishes as an f32, nor does a product of these with ordinary numbers.
+__device__ __forceinline__ bool is_plain(double x) { return x > 0x1p-60 && x < 0x1p60; }
 
 // What stands for the reciprocal of a deviation until a row is worked on again.
 constexpr double AGAIN = -1.0;
@@ -128,7 +128,7 @@ template <typename T, int UNITS> __device__ __forceinline__ void forward_whole(c
                 const Unit<float> w = unit_at(weight + at), b = unit_at(bias + at);
 #pragma unroll
                 for (int k = 0; k < UNIT; ++k) v[u][k] = fmaf(fmaf(v[u][k], scale, shift), w.at[k], b.at[k]);
-                *reinterpret_cast<Unit<To>*>(y + r * a.width + at) = narrow<float, To>(v[u]);
+                put(y + r * a.width + at, narrow<float, To>(v[u]));
             });
         });
     }
@@ -193,49 +193,54 @@ template <typename T, typename G, int UNITS> __device__ __forceinline__ void bac
             constexpr bool PLAIN = decltype(plain)::value;
             const Factor<float> factor(saved.rstd);
             const float scale = float(saved.rstd), shift = -saved.lost * scale;
-            // The element normalised, the gradient, and that times the weight.
-            auto terms = [&](int at, float m[UNIT], float g[UNIT], float h[UNIT]) {
-                widen(unit_at(x_rows + stage * width + at), m);
+            // The element without the mean, the gradient, and that times the weight.
+            auto normalised = [&](float below) {
+                return PLAIN ? fmaf(below, scale, shift) : factor.times(below - saved.lost);
+            };
+            auto terms = [&](int at, float below[UNIT], float g[UNIT], float h[UNIT]) {
+                widen(unit_at(x_rows + stage * width + at), below);
                 widen(unit_at(dy_rows + stage * width + at), g);
                 const Unit<float> w = unit_at(weight + at);
 #pragma unroll
                 for (int k = 0; k < UNIT; ++k) {
-                    const float below = m[k] - saved.mean;
-                    m[k] = PLAIN ? fmaf(below, scale, shift) : factor.times(below - saved.lost);
+                    below[k] -= saved.mean;
                     h[k] = g[k] * w.at[k];
                 }
             };
             await_copies<2>();
             float sums[UNIT] = {}, products[UNIT] = {};
             share.each([&](int u, int at) {
-                float m[UNIT], g[UNIT], h[UNIT];
-                terms(at, m, g, h);
+                float below[UNIT], g[UNIT], h[UNIT];
+                terms(at, below, g, h);
 #pragma unroll
                 for (int k = 0; k < UNIT; ++k) {
+                    const float m = normalised(below[k]);
                     sums[k] += h[k];
-                    products[k] += h[k] * m[k];
-                    dw[u][k] += g[k] * m[k];
+                    products[k] += h[k] * m;
+                    dw[u][k] += g[k] * m;
                     db[u][k] += g[k];
                 }
             });
             if (!a.dx) return;
             const Two both = over_warp({double(tree(sums)), double(tree(products))});
             const Split<float> middle(a.centred ? both.first * part : 0.0);
-            const float slope = float(both.second * part), lost = -middle.low * scale;
+            // (h - middle - m · slope) · rstd, as multiples of h and of what is below the mean, and the rest.
+            const float slope = float(both.second * part), each = -slope * scale * scale;
+            const float rest = -(middle.low + slope * shift) * scale - middle.high * scale;
             await_copies<1>();
             as_typed<T>(a.narrow_dx, a.dx, [&](auto* dx) {
                 using To = std::remove_pointer_t<decltype(dx)>;
                 share.each([&](int, int at) {
-                    float m[UNIT], g[UNIT], h[UNIT], plus[UNIT];
-                    terms(at, m, g, h);
+                    float below[UNIT], g[UNIT], h[UNIT], plus[UNIT];
+                    terms(at, below, g, h);
                     if (a.plus) widen(unit_at(reinterpret_cast<const To*>(plus_row) + at), plus);
 #pragma unroll
                     for (int k = 0; k < UNIT; ++k) {
-                        if (PLAIN) h[k] = fmaf(fmaf(m[k], -slope, h[k] - middle.high), scale, lost);
-                        else h[k] = factor.times(middle.below(h[k]) - m[k] * slope);
+                        if (PLAIN) h[k] = fmaf(h[k], scale, fmaf(below[k], each, rest));
+                        else h[k] = factor.times(middle.below(h[k]) - normalised(below[k]) * slope);
                         if (a.plus) h[k] += plus[k];
                     }
-                    *reinterpret_cast<Unit<To>*>(dx + r * a.width + at) = narrow<float, To>(h);
+                    put(dx + r * a.width + at, narrow<float, To>(h));
                 });
             });
         };
