@@ -1,6 +1,7 @@
 //! What the examples of the documentation train: a module, its batches, and a place for its files.
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
 use autocast::{nn, ops};
 use candle_core::{Device, Module, Tensor};
@@ -49,10 +50,34 @@ pub fn batches(count: usize) -> Result<Vec<(Tensor, Tensor)>> {
     (0..count).map(batch).collect()
 }
 
-/// An empty folder of that name among the temporary files of this process.
+/// A folder among the temporary files, which goes with this.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+/// An empty folder for what is called so in this process.
 #[must_use]
-pub fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("trainer-docs-{}", std::process::id())).join(name);
+pub fn folder(name: &str) -> Folder {
+    let folder = std::env::temp_dir().join(format!("trainer-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    folder
+    Folder(folder)
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for Folder {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -26,7 +26,8 @@ use crate::{
 /// let fit = trainer.fit(&Line, &batches(3)?)?;
 /// assert_eq!((fit.losses.len(), &fit.reason), (5, &EndReason::MaxSteps));
 /// // What candle, PyTorch and `initial_values` load.
-/// # let file = folder("fit").join("model.safetensors");
+/// # let folder = folder("fit");
+/// # let file = folder.join("model.safetensors");
 /// # std::fs::create_dir_all(file.parent().unwrap()).unwrap();
 /// fit.parameters.save(&file)?;
 /// assert!(load_weights(&file)?.contains_key("weight"));

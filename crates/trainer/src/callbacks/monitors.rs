@@ -16,7 +16,8 @@ use crate::{Callback, Control, FitStart, Result, Step};
 /// use trainer::callbacks::{LearningRateMonitor, ThroughputMonitor};
 /// use trainer::{CsvLogger, Trainer};
 ///
-/// # let file = folder("monitors").join("metrics.csv");
+/// # let folder = folder("monitors");
+/// # let file = folder.join("metrics.csv");
 /// let trainer = Trainer::builder()
 ///     .accelerator("cpu")
 ///     .max_steps(4)

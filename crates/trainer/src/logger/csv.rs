@@ -17,7 +17,8 @@ const STEP: &str = "step";
 /// # use trainer::doc_example::{Line, batches, folder};
 /// use trainer::{CsvLogger, Trainer};
 ///
-/// # let file = folder("CsvLogger").join("metrics.csv");
+/// # let folder = folder("CsvLogger");
+/// # let file = folder.join("metrics.csv");
 /// let trainer = Trainer::builder().accelerator("cpu").max_steps(4).log_every_n_steps(2);
 /// trainer.logger(CsvLogger::new(&file)).build()?.fit(&Line, &batches(3)?)?;
 /// assert!(std::fs::read_to_string(&file).unwrap().starts_with("step,epoch,train_loss"));

@@ -16,7 +16,8 @@ use crate::{Error, Logger, Result};
 /// # use trainer::doc_example::{Line, batches, folder};
 /// use trainer::{JsonLinesLogger, Trainer};
 ///
-/// # let file = folder("JsonLinesLogger").join("metrics.jsonl");
+/// # let folder = folder("JsonLinesLogger");
+/// # let file = folder.join("metrics.jsonl");
 /// let trainer = Trainer::builder().accelerator("cpu").max_steps(4).log_every_n_steps(2);
 /// trainer.logger(JsonLinesLogger::new(&file)).build()?.fit(&Line, &batches(3)?)?;
 /// assert_eq!(std::fs::read_to_string(&file).unwrap().matches("train_loss").count(), 2);

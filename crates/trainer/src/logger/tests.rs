@@ -1,15 +1,14 @@
 //! What every logger of files promises: rows as logged, readable at any moment, resumed without a step twice.
 
 use std::fs;
-use std::path::PathBuf;
 
 use super::*;
 use crate::Logger;
+use crate::doc_example::{self, Folder};
 
 /// A folder of its own for each test.
-pub(super) fn folder(test: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("trainer-logger-{test}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&folder);
+pub(super) fn folder(test: &str) -> Folder {
+    let folder = doc_example::folder(&format!("logger-{test}"));
     fs::create_dir_all(&folder).unwrap();
     folder
 }
@@ -33,7 +32,8 @@ fn log(mut logger: impl Logger, step: usize, steps: impl IntoIterator<Item = usi
 
 #[test]
 fn a_metric_that_comes_later_gets_a_column() {
-    let path = folder("columns").join("deep/run.csv");
+    let folder = folder("columns");
+    let path = folder.join("deep/run.csv");
     let mut logger = CsvLogger::new(&path);
     logger.start(0).unwrap();
     logger.log_metrics(1, &metrics(&[("loss", 0.5), ("rate", 1e-30)])).unwrap();
@@ -49,7 +49,8 @@ fn a_metric_that_comes_later_gets_a_column() {
 
 #[test]
 fn settings_of_a_csv_are_beside_it() {
-    let path = folder("settings").join("run.csv");
+    let folder = folder("settings");
+    let path = folder.join("run.csv");
     let mut logger = CsvLogger::new(&path);
     logger.log_hyperparameters(&[("text".to_string(), "a,b".to_string())]).unwrap();
     assert_eq!(text(&path.with_file_name("run.hyperparameters.csv")), "setting,value\ntext,\"a,b\"\n");
@@ -57,7 +58,8 @@ fn settings_of_a_csv_are_beside_it() {
 
 #[test]
 fn json_lines_hold_every_number() {
-    let path = folder("json").join("run.jsonl");
+    let folder = folder("json");
+    let path = folder.join("run.jsonl");
     let mut logger = JsonLinesLogger::new(&path);
     logger.log_hyperparameters(&[("seed".to_string(), "7".to_string())]).unwrap();
     let values = [("loss", 0.1), ("nan", f64::NAN), ("inf", f64::NEG_INFINITY)];

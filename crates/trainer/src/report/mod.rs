@@ -38,7 +38,8 @@ const WRITE: Duration = Duration::from_secs(30);
 /// # use trainer::doc_example::{Line, batches, folder};
 /// use trainer::{HtmlReport, Trainer};
 ///
-/// # let file = folder("report").join("report.html");
+/// # let folder = folder("report");
+/// # let file = folder.join("report.html");
 /// let report = HtmlReport::new(&file).every_n_steps(5)?.with_title("A line").with_setting("samples", 12);
 /// let trainer = Trainer::builder().accelerator("cpu").max_steps(20).callback(report).build()?;
 /// trainer.fit(&Line, &batches(3)?)?;
