@@ -15,6 +15,7 @@
 #[cfg(feature = "cudnn")]
 mod cuda;
 mod host;
+mod sizes;
 #[cfg(feature = "candle")]
 mod tensors;
 #[cfg(test)]
@@ -127,7 +128,7 @@ pub fn convolution(
     }
     let ([images, channels, height, width], kernel_dims) = (image_seen.0, kernel_seen.0);
     let groups = channels / kernel_dims[1];
-    let sizes = host::Sizes {
+    let sizes = sizes::Sizes {
         moves,
         images,
         groups,
