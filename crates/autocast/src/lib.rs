@@ -52,7 +52,7 @@ pub use buffers::{BufferUpdate, defer_buffers, defer_buffers_after};
 pub use complex::{ComplexTensor, complex_dtype};
 pub use error::{Error, Result};
 pub use graph::{Anomaly, deep_stack, detect_anomaly};
-pub use machine::{has_fast_product, keep_host_memory, release_host_memory, to_device};
+pub use machine::{has_fast_product, join_host_threads, keep_host_memory, release_host_memory, to_device};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use recording::{RecordedStep, Recording, record_step, rehearse_step};
 pub use region::{

@@ -31,6 +31,12 @@ pub fn keep_host_memory() {
     backends::keep_memory();
 }
 
+/// Makes the calling thread one of those that kernels of a CPU run on, where it is the main thread of a program that has not used
+/// them yet, as a training run wants it: no kernel then waits for a thread to wake.
+pub fn join_host_threads() {
+    backends::join_pool();
+}
+
 /// Gives the system back what [`keep_host_memory`] has kept and nobody uses.
 pub fn release_host_memory() {
     backends::release_memory();

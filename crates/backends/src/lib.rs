@@ -18,9 +18,11 @@ pub mod kernels;
 mod moved;
 pub mod random;
 mod simd;
+mod threads;
 
 pub use error::{Error, Result};
 pub use floats::{Element, Floats, Real, Store};
 pub use heap::{keep_memory, release_memory};
 #[cfg(feature = "candle")]
 pub use moved::into_storage;
+pub use threads::join_pool;

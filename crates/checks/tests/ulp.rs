@@ -55,7 +55,28 @@ fn f64_is_within_its_bounds() {
     }
 }
 
-/// In f32 every function is computed in f64 and rounded once, so that the f64 function, rounded, is what comes out: within
+/// Functions that a CPU computes in f32 for narrower elements than f64, where it multiplies and adds in one rounding.
+const IN_F32: [&str; 3] = ["gelu_tanh", "sigmoid", "silu"];
+
+/// Whether what is computed in f32 is as near to the f64 function, rounded, as `docs/numerics.md` says: a value within 2 ULP, or 1 of 16
+/// bits, and a gradient within 5 ULP of its two terms, which are below 2.5 together, and a rounding.
+fn near(what: &str, dtype: DType, got: f64, want: f64) -> bool {
+    let digits = match dtype {
+        DType::F32 => 23,
+        DType::F16 => 10,
+        _ => 7,
+    };
+    let ulp = 2f64.powi(-digits) * want.abs();
+    // A subnormal number's.
+    let least = 2f64.powi(if dtype == DType::F16 { -24 } else { -126 - digits });
+    let ulps = if dtype == DType::F32 { 2. } else { 1. };
+    match what {
+        "value" => (got - want).abs() <= ulps * ulp.max(least),
+        _ => (got - want).abs() <= 5. * 2.5 * 2f64.powi(-23) + ulp.max(least),
+    }
+}
+
+/// In f32 every other function is computed in f64 and rounded once, so that the f64 function, rounded, is what comes out: within
 /// one ULP of the exact value wherever f64 is within its own bound.
 #[test]
 fn f32_and_16_bits_are_the_f64_function_rounded_once() {
@@ -71,6 +92,7 @@ fn f32_and_16_bits_are_the_f64_function_rounded_once() {
                 let want = autocast::cast_to(&want, dtype).unwrap();
                 for ((got, want), x) in numbers(&got).into_iter().zip(numbers(&want)).zip(numbers(&narrow)) {
                     let same = got == want || (got.is_nan() && want.is_nan());
+                    let same = same || (IN_F32.contains(&name) && near(what, dtype, got, want));
                     assert!(same, "{what} of {name} at {x:e} in {dtype:?}: {got:e} for {want:e}");
                 }
             }

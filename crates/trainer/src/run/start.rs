@@ -17,6 +17,7 @@ impl<'a> Run<'a> {
     pub(crate) fn start<M: TrainingModule>(trainer: &'a Trainer, module: &M) -> Result<(Self, M::Model)> {
         if trainer.device.is_cpu() {
             autocast::keep_host_memory();
+            autocast::join_host_threads();
         }
         let mut notices = trainer.settings.no_effect(trainer.precision, trainer.accelerator);
         let store = trainer.parameter_store()?;

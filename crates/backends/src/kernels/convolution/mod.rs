@@ -16,6 +16,7 @@
 #[cfg(feature = "cudnn")]
 mod cuda;
 mod host;
+mod sizes;
 #[cfg(feature = "candle")]
 mod tensors;
 #[cfg(test)]
@@ -160,7 +161,7 @@ pub fn convolution_plus(
     }
     let ([images, channels, height, width], kernel_dims) = (image_seen.0, kernel_seen.0);
     let groups = channels / kernel_dims[1];
-    let sizes = host::Sizes {
+    let sizes = sizes::Sizes {
         moves,
         images,
         groups,

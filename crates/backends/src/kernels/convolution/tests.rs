@@ -39,7 +39,7 @@ fn channels_last_and_nothing_at_all_are_composed_on_a_cpu() {
 }
 
 /// Each product that the formula has, as `f(image, kernel, values, term)` wants it.
-fn terms(s: host::Sizes, mut f: impl FnMut(usize, usize, usize)) {
+fn terms(s: sizes::Sizes, mut f: impl FnMut(usize, usize, usize)) {
     let Moves { padding, stride, dilation } = s.moves;
     let [places, taps, size] = [s.positions, s.taps, s.size];
     for (n, g, o, c) in (0..s.images).flat_map(|n| {
@@ -70,7 +70,7 @@ fn seen(numbers: &[f32], dims: [usize; 4]) -> In<'_> {
 }
 
 /// The three maps at these sizes, against the formula, on numbers whose sums are exact.
-fn check_maps(s: host::Sizes) {
+fn check_maps(s: sizes::Sizes) {
     let numbers =
         |len: usize, seed: usize| (0..len).map(|i| ((i * 7 + seed) % 11) as f32 - 5.).collect::<Vec<_>>();
     let of = |n: usize, channels: usize, [height, width]: [usize; 2]| [n, channels, height, width];
@@ -116,7 +116,7 @@ proptest::proptest! {
         });
         if let [Some(rows), Some(columns)] = positions {
             let moves = Moves { padding, stride, dilation };
-            check_maps(host::Sizes { moves, images, groups, channels, out, size, taps, positions: [rows, columns] });
+            check_maps(sizes::Sizes { moves, images, groups, channels, out, size, taps, positions: [rows, columns] });
         }
     }
 }
@@ -125,5 +125,7 @@ proptest::proptest! {
 fn images_that_do_not_fit_a_buffer_of_columns_together_take_turns() {
     let moves = Moves { padding: [1, 1], stride: [1, 1], dilation: [1, 1] };
     let (size, taps, positions) = ([100, 120], [3, 3], [100, 120]);
-    check_maps(host::Sizes { moves, images: 3, groups: 1, channels: 5, out: 2, size, taps, positions });
+    check_maps(sizes::Sizes { moves, images: 3, groups: 1, channels: 5, out: 2, size, taps, positions });
+    // Three, and then two.
+    check_maps(sizes::Sizes { moves, images: 5, groups: 2, channels: 2, out: 2, size, taps, positions });
 }

@@ -1,7 +1,8 @@
 //! Functions of single elements and of pairs of them, each with its derivative.
 //!
 //! Every element is computed in f64, whatever it is stored in, and rounded once: to nearest, ties to even. That puts f32
-//! and 16-bit results within one ULP of the exact value over the whole domain, subnormal ones included. In f64 the
+//! and 16-bit results within one ULP of the exact value over the whole domain, subnormal ones included. The few functions that
+//! networks are made of are computed in f32 where elements and gradient are narrower than f64 (below). In f64 the
 //! formulas are ones that neither cancel nor overflow before their result does, and the bounds are those of the table in
 //! `docs/numerics.md`. NaN gives NaN, except where a function is constant (`x⁰`) or its documentation says otherwise; an
 //! argument without a value, as the logarithm of −1, gives NaN. Zeros keep their sign wherever the function is odd.
@@ -9,16 +10,17 @@
 //! A gradient is the derivative at `x` times `grad`. Where a function is chosen piece by piece, so is its gradient:
 //! nothing is multiplied by 0 to be got rid of.
 //!
-//! Contract: the bounds in ULPs of `docs/numerics.md`. A GPU computes in f64, too, by the same formulas on its own library; the
-//! functions that networks are made of it computes in f32 where elements and gradient are of 16 bits or f32. Of f32, gelu, gelu_tanh,
-//! silu, sigmoid and tanh are within 2 ULP of the exact value then; a derivative is within 5 ULP of the sum of the sizes of its terms
-//! (`s(x)` and `x s'(x)` of `x s(x)`, which may cancel), and is rounded to f32 before the product with `grad`, which is rounded.
+//! Contract: the bounds in ULPs of `docs/numerics.md`. In f32, on a GPU and on a CPU with fused multiply-adds (`single`), elements and
+//! gradient narrower than f64: gelu_tanh, silu and sigmoid, and on a GPU gelu and tanh, are within 2 ULP of the exact value in f32, and
+//! within 1 of 16 bits; a derivative is within 5 ULP of the sum of the sizes of its terms (`s(x)` and `x s'(x)` of `x s(x)`, which may
+//! cancel), and is rounded to f32 before the product with `grad`, which is rounded. relu is exact.
 
 mod forms;
 mod lanes;
 mod pair;
 mod power;
 mod rounded;
+mod single;
 mod table;
 #[cfg(feature = "candle")]
 mod tensors;
@@ -174,6 +176,9 @@ impl Function {
 /// `function` of every element.
 pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
     let (isa, function) = (Isa::best(), function.rounded::<T>());
+    if narrow::<T>() && single::takes(isa, function) {
+        return in_chunks(x.len(), |at, out| T::values_in_f32(function, &x[at..at + out.len()], out));
+    }
     in_blocks(x.len(), |at, block| {
         f64::load(T::floats(&x[at..at + block.len()]), block);
         let several_at_once = match narrow::<T>() {
@@ -194,6 +199,12 @@ pub fn values<T: Rounded>(function: Function, x: &[T]) -> Vec<T> {
 pub fn gradients<T: Rounded>(function: Function, x: &[T], grad: Floats<'_>) -> Result<Vec<T>> {
     check_length("grad", x.len(), grad.len())?;
     let (isa, function) = (Isa::best(), function.rounded::<T>());
+    if narrow::<T>() && !matches!(grad, Floats::F64(_)) && single::takes(isa, function) {
+        return Ok(in_chunks(x.len(), |at, out| {
+            let (x, grad) = (&x[at..at + out.len()], part(grad, at, out.len()));
+            T::gradients_in_f32(function, x, grad, out);
+        }));
+    }
     Ok(in_blocks(x.len(), |at, block| {
         let mut wide = [0.; BLOCK];
         let wide = &mut wide[..block.len()];
@@ -222,15 +233,20 @@ const CHUNK: usize = 32 * BLOCK;
 /// `len` elements, a block at a time: `compute` fills the block that starts at an index. Which thread does it changes
 /// nothing.
 fn in_blocks<T: Rounded>(len: usize, compute: impl Fn(usize, &mut [f64]) + Sync) -> Vec<T> {
-    let mut out = fresh(len);
-    let chunk = |(index, out): (usize, &mut [T])| {
+    in_chunks(len, |first, out| {
         let mut wide = [0.; BLOCK];
         for (at, out) in out.chunks_mut(BLOCK).enumerate() {
             let wide = &mut wide[..out.len()];
-            compute(index * CHUNK + at * BLOCK, wide);
+            compute(first + at * BLOCK, wide);
             T::round(wide, out);
         }
-    };
+    })
+}
+
+/// `len` elements: `write` fills those from an index on.
+fn in_chunks<T: Rounded>(len: usize, write: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    let mut out = fresh(len);
+    let chunk = |(index, out): (usize, &mut [T])| write(index * CHUNK, out);
     match len > 4 * CHUNK {
         true => out.par_chunks_mut(CHUNK).enumerate().for_each(chunk),
         false => out.chunks_mut(CHUNK).enumerate().for_each(chunk),
@@ -240,8 +256,11 @@ fn in_blocks<T: Rounded>(len: usize, compute: impl Fn(usize, &mut [f64]) + Sync)
 
 /// As many elements as `block` has, from an index on.
 fn load(from: Floats<'_>, at: usize, block: &mut [f64]) {
-    let part = from.get(at..at + block.len()).expect("lengths were checked");
-    f64::load(part, block);
+    f64::load(part(from, at, block.len()), block);
+}
+
+fn part(from: Floats<'_>, at: usize, len: usize) -> Floats<'_> {
+    from.get(at..at + len).expect("lengths were checked")
 }
 
 fn check_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {

@@ -1,7 +1,8 @@
 //! From f64 to what an element is stored in, in one rounding.
 
-use super::Function;
-use crate::Element;
+use super::{Function, single};
+use crate::simd::Isa;
+use crate::{Element, Floats};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -15,6 +16,26 @@ pub trait Rounded: Element {
 
     /// The element nearest to `value`.
     fn nearest(value: f64) -> f64;
+
+    /// Values of a function that is computed in f32, of elements narrower than f64.
+    #[doc(hidden)]
+    fn values_in_f32(function: Function, x: &[Self], out: &mut [Self]);
+
+    /// The gradients of `x` for such a function.
+    #[doc(hidden)]
+    fn gradients_in_f32(function: Function, x: &[Self], grad: Floats<'_>, out: &mut [Self]);
+}
+
+macro_rules! in_f32 {
+    () => {
+        fn values_in_f32(function: Function, x: &[Self], out: &mut [Self]) {
+            single::values(Isa::best(), function, x, out);
+        }
+
+        fn gradients_in_f32(function: Function, x: &[Self], grad: Floats<'_>, out: &mut [Self]) {
+            single::gradients(Isa::best(), function, x, grad, out);
+        }
+    };
 }
 
 impl Rounded for f64 {
@@ -28,6 +49,14 @@ impl Rounded for f64 {
 
     fn nearest(value: f64) -> f64 {
         value
+    }
+
+    fn values_in_f32(_: Function, _: &[Self], _: &mut [Self]) {
+        unreachable!("f64 is not computed in f32");
+    }
+
+    fn gradients_in_f32(_: Function, _: &[Self], _: Floats<'_>, _: &mut [Self]) {
+        unreachable!("f64 is not computed in f32");
     }
 }
 
@@ -45,6 +74,8 @@ impl Rounded for f32 {
     fn nearest(value: f64) -> f64 {
         f64::from(value as f32)
     }
+
+    in_f32!();
 }
 
 macro_rules! sixteen_bits {
@@ -67,6 +98,8 @@ macro_rules! sixteen_bits {
             fn nearest(value: f64) -> f64 {
                 f64::from($half::from_f32(to_odd(value)))
             }
+
+            in_f32!();
         }
     )+};
 }

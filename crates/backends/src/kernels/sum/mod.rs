@@ -21,8 +21,11 @@ pub use scalar::sum_scalar;
 #[cfg(feature = "candle")]
 pub use tensors::sum_of;
 
-use crate::{Element, Error, Floats, Real, Result};
+use crate::simd::convert::Stored;
+use crate::simd::{Isa, Simd, Work};
+use crate::{Error, Floats, Real, Result};
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
 /// What is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +155,7 @@ impl Accumulator for Compensated {
     }
 }
 
-fn sums<T: Element, W: Real, A: Accumulator>(x: &[T], axes: Axes, term: Term) -> Vec<f64> {
+fn sums<T: Stored<W>, W: Real, A: Accumulator>(x: &[T], axes: Axes, term: Term) -> Vec<f64> {
     let Axes { outer, reduced, inner } = axes;
     if outer * inner == 0 || reduced == 0 {
         return vec![0.; outer * inner];
@@ -172,7 +175,7 @@ fn sums<T: Element, W: Real, A: Accumulator>(x: &[T], axes: Axes, term: Term) ->
 }
 
 /// The sum of each run of `reduced` elements.
-fn along_rows<T: Element, W: Real, A: Accumulator>(x: &[T], reduced: usize, term: Term) -> Vec<A> {
+fn along_rows<T: Stored<W>, W: Real, A: Accumulator>(x: &[T], reduced: usize, term: Term) -> Vec<A> {
     let row = |row: &[T]| merged(row.chunks(CHUNK).map(|chunk| run::<T, W, A>(chunk, term)));
     if x.len() < PARALLEL {
         return x.chunks_exact(reduced).map(row).collect();
@@ -196,40 +199,79 @@ fn merged<A: Accumulator>(parts: impl Iterator<Item = A>) -> A {
 }
 
 /// The sum of one chunk.
-fn run<T: Element, W: Real, A: Accumulator>(chunk: &[T], term: Term) -> A {
-    let mut lanes = [A::default(); LANES];
-    let mut buffer = [W::ZERO; BLOCK];
-    for block in chunk.chunks(BLOCK) {
-        let values = &mut buffer[..block.len()];
-        W::load(T::floats(block), values);
-        let mut groups = values.chunks_exact(LANES);
-        for group in &mut groups {
-            for (lane, &x) in lanes.iter_mut().zip(group) {
-                lane.add(term.of(x.to_f64()));
-            }
-        }
-        for (lane, &x) in lanes.iter_mut().zip(groups.remainder()) {
-            lane.add(term.of(x.to_f64()));
-        }
-    }
-    merged(lanes.into_iter())
+fn run<T: Stored<W>, W: Real, A: Accumulator>(chunk: &[T], term: Term) -> A {
+    Isa::best().run(Run { chunk, term, of: PhantomData::<(W, A)> })
 }
 
-/// The sum of each column of rows of `inner` elements.
-fn down_columns<T: Element, W: Real, A: Accumulator>(slab: &[T], inner: usize, term: Term) -> Vec<A> {
-    // One column block of one chunk of rows.
-    let tile = |rows: &[T], from: usize| {
-        let width = COLUMNS.min(inner - from);
+struct Run<'a, T, W, A> {
+    chunk: &'a [T],
+    term: Term,
+    of: PhantomData<(W, A)>,
+}
+
+impl<T: Stored<W>, W: Real, A: Accumulator> Work for Run<'_, T, W, A> {
+    type Output = A;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> A {
+        let mut lanes = [A::default(); LANES];
+        let mut buffer = [W::ZERO; BLOCK];
+        for block in self.chunk.chunks(BLOCK) {
+            let values = &mut buffer[..block.len()];
+            T::read(simd, block, values);
+            let (groups, rest) = values.as_chunks::<LANES>();
+            for group in groups {
+                for (lane, &x) in lanes.iter_mut().zip(group) {
+                    lane.add(self.term.of(x.to_f64()));
+                }
+            }
+            for (lane, &x) in lanes.iter_mut().zip(rest) {
+                lane.add(self.term.of(x.to_f64()));
+            }
+        }
+        merged(lanes.into_iter())
+    }
+}
+
+/// The sums of some columns, those from `from` on, over rows of `inner` elements.
+struct Tile<'a, T, W, A> {
+    rows: &'a [T],
+    inner: usize,
+    from: usize,
+    term: Term,
+    of: PhantomData<(W, A)>,
+}
+
+impl<T: Stored<W>, W: Real, A: Accumulator> Work for Tile<'_, T, W, A> {
+    type Output = Vec<A>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<A> {
+        let width = COLUMNS.min(self.inner - self.from);
         let mut totals = vec![A::default(); width];
         let mut buffer = [W::ZERO; COLUMNS];
-        for row in rows.chunks_exact(inner) {
-            let values = &mut buffer[..width];
-            W::load(T::floats(&row[from..from + width]), values);
-            for (total, &x) in totals.iter_mut().zip(&*values) {
-                total.add(term.of(x.to_f64()));
+        for row in self.rows.chunks_exact(self.inner) {
+            let row = &row[self.from..self.from + width];
+            let values = match T::as_it_is(row) {
+                Some(values) => values,
+                None => {
+                    T::read(simd, row, &mut buffer[..width]);
+                    &buffer[..width]
+                }
+            };
+            for (total, &x) in totals.iter_mut().zip(values) {
+                total.add(self.term.of(x.to_f64()));
             }
         }
         totals
+    }
+}
+
+/// The sum of each column of rows of `inner` elements.
+fn down_columns<T: Stored<W>, W: Real, A: Accumulator>(slab: &[T], inner: usize, term: Term) -> Vec<A> {
+    // One column block of one chunk of rows.
+    let tile = |rows: &[T], from: usize| {
+        Isa::best().run(Tile { rows, inner, from, term, of: PhantomData::<(W, A)> })
     };
     let chunk =
         |rows: &[T]| -> Vec<A> { (0..inner).step_by(COLUMNS).flat_map(|from| tile(rows, from)).collect() };

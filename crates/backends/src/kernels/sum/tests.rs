@@ -1,6 +1,7 @@
 //! Every shape and type against the oracle; chunks, threads and lengths.
 
 use super::*;
+use crate::Element;
 use half::{bf16, f16};
 use proptest::prelude::*;
 

@@ -122,7 +122,7 @@ run = EventAccumulator(sys.argv[1]).Reload()
 print([(event.step, event.value) for event in run.Scalars('loss')])
 print(run.Tensors('hyperparameters')[-1].tensor_proto.string_val[0].decode().splitlines()[-1])
 ";
-    let output = Command::new(&python).args(["-c", script]).arg(&folder).output().unwrap();
+    let output = Command::new(&python).args(["-c", script]).arg(&*folder).output().unwrap();
     let (read, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let losses = "[(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0), (5, 5.0), (6, 6.0)]";
     assert_eq!(read, format!("{losses}\n| data | a\\|b |\n"), "{errors}");

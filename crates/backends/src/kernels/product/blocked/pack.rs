@@ -3,6 +3,7 @@
 use super::Packed;
 use crate::kernels::product::Matrix;
 use crate::simd::convert::Stored;
+use crate::simd::lanes::Lanes;
 use crate::simd::{Simd, Work};
 
 /// Terms that are brought to `T` before they are turned.
@@ -72,6 +73,8 @@ fn side_by_side<S: Simd, T: Packed, X: Stored<T>, const WIDTH: usize>(
 ) {
     for (term, to) in to.iter_mut().enumerate() {
         let from = &x[term * lanes.column..];
+        // Terms lie too far apart for the processor to see which come next.
+        Lanes::<f32>::prefetch(simd, from.as_ptr().wrapping_add(NEAR * lanes.column).cast());
         match from.first_chunk::<WIDTH>() {
             Some(from) if lanes.rows == WIDTH => X::read(simd, from, to),
             _ => X::read(simd, &from[..lanes.rows], &mut to[..lanes.rows]),

@@ -1,0 +1,183 @@
+//! Sizes of a convolution on a CPU, and what is made of images by them: columns, and back.
+
+use rayon::prelude::*;
+
+use super::Moves;
+use crate::kernels::product::{Packed, Threads};
+
+/// Elements of columns that are made at a time: they stay in a cache until they are multiplied.
+const COLUMNS: usize = 1 << 20;
+
+/// Sizes, of which the channels are those of one group.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) moves: Moves,
+    pub(super) images: usize,
+    pub(super) groups: usize,
+    pub(super) channels: usize,
+    pub(super) out: usize,
+    pub(super) size: [usize; 2],
+    pub(super) taps: [usize; 2],
+    pub(super) positions: [usize; 2],
+}
+
+impl Sizes {
+    /// Rows of the columns: the channels' taps.
+    pub(super) fn rows(self) -> usize {
+        self.channels * self.taps[0] * self.taps[1]
+    }
+
+    pub(super) fn pixels(self) -> usize {
+        self.size[0] * self.size[1]
+    }
+
+    pub(super) fn places(self) -> usize {
+        self.positions[0] * self.positions[1]
+    }
+
+    /// How many images are taken at a time: parts of about one size, whatever the number of threads.
+    pub(super) fn each(self) -> usize {
+        let most = (COLUMNS / (self.rows() * self.places()).max(1)).clamp(1, self.images.max(1));
+        self.images.div_ceil(self.images.div_ceil(most).max(1)).max(1)
+    }
+
+    /// Hands each few images of `out`, which has `len` elements of an image, to `part`, with the first of them, memory that is used
+    /// again, and how many threads there are for it.
+    pub(super) fn each_part<T: Packed>(
+        self,
+        out: &mut [T],
+        len: usize,
+        part: impl Fn(usize, &mut [T], &mut [Vec<T>; 2], Threads) + Sync + Send,
+    ) {
+        let each = self.each();
+        let new = || [Vec::new(), Vec::new()];
+        if self.images > each {
+            let parts = out.par_chunks_mut(each * len).enumerate();
+            parts.for_each_init(new, |memory, (i, out)| part(i * each, out, memory, Threads::One));
+        } else {
+            part(0, out, &mut new(), Threads::All);
+        }
+    }
+
+    /// The planes of a group of an image among all that have `channels` in a group and `size` elements each.
+    fn planes<T>(self, x: &[T], image: usize, group: usize, channels: usize, size: usize) -> &[T] {
+        let len = channels * size;
+        &x[(image * self.groups + group) * len..][..len]
+    }
+
+    /// What images hold of the values of a group, side by side, as a matrix of `out` rows.
+    pub(super) fn values<'a, T: Packed>(
+        self,
+        values: &'a [T],
+        (first, count, group): (usize, usize, usize),
+        memory: &'a mut Vec<T>,
+    ) -> &'a [T] {
+        let places = self.places();
+        if count == 1 {
+            return self.planes(values, first, group, self.out, places);
+        }
+        memory.resize(self.out * count * places, T::ZERO);
+        for (row, to) in memory.chunks_exact_mut(count * places).enumerate() {
+            for (i, to) in to.chunks_exact_mut(places).enumerate() {
+                let from = self.planes(values, first + i, group, self.out, places);
+                to.copy_from_slice(&from[row * places..][..places]);
+            }
+        }
+        memory
+    }
+
+    /// The pixels on which each tap stands, side by side for the images.
+    pub(super) fn columns<T: Packed>(
+        self,
+        image: &[T],
+        (first, count, group): (usize, usize, usize),
+        to: &mut Vec<T>,
+        threads: Threads,
+    ) {
+        let places = self.places();
+        to.resize(self.rows() * count * places, T::ZERO);
+        let fill = |(row, to): (usize, &mut [T])| {
+            let (channel, tap) = self.tap(row);
+            for (i, to) in to.chunks_exact_mut(places).enumerate() {
+                let planes = self.planes(image, first + i, group, self.channels, self.pixels());
+                let plane = &planes[channel * self.pixels()..][..self.pixels()];
+                for (p, to) in to.chunks_exact_mut(self.positions[1]).enumerate() {
+                    let row = self.pixel(0, p, tap[0]).map(|y| &plane[y * self.size[1]..][..self.size[1]]);
+                    self.along(row, tap[1], to);
+                }
+            }
+        };
+        each_of(to, count * places, threads, fill);
+    }
+
+    /// A row of positions: their pixels of `row`, or zeros.
+    fn along<T: Packed>(self, row: Option<&[T]>, tap: usize, to: &mut [T]) {
+        let Some(row) = row else { return to.fill(T::ZERO) };
+        let inside = self.inside(tap);
+        to[..inside.start].fill(T::ZERO);
+        to[inside.end..].fill(T::ZERO);
+        let from = self.pixel(1, inside.start, tap).unwrap_or(0);
+        let to = &mut to[inside];
+        match self.moves.stride[1] {
+            1 => to.copy_from_slice(&row[from..from + to.len()]),
+            stride => to.iter_mut().zip(row[from..].iter().step_by(stride)).for_each(|(to, &x)| *to = x),
+        }
+    }
+
+    /// Adds what `columns` has for each pixel of a channel.
+    pub(super) fn add_up<T: Packed>(self, columns: &[T], width: usize, channel: usize, plane: &mut [T]) {
+        plane.fill(T::ZERO);
+        let taps = self.taps[0] * self.taps[1];
+        for row in channel * taps..(channel + 1) * taps {
+            let (_, tap) = self.tap(row);
+            let inside = self.inside(tap[1]);
+            let Some(first) = self.pixel(1, inside.start, tap[1]).filter(|_| !inside.is_empty()) else {
+                continue;
+            };
+            let from = &columns[row * width..][..self.places()];
+            for (p, from) in from.chunks_exact(self.positions[1]).enumerate() {
+                let Some(y) = self.pixel(0, p, tap[0]) else { continue };
+                let to = &mut plane[y * self.size[1]..][..self.size[1]][first..];
+                let from = &from[inside.clone()];
+                match self.moves.stride[1] {
+                    1 => to.iter_mut().zip(from).for_each(|(to, &x)| *to = *to + x),
+                    stride => to.iter_mut().step_by(stride).zip(from).for_each(|(to, &x)| *to = *to + x),
+                }
+            }
+        }
+    }
+
+    /// Channel and tap of a row of columns.
+    fn tap(self, row: usize) -> (usize, [usize; 2]) {
+        let [height, width] = self.taps;
+        (row / (height * width), [row / width % height, row % width])
+    }
+
+    /// The pixel under a tap in a position, along one dimension, where there is one.
+    fn pixel(self, along: usize, position: usize, tap: usize) -> Option<usize> {
+        let Moves { padding, stride, dilation } = self.moves;
+        let padded = position * stride[along] + tap * dilation[along];
+        padded.checked_sub(padding[along]).filter(|&pixel| pixel < self.size[along])
+    }
+
+    /// The positions in which a tap stands on a pixel, along a row.
+    fn inside(self, tap: usize) -> std::ops::Range<usize> {
+        let (stride, shift) = (self.moves.stride[1], tap * self.moves.dilation[1]);
+        let first = self.moves.padding[1].saturating_sub(shift).div_ceil(stride).min(self.positions[1]);
+        let end = (self.size[1] + self.moves.padding[1]).saturating_sub(shift).div_ceil(stride);
+        first..end.clamp(first, self.positions[1])
+    }
+}
+
+/// Does `work` on each `len` elements, with their number.
+pub(super) fn each_of<T: Send>(
+    x: &mut [T],
+    len: usize,
+    threads: Threads,
+    work: impl Fn((usize, &mut [T])) + Sync + Send,
+) {
+    match threads {
+        Threads::One => x.chunks_exact_mut(len).enumerate().for_each(work),
+        Threads::All => x.par_chunks_exact_mut(len).enumerate().for_each(work),
+    }
+}
