@@ -74,7 +74,13 @@ impl Trainer {
         data: impl IntoData<M::Batch, Kind>,
     ) -> Result<Metrics> {
         let limit = self.settings.run.limit(self.settings.run.limit_val);
-        self.evaluate(Evaluation::Validation, (module, model), &mut *data.into_data(), limit)
+        self.evaluate(
+            Evaluation::Validation,
+            (module, model),
+            &mut *data.into_data(),
+            limit,
+            Forward::new(self),
+        )
     }
 
     /// [`validate`](Self::validate) with `test_step`: `"test_loss"`, and each metric under `"test_<name>"`.
@@ -88,7 +94,7 @@ impl Trainer {
         data: impl IntoData<M::Batch, Kind>,
     ) -> Result<Metrics> {
         let limit = self.settings.run.limit(self.settings.run.limit_test);
-        self.evaluate(Evaluation::Test, (module, model), &mut *data.into_data(), limit)
+        self.evaluate(Evaluation::Test, (module, model), &mut *data.into_data(), limit, Forward::new(self))
     }
 
     /// What `predict_step` says to each batch, as [`infer`](Self::infer) runs it. At a mixed precision parameters are cast once and
@@ -123,6 +129,7 @@ impl Trainer {
         (module, model): (&M, &M::Model),
         data: &mut dyn Data<M::Batch>,
         limit: Limit,
+        mut forward: Forward<'_, StepOutput>,
     ) -> Result<Metrics> {
         let _span = kind.span().entered();
         let seed = key(&[self.seed(), EVALUATE]);
@@ -133,7 +140,6 @@ impl Trainer {
         let (mut losses, mut samples) = (Losses::new(&self.device)?, Vec::new());
         let mut averages = Averages::default();
         let _kept = self.keep_casts();
-        let mut forward = Forward::new(self);
         let batches = data.open(0, 0)?.into_iter().flatten();
         for (index, batch) in batches.take(limit.unwrap_or(usize::MAX)).enumerate() {
             let (batch, count) = counted(batch?)?;

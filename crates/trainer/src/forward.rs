@@ -45,8 +45,14 @@ pub(crate) struct Forward<'a, T> {
 }
 
 impl<'a, T: Given> Forward<'a, T> {
+    /// Recorded where the trainer records.
     pub(crate) fn new(trainer: &'a Trainer) -> Self {
         Self { trainer, recordings: trainer.records_passes().then(Recordings::default) }
+    }
+
+    /// As the module writes them: in the validations of a fit, whose recordings would be made anew each time and take its memory.
+    pub(crate) fn queued(trainer: &'a Trainer) -> Self {
+        Self { trainer, recordings: None }
     }
 
     /// `pass` over the `nth` batch.

@@ -11,6 +11,7 @@ use crate::checkpoint::Saver;
 use crate::evaluate::Evaluation;
 use crate::event::Optimizers;
 use crate::followers::Lent;
+use crate::forward::Forward;
 use crate::interrupt::Interrupt;
 use crate::run::{Group, Run};
 use crate::source::Data;
@@ -175,6 +176,7 @@ impl<'a, M: TrainingModule> Fitting<'a, M> {
     }
 
     fn evaluated(&self, data: &mut dyn Data<M::Batch>, limit: Limit) -> Result<Metrics> {
-        self.trainer.evaluate(Evaluation::Validation, (self.module, &self.model), data, limit)
+        let forward = Forward::queued(self.trainer);
+        self.trainer.evaluate(Evaluation::Validation, (self.module, &self.model), data, limit, forward)
     }
 }
