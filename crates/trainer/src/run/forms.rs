@@ -128,7 +128,7 @@ mod tests {
             Form { batch: vec![(DType::F16, vec![4])], ..of.clone() },
             Form { held: vec![id], ..of.clone() },
             Form { dropped: 1, ..of.clone() },
-            Form { rounds: true, ..of.clone() },
+            Form { rounds: !of.rounds, ..of.clone() },
         ];
         let mut recordings = Recordings::default();
         recordings.next(Some(of));
