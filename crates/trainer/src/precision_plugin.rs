@@ -43,7 +43,7 @@ pub struct PrecisionPlugin {
     device: Device,
     /// The autocast region of a mixed precision; a true precision has none.
     region: Option<Autocast>,
-    /// In what f32 is multiplied, where that was set.
+    /// How products are asked for.
     products: Products,
     pub(crate) scaler: GradScaler,
     /// Whether losses are scaled.

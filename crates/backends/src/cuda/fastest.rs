@@ -1,8 +1,11 @@
 //! Which of several ways to do the same is the fastest on a device.
 
+#![expect(unsafe_code, reason = "memory that is not initialised")]
+
 use super::device;
 use crate::Result;
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, sys};
+use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::{DevicePtrMut, sys};
 
 const OP: &str = "timing";
 /// Ways that are compared.
@@ -12,32 +15,37 @@ const RUNS: usize = 4;
 /// The share of the time that another than the first has to save: less is the clock's.
 const WORTH: f32 = 0.02;
 
-/// Whether the stream's work can be waited for, which it cannot while it is recorded.
-pub(super) fn can_time(stream: &CudaStream) -> Result<bool> {
-    let status = stream.capture_status().map_err(device(OP))?;
-    Ok(status == sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
-}
-
-/// The place of the fastest of `count` ways, where `run` queues one and says whether it could; 0 where none could.
+/// The place of the fastest of `count` ways, where `run` queues one that writes to the address that it is given, of memory with room for
+/// `bytes` that nobody reads, and says whether it could. It is the first where there is nothing to compare, no memory to write to, or
+/// the stream is being recorded and cannot be waited for.
 ///
 /// # Errors
 ///
 /// [`Error::Device`](crate::Error::Device).
 pub(super) fn fastest(
-    stream: &CudaStream,
+    gpu: &CudaDevice,
     count: usize,
-    mut run: impl FnMut(usize) -> Result<bool>,
+    bytes: usize,
+    mut run: impl FnMut(usize, u64) -> Result<bool>,
 ) -> Result<usize> {
+    let stream = gpu.cuda_stream();
+    let status = stream.capture_status().map_err(device(OP))?;
+    if count < 2 || status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+        return Ok(0);
+    }
+    // SAFETY: nobody reads it.
+    let Ok(mut out) = (unsafe { gpu.alloc::<u8>(bytes) }) else { return Ok(0) };
+    let (out, _used) = out.device_ptr_mut(&stream);
     let timing = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
     let mut best: Option<(usize, f32)> = None;
     for way in 0..count {
-        if !run(way)? {
+        if !run(way, out)? {
             continue;
         }
         let mut least = f32::INFINITY;
         for _ in 0..RUNS {
             let begun = stream.record_event(timing).map_err(device(OP))?;
-            run(way)?;
+            run(way, out)?;
             let ended = stream.record_event(timing).map_err(device(OP))?;
             least = least.min(begun.elapsed_ms(&ended).map_err(device(OP))?);
         }

@@ -1,6 +1,6 @@
 //! Inference: a forward pass over whole rows of tokens, of which the last position's likeliest token is kept.
 
-use trainer::{CudaGraph, Precision, Trainer, TrainingModule};
+use trainer::{Precision, Trainer, TrainingModule};
 
 use super::Options;
 use super::clock::Clock;
@@ -23,19 +23,9 @@ pub(crate) fn infer(workload: Workload, precision: Precision, options: &Options)
     if steps == 0 || batch_size == 0 {
         return Err(format!("{steps} steps of a batch of {batch_size}: take at least one of both").into());
     }
-    let graph = if options.cuda_graph { CudaGraph::Passes } else { CudaGraph::Off };
-    let builder = Trainer::builder().precision(precision).accelerator(accelerator).cuda_graph(graph);
-    let trainer = if options.benchmark { builder.benchmark() } else { builder }.build()?;
+    let trainer = options.trainer(precision, accelerator).build()?;
     let config = GptConfig { head: Head::Own, initial: Initial::Torch, ..config };
-    let (graph, timed) = (options.cuda_graph.then_some(true), options.benchmark.then_some(true));
-    let line = Line {
-        w: workload.name().into(),
-        p: precision.to_string(),
-        bs: batch_size,
-        graph,
-        timed,
-        ..Line::default()
-    };
+    let line = options.line(workload, precision, batch_size);
     measure(config, &trainer, steps, line)
 }
 

@@ -14,7 +14,7 @@ mod train;
 pub(crate) mod workload;
 
 use clap::{Args, Subcommand};
-use trainer::{Accelerator, Precision};
+use trainer::{Accelerator, CudaGraph, Precision, Trainer, TrainerBuilder};
 
 use crate::report::Outcome;
 
@@ -86,6 +86,21 @@ pub struct Options {
     /// Whether algorithms of products and convolutions are chosen by the clock, on a GPU
     #[arg(long)]
     pub(crate) benchmark: bool,
+}
+
+impl Options {
+    /// A trainer with what was asked for of its passes and algorithms.
+    fn trainer(&self, precision: Precision, accelerator: Accelerator) -> TrainerBuilder {
+        let graph = if self.cuda_graph { CudaGraph::Passes } else { CudaGraph::Off };
+        let builder = Trainer::builder().precision(precision).accelerator(accelerator).cuda_graph(graph);
+        if self.benchmark { builder.benchmark() } else { builder }
+    }
+
+    /// A line that says so, of a workload yet to be measured.
+    fn line(&self, workload: Workload, precision: Precision, bs: usize) -> Line {
+        let (graph, timed) = (self.cuda_graph.then_some(true), self.benchmark.then_some(true));
+        Line { w: workload.name().into(), p: precision.to_string(), bs, graph, timed, ..Line::default() }
+    }
 }
 
 /// Runs a benchmark. Whether all of it could be measured.

@@ -1,6 +1,6 @@
 //! Training through the public `Trainer`, each step timed from an idle device to an idle device.
 
-use trainer::{CudaGraph, Notice, Precision, Trainer};
+use trainer::{Notice, Precision, Trainer};
 
 use super::Options;
 use super::clock::Clock;
@@ -26,15 +26,10 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
         None => workload.kind(),
     };
     candle_core::cuda::set_gemm_reduced_precision_f32(options.tf32);
-    let builder = Trainer::builder().precision(precision).accelerator(accelerator);
-    let graph = if options.cuda_graph { CudaGraph::Passes } else { CudaGraph::Off };
-    let builder = if options.benchmark { builder.benchmark() } else { builder };
-    let trainer = builder.max_steps(steps).seed(0).cuda_graph(graph).on_notice(|_| ()).build()?;
-    let line =
-        Line { w: workload.name().into(), p: precision.to_string(), bs: batch_size, ..Line::default() };
-    let (tf32, graph) = (options.tf32.then_some(true), options.cuda_graph.then_some(true));
-    let timed = options.benchmark.then_some(true);
-    let line = Line { tf32, graph, timed, side: options.side, ..line };
+    let builder = options.trainer(precision, accelerator).max_steps(steps).seed(0);
+    let trainer = builder.on_notice(|_| ()).build()?;
+    let tf32 = options.tf32.then_some(true);
+    let line = Line { tf32, side: options.side, ..options.line(workload, precision, batch_size) };
     measure(kind, &trainer, warm_up, line)
 }
 

@@ -60,21 +60,21 @@ impl Engine {
             Some(wide) => wide,
             None => (laid_for_speed(input)?, laid_for_speed(weight)?),
         };
-        let sum = bias.map(|bias| self.with_bias(&image, &kernel, bias, dims)).transpose()?.flatten();
-        let has_bias = sum.is_some();
-        let value = match sum {
-            Some(sum) => Some(sum),
-            None => self.mapped(&image, &kernel, dims)?,
+        let sum = match bias {
+            Some(bias) => self.with_bias(&image, &kernel, bias, dims)?,
+            None => None,
         };
-        let Some(value) = value else { return Ok(None) };
+        let summed = sum.is_some();
+        let Some(value) = sum.map_or_else(|| self.mapped(&image, &kernel, dims), |sum| Ok(Some(sum)))? else {
+            return Ok(None);
+        };
         let lies = if value.is_contiguous() { Lies::Second } else { Lies::Last };
         let value = lies.laid(value)?;
         let op = By { engine: self, image, kernel, lies, bias: false, channels: input.dim(1)? };
-        let adds = |bias| -> Result<bool> {
-            Ok(has_bias || lies == Lies::Last && matches!(add_row(&value, bias)?, Ran::Kernel(_)))
-        };
         match bias {
-            Some(bias) if adds(bias)? => {
+            Some(bias)
+                if summed || lies == Lies::Last && matches!(add_row(&value, bias)?, Ran::Kernel(_)) =>
+            {
                 let made = record(By { bias: true, ..op }, &[input, weight, bias], Value::fresh(value))?;
                 Ok(Some(lies.seen(made)?))
             }

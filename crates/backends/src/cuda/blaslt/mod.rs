@@ -8,7 +8,7 @@
 mod plan;
 
 use super::device;
-use super::fastest::{can_time, fastest};
+use super::fastest::fastest;
 use crate::Result;
 use crate::algorithms::AlgorithmChoice;
 use crate::buffer::ScalarType;
@@ -199,21 +199,16 @@ impl Library {
     ///
     /// As for [`multiply`].
     unsafe fn time(&self, gpu: &CudaDevice, plan: &mut Plan, shape: &Shape, at: Addresses) -> Result<()> {
-        let stream = gpu.cuda_stream();
-        let bytes = shape.count * shape.m * shape.n * shape.to.bytes();
         let algorithms = plan.algorithms(&self.handle, shape)?;
-        if algorithms.len() < 2 || !can_time(&stream)? {
-            return Ok(());
-        }
-        // SAFETY: nobody reads it. Without memory for it there is nothing to time with.
-        let Ok(mut out) = (unsafe { gpu.alloc::<u8>(bytes) }) else { return Ok(()) };
-        let (out, _used) = out.device_ptr_mut(&stream);
-        let best = fastest(&stream, algorithms.len(), |way| {
+        let bytes = shape.count * shape.m * shape.n * shape.to.bytes();
+        let best = fastest(gpu, algorithms.len(), bytes, |way, out| {
             plan.take(algorithms[way]);
             // SAFETY: the caller's promise, and `out` has room for the product. What the library refuses is left out.
             Ok(unsafe { run(gpu, self.handle.raw(), plan, shape, Addresses { out, ..at }) }?.is_ok())
         })?;
-        plan.take(algorithms[best]);
+        if let Some(&best) = algorithms.get(best) {
+            plan.take(best);
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ mod plan;
 mod sys;
 
 use super::device;
-use super::fastest::{CANDIDATES, can_time, fastest};
+use super::fastest::{CANDIDATES, fastest};
 use crate::algorithms::AlgorithmChoice;
 use crate::buffer::ScalarType;
 use crate::{Error, Result};
@@ -249,17 +249,10 @@ impl Library {
         of: &Convolution,
         at: Addresses,
     ) -> Result<usize> {
-        let stream = gpu.cuda_stream();
-        if engines.len() < 2 || !can_time(&stream)? {
-            return Ok(0);
-        }
         let (written, bytes) = of.written();
-        // SAFETY: nobody reads it. Without memory for it there is nothing to time with.
-        let Ok(mut out) = (unsafe { gpu.alloc::<u8>(bytes) }) else { return Ok(0) };
-        let (out, _used) = out.device_ptr_mut(&stream);
-        let mut at = at;
-        at[written] = out;
-        fastest(&stream, engines.len(), |way| {
+        fastest(gpu, engines.len(), bytes, |way, out| {
+            let mut at = at;
+            at[written] = out;
             // SAFETY: the caller's promise, and `out` has room for what is written. What the library refuses is left out.
             Ok(unsafe { run(gpu, (self.api, self.handle.raw), &engines[way], of, at) }?.is_ok())
         })
