@@ -57,7 +57,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "standalone",
-        about: "precision-types builds and passes its tests without candle",
+        about: "precision-types passes its tests without candle, and backends builds",
         line: "cargo test --package precision-types --no-fail-fast -- --show-output",
         run: standalone::run,
     },

@@ -1,9 +1,12 @@
-//! `cargo xtask standalone`: `precision-types` is of use without candle, and its tests do not build it.
+//! `cargo xtask standalone`: `precision-types` is of use without candle, and its tests do not build it; nor do the kernels of
+//! `backends` over slices.
 
 use crate::ci::Outcome;
 use crate::workspace::Workspace;
 use crate::{command, test};
 
+/// Kernels over slices, whose dependencies are checked and not built.
+const KERNELS: &str = "cargo check --package backends";
 const TREE: &str = "cargo tree --package precision-types --edges normal,build,dev --prefix none";
 
 pub(crate) fn run(line: &str, workspace: &Workspace) -> Result<Outcome, String> {
@@ -17,6 +20,7 @@ pub(crate) fn run(line: &str, workspace: &Workspace) -> Result<Outcome, String> 
             "precision-types depends on {name} without its `candle` feature: make that dependency optional"
         ));
     }
+    command::run(KERNELS, workspace)?;
     test::run(line, workspace)
 }
 

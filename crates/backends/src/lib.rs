@@ -6,6 +6,7 @@
 
 #[cfg(feature = "candle")]
 pub mod algorithms;
+#[cfg(feature = "candle")]
 pub mod bridge;
 pub mod buffer;
 #[cfg(feature = "cuda")]

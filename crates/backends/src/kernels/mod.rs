@@ -3,6 +3,8 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
+// Its doors are those of candle's tensors.
+#[cfg(feature = "candle")]
 pub mod batch_norm;
 pub mod cast;
 pub mod convolution;

@@ -12,6 +12,7 @@ pub(crate) mod math;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turn;
 
 use half::f16;
 use lanes::Lanes;
@@ -20,7 +21,7 @@ use lanes::Lanes;
 pub(crate) const LANES: usize = 16;
 
 /// An instruction set.
-pub(crate) trait Simd: Lanes<f32> + Lanes<f64> + Copy + Send + Sync {
+pub(crate) trait Simd: Lanes<f32, Sum = f32> + Lanes<f64, Sum = f64> + Copy + Send + Sync {
     /// `a · b + c`, rounded once where the instruction set does so.
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
 
@@ -70,6 +71,23 @@ impl Isa {
         Self::available().last().unwrap_or(Self::Baseline(Baseline))
     }
 
+    /// Bytes of a vector.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Baseline(_) => 16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 32,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => 64,
+        }
+    }
+
+    /// Whether `a · b + c` is rounded once.
+    #[cfg(test)]
+    pub(crate) fn fuses(self) -> bool {
+        Baseline::FUSES || !matches!(self, Self::Baseline(_))
+    }
+
     /// Does the work with these instructions.
     pub(crate) fn run<W: Work>(self, work: W) -> W::Output {
         match self {
@@ -88,15 +106,20 @@ impl Isa {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Baseline;
 
+impl Baseline {
+    /// Whether its multiplication and addition are one instruction: with NEON.
+    pub(crate) const FUSES: bool = cfg!(target_arch = "aarch64");
+}
+
 impl Simd for Baseline {
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
-        a * b + c
+        if Self::FUSES { a.mul_add(b, c) } else { a * b + c }
     }
 
     #[inline(always)]
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
-        a * b + c
+        if Self::FUSES { a.mul_add(b, c) } else { a * b + c }
     }
 
     #[inline(always)]
@@ -111,7 +134,7 @@ impl Simd for Baseline {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512, in_avx2, in_avx512};
+pub(crate) use x86::{Avx2, Avx512, Pairs, WorkOnPairs, in_avx2, in_avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -144,6 +167,40 @@ mod x86 {
                 && is_x86_feature_detected!("avx512vl");
             Avx2::detect().filter(|_| found).map(|_| Self(()))
         }
+    }
+
+    /// `vdpbf16ps` beside [`Avx512`]: no work is compiled for it but the sums of products of bf16.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Pairs(Avx512);
+
+    impl Pairs {
+        pub(crate) fn detect() -> Option<Self> {
+            Avx512::detect().filter(|_| is_x86_feature_detected!("avx512bf16")).map(Self)
+        }
+
+        pub(crate) fn isa(self) -> super::Isa {
+            super::Isa::Avx512(self.0)
+        }
+
+        /// Does the work with these instructions.
+        pub(crate) fn run(self, work: impl WorkOnPairs) {
+            // SAFETY: the token exists, so the processor has the instructions.
+            unsafe { in_pairs(work, self) }
+        }
+    }
+
+    /// [`Work`] with `vdpbf16ps`.
+    pub(crate) trait WorkOnPairs {
+        /// Does it.
+        fn run(self, simd: Avx512, pairs: Pairs);
+    }
+
+    /// # Safety
+    ///
+    /// The processor has AVX-512 F, BW, DQ, VL and BF16 beside AVX2, FMA and F16C.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+    unsafe fn in_pairs(work: impl WorkOnPairs, pairs: Pairs) {
+        work.run(pairs.0, pairs);
     }
 
     /// # Safety

@@ -1,13 +1,18 @@
-//! On the CPU: products of the kernel as a matrix, for a few images at a time, with columns that hold the pixels on which its
-//! taps stand, for f32 and f64 whose channels lie second.
+//! On the CPU: products of the kernel as a matrix, for f32 and f64 whose channels lie second. Values and the gradient of the kernel are
+//! products with the pixels on which taps stand, packed from where they lie.
 //!
-//! Values and the gradient of images are computed for several such parts at a time, each on one thread; that of the kernel, which
-//! is a sum over all parts, for one part after another. One image's values are a matrix as they lie, those of several are copied.
+//! So is the gradient of images where positions are neighbours, with kernels turned around; or else it is made of columns, which hold a number for each tap in each position, and are added up: for a few images
+//! at a time, several such parts side by side, each on one thread. One image's values are a matrix as they lie, those of several
+//! are copied.
 
+use super::operands::{Around, Channels, Padded, Positions, Taps};
 use super::sizes::{Sizes, each_of};
-use super::{Channels, OP, Part};
+use super::{OP, Part};
 use crate::buffer::{In, Place, Ran, Slice, SliceMut, Why};
-use crate::kernels::product::{Before, Matrix, Packed, Then, Threads, matrix_product};
+use crate::kernels::product::{
+    Float, Lies, Matrix, Operand, Strided, Then, Threads, matrix_product, multiply, multiply_turned,
+};
+use crate::simd::Isa;
 
 /// Writes the part that is written, where the two others lie as this reads them.
 pub(super) fn convolution(
@@ -17,13 +22,13 @@ pub(super) fn convolution(
     values: Part<'_, '_>,
 ) -> Ran {
     match (image, kernel, values) {
-        (Part::In(image), Part::In(kernel), Part::Out(out, Channels::Second)) => {
+        (Part::In(image), Part::In(kernel), Part::Out(out, super::Channels::Second)) => {
             written(image, kernel, out.host_slice(), Values(sizes))
         }
-        (Part::Out(out, Channels::Second), Part::In(kernel), Part::In(values)) => {
+        (Part::Out(out, super::Channels::Second), Part::In(kernel), Part::In(values)) => {
             written(values, kernel, out.host_slice(), ImageGradient(sizes))
         }
-        (Part::In(image), Part::Out(out, Channels::Second), Part::In(values)) => {
+        (Part::In(image), Part::Out(out, super::Channels::Second), Part::In(values)) => {
             written(image, values, out.host_slice(), KernelGradient(sizes))
         }
         _ => Ran::Composed(Why::Layout("the result")),
@@ -32,7 +37,7 @@ pub(super) fn convolution(
 
 /// One of the three maps.
 trait Map {
-    fn map<T: Packed>(self, a: &[T], b: &[T], out: &mut [T]);
+    fn map<T: Float>(self, a: &[T], b: &[T], out: &mut [T]);
 }
 
 fn written(a: &In<'_>, b: &In<'_>, out: Option<SliceMut<'_>>, map: impl Map) -> Ran {
@@ -59,39 +64,40 @@ fn by_rows(rows: usize, columns: usize) -> Matrix {
 struct Values(Sizes);
 
 impl Map for Values {
-    fn map<T: Packed>(self, image: &[T], kernel: &[T], out: &mut [T]) {
+    fn map<T: Float>(self, image: &[T], kernel: &[T], out: &mut [T]) {
         let s = self.0;
-        let (planes, weights) = (s.out * s.places(), by_rows(s.out, s.rows()));
-        s.each_part(out, s.groups * planes, |first, out, [columns, made], threads| {
-            let count = out.len() / (s.groups * planes);
-            let width = count * s.places();
-            for group in 0..s.groups {
-                s.columns(image, (first, count, group), columns, threads);
-                let columns = (&columns[..], by_rows(s.rows(), width));
-                let kernel = (&kernel[group * s.out * s.rows()..][..s.out * s.rows()], weights);
-                if count == 1 {
-                    let out = &mut out[group * planes..][..planes];
-                    matrix_product(out, Then::WRITTEN, kernel, columns, threads);
-                    continue;
-                }
-                made.resize(s.out * width, T::ZERO);
-                matrix_product(made, Then::WRITTEN, kernel, columns, threads);
-                for (i, out) in out.chunks_exact_mut(s.groups * planes).enumerate() {
-                    let out = &mut out[group * planes..][..planes];
-                    for (to, made) in out.chunks_exact_mut(s.places()).zip(made.chunks_exact(width)) {
-                        to.copy_from_slice(&made[i * s.places()..][..s.places()]);
-                    }
-                }
-            }
+        let weights = by_rows(s.out, s.rows());
+        correlated(s, image, out, |group| {
+            Strided::new(&kernel[group * s.out * s.rows()..][..s.out * s.rows()], weights)
         });
+    }
+}
+
+/// Writes the values of images with kernels, of which `kernel` has those of a group: a lane for each channel.
+fn correlated<T: Float, K: Operand<T>>(s: Sizes, image: &[T], out: &mut [T], kernel: impl Fn(usize) -> K) {
+    let image = Padded::new(s, image);
+    let planes = s.out * s.places();
+    let lies = Lies { pitch: s.places(), piece: s.places(), apart: s.groups * planes };
+    for group in 0..s.groups {
+        let positions = Positions(image.group(s, group));
+        let out = (&mut out[group * planes..], lies);
+        // Positions are packed where they are multiplied: there are more of them, and each is used less.
+        multiply_turned::<T, T>(Isa::best(), kernel(group), positions, Then::WRITTEN, out, Threads::All);
     }
 }
 
 struct ImageGradient(Sizes);
 
 impl Map for ImageGradient {
-    fn map<T: Packed>(self, values: &[T], kernel: &[T], out: &mut [T]) {
+    fn map<T: Float>(self, values: &[T], kernel: &[T], out: &mut [T]) {
         let s = self.0;
+        if let Some(around) = s.around() {
+            let (channels, taps) = (s.channels, s.taps[0] * s.taps[1]);
+            return correlated(around, values, out, |group| {
+                let kernel = &kernel[group * s.out * s.rows()..][..s.out * s.rows()];
+                Around { kernel, channels, taps }
+            });
+        }
         let (planes, weights) = (s.channels * s.pixels(), by_rows(s.out, s.rows()).transposed());
         s.each_part(out, s.groups * planes, |first, out, [columns, memory], threads| {
             let count = out.len() / (s.groups * planes);
@@ -114,19 +120,13 @@ impl Map for ImageGradient {
 struct KernelGradient(Sizes);
 
 impl Map for KernelGradient {
-    fn map<T: Packed>(self, image: &[T], values: &[T], out: &mut [T]) {
+    fn map<T: Float>(self, image: &[T], values: &[T], out: &mut [T]) {
         let s = self.0;
-        let (mut columns, mut memory) = (Vec::new(), Vec::new());
-        for first in (0..s.images).step_by(s.each()) {
-            let count = s.each().min(s.images - first);
-            let width = count * s.places();
-            let before = if first == 0 { Before::Replaced } else { Before::Kept };
-            for (group, out) in out.chunks_exact_mut(s.out * s.rows()).enumerate() {
-                s.columns(image, (first, count, group), &mut columns, Threads::All);
-                let values = (s.values(values, (first, count, group), &mut memory), by_rows(s.out, width));
-                let columns = (&columns[..], by_rows(s.rows(), width).transposed());
-                matrix_product(out, Then { before, ..Then::WRITTEN }, values, columns, Threads::All);
-            }
+        let image = Padded::new(s, image);
+        for (group, out) in out.chunks_exact_mut(s.out * s.rows()).enumerate() {
+            let (channels, taps) = (Channels { s, values, group }, Taps(image.group(s, group)));
+            let out = (out, Lies::by_rows(s.rows()));
+            multiply::<T, T>(Isa::best(), channels, taps, Then::WRITTEN, out, Threads::All);
         }
     }
 }

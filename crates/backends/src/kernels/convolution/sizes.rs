@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Moves;
-use crate::kernels::product::{Packed, Threads};
+use crate::kernels::product::{Float, Threads};
 
 /// Elements of columns that are made at a time: they stay in a cache until they are multiplied.
 const COLUMNS: usize = 1 << 20;
@@ -35,6 +35,21 @@ impl Sizes {
         self.positions[0] * self.positions[1]
     }
 
+    /// Sizes of the convolution of values that makes the gradient of images, where it is one: with kernels turned around.
+    pub(super) fn around(self) -> Option<Self> {
+        let Moves { padding, stride, dilation } = self.moves;
+        let span = |i: usize| (dilation[i] * (self.taps[i] - 1)).checked_sub(padding[i]);
+        let moves = Moves { padding: [span(0)?, span(1)?], stride, dilation };
+        (stride == [1, 1]).then_some(Self {
+            moves,
+            channels: self.out,
+            out: self.channels,
+            size: self.positions,
+            positions: self.size,
+            ..self
+        })
+    }
+
     /// How many images are taken at a time: parts of about one size, whatever the number of threads.
     pub(super) fn each(self) -> usize {
         let most = (COLUMNS / (self.rows() * self.places()).max(1)).clamp(1, self.images.max(1));
@@ -43,7 +58,7 @@ impl Sizes {
 
     /// Hands each few images of `out`, which has `len` elements of an image, to `part`, with the first of them, memory that is used
     /// again, and how many threads there are for it.
-    pub(super) fn each_part<T: Packed>(
+    pub(super) fn each_part<T: Float>(
         self,
         out: &mut [T],
         len: usize,
@@ -66,7 +81,7 @@ impl Sizes {
     }
 
     /// What images hold of the values of a group, side by side, as a matrix of `out` rows.
-    pub(super) fn values<'a, T: Packed>(
+    pub(super) fn values<'a, T: Float>(
         self,
         values: &'a [T],
         (first, count, group): (usize, usize, usize),
@@ -86,46 +101,8 @@ impl Sizes {
         memory
     }
 
-    /// The pixels on which each tap stands, side by side for the images.
-    pub(super) fn columns<T: Packed>(
-        self,
-        image: &[T],
-        (first, count, group): (usize, usize, usize),
-        to: &mut Vec<T>,
-        threads: Threads,
-    ) {
-        let places = self.places();
-        to.resize(self.rows() * count * places, T::ZERO);
-        let fill = |(row, to): (usize, &mut [T])| {
-            let (channel, tap) = self.tap(row);
-            for (i, to) in to.chunks_exact_mut(places).enumerate() {
-                let planes = self.planes(image, first + i, group, self.channels, self.pixels());
-                let plane = &planes[channel * self.pixels()..][..self.pixels()];
-                for (p, to) in to.chunks_exact_mut(self.positions[1]).enumerate() {
-                    let row = self.pixel(0, p, tap[0]).map(|y| &plane[y * self.size[1]..][..self.size[1]]);
-                    self.along(row, tap[1], to);
-                }
-            }
-        };
-        each_of(to, count * places, threads, fill);
-    }
-
-    /// A row of positions: their pixels of `row`, or zeros.
-    fn along<T: Packed>(self, row: Option<&[T]>, tap: usize, to: &mut [T]) {
-        let Some(row) = row else { return to.fill(T::ZERO) };
-        let inside = self.inside(tap);
-        to[..inside.start].fill(T::ZERO);
-        to[inside.end..].fill(T::ZERO);
-        let from = self.pixel(1, inside.start, tap).unwrap_or(0);
-        let to = &mut to[inside];
-        match self.moves.stride[1] {
-            1 => to.copy_from_slice(&row[from..from + to.len()]),
-            stride => to.iter_mut().zip(row[from..].iter().step_by(stride)).for_each(|(to, &x)| *to = x),
-        }
-    }
-
     /// Adds what `columns` has for each pixel of a channel.
-    pub(super) fn add_up<T: Packed>(self, columns: &[T], width: usize, channel: usize, plane: &mut [T]) {
+    pub(super) fn add_up<T: Float>(self, columns: &[T], width: usize, channel: usize, plane: &mut [T]) {
         plane.fill(T::ZERO);
         let taps = self.taps[0] * self.taps[1];
         for row in channel * taps..(channel + 1) * taps {
@@ -148,7 +125,7 @@ impl Sizes {
     }
 
     /// Channel and tap of a row of columns.
-    fn tap(self, row: usize) -> (usize, [usize; 2]) {
+    pub(super) fn tap(self, row: usize) -> (usize, [usize; 2]) {
         let [height, width] = self.taps;
         (row / (height * width), [row / width % height, row % width])
     }

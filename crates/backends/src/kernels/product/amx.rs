@@ -8,9 +8,10 @@
 
 #![expect(unsafe_code, reason = "instructions that were found at run time")]
 
-use super::matrix::{Matrix, Stack};
-use crate::buffer::SliceMut;
-use crate::simd::rows::{PARALLEL, share_out, store};
+use super::blocked::{Then, Threads};
+use super::matrix::Matrix;
+use crate::simd::convert::Stored;
+use crate::simd::rows::{PARALLEL, share_out};
 use crate::simd::{Isa, Simd, Work};
 use half::bf16;
 use std::arch::asm;
@@ -43,28 +44,34 @@ impl Amx {
         FOUND.then_some(Self(()))
     }
 
-    /// Writes the products of two stacks, to bf16 or f32. The operands hold all elements of their stacks, and there are some.
-    pub(super) fn product(self, a: &[bf16], lhs: Stack, b: &[bf16], rhs: Stack, mut out: SliceMut<'_>) {
-        let size = lhs.each.rows * rhs.each.columns;
-        let outs = out.until(size * lhs.count).chunks(size).into_iter().enumerate();
-        for (i, mut out) in outs {
-            let (a, b) = (&a[i * lhs.step..], &b[i * rhs.step..]);
-            let b = Panels::of(b, rhs.each.transposed(), Form::Pairs);
-            let a = match Left::as_it_lies(a, lhs.each) {
-                Some(left) => left,
-                None => Left::Packed(Panels::of(a, lhs.each, Form::Rows)),
-            };
-            let columns = rhs.each.columns;
-            let near = if lhs.each.rows >= 4 * NEAR * PANEL { NEAR } else { 1 };
-            let tasks = out.until(size).chunks(near * PANEL * columns).into_iter().enumerate();
-            share_out(tasks.collect(), |(task, out): (usize, SliceMut<'_>)| {
-                Isa::best().run(Block { amx: self, a: &a, b: &b, first: task * near, columns, out });
-            });
+    /// Writes the product of two matrices, of which the slices hold all elements, and there are some.
+    pub(super) fn multiply<O: Stored<f32>>(
+        self,
+        (a, lhs): (&[bf16], Matrix),
+        (b, rhs): (&[bf16], Matrix),
+        then: Then<'_, f32, O>,
+        out: &mut [O],
+        threads: Threads,
+    ) {
+        let b = Panels::of(b, rhs.transposed(), Form::Pairs);
+        let a = match Left::as_it_lies(a, lhs) {
+            Some(left) => left,
+            None => Left::Packed(Panels::of(a, lhs, Form::Rows)),
+        };
+        let columns = rhs.columns;
+        let near = if lhs.rows >= 4 * NEAR * PANEL { NEAR } else { 1 };
+        let tasks: Vec<_> = out.chunks_mut(near * PANEL * columns).enumerate().collect();
+        let block = |(task, out): (usize, &mut [O])| {
+            Isa::best().run(Block { amx: self, a: &a, b: &b, first: task * near, columns, then, out });
+        };
+        match threads {
+            Threads::One => tasks.into_iter().for_each(block),
+            Threads::All => share_out(tasks, block),
         }
     }
 
     /// Writes a block of the product: of the panels `a` and `b`, which are as long.
-    fn multiply(self, a: Panel<'_>, b: &[[Tile; 2]], block: &mut [[f32; PANEL]; PANEL]) {
+    fn block(self, a: Panel<'_>, b: &[[Tile; 2]], block: &mut [[f32; PANEL]; PANEL]) {
         assert!(!b.is_empty(), "sums of something");
         let (first, row, half, step) = match a {
             Panel::Packed(tiles) => {
@@ -290,30 +297,33 @@ fn packed(x: &[bf16], matrix: Matrix, (row, k): (usize, usize), form: Form) -> T
 }
 
 /// Some rows of a product: those of the panels from `first` on.
-struct Block<'a> {
+struct Block<'a, O> {
     amx: Amx,
     a: &'a Left<'a>,
     b: &'a Panels,
     first: usize,
     columns: usize,
-    out: SliceMut<'a>,
+    then: Then<'a, f32, O>,
+    out: &'a mut [O],
 }
 
-impl Work for Block<'_> {
+impl<O: Stored<f32>> Work for Block<'_, O> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
         let rows = self.out.len() / self.columns;
+        let before = self.first * PANEL * self.columns;
         let mut block = [[0f32; PANEL]; PANEL];
         for j in (0..self.columns).step_by(PANEL) {
             let b = self.b.panel(j / PANEL);
             let width = PANEL.min(self.columns - j);
             for i in (0..rows).step_by(PANEL) {
-                self.amx.multiply(self.a.panel(self.first + i / PANEL), b, &mut block);
-                for (r, row) in block.iter().enumerate().take(rows - i) {
+                self.amx.block(self.a.panel(self.first + i / PANEL), b, &mut block);
+                for (r, row) in block.iter_mut().enumerate().take(rows - i) {
                     let at = (i + r) * self.columns + j;
-                    store(simd, &row[..width], &mut self.out, at..at + width);
+                    let to = &mut self.out[at..at + width];
+                    self.then.write(simd, &mut row[..width], (before + at, j), to);
                 }
             }
         }

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "addresses of operands")]
 
 use super::matrix::{Matrix, Stack};
-use super::{Added, DEVICE_RUN};
+use super::{Added, DEVICE_RUN, Onto};
 use crate::Result;
 use crate::algorithms::algorithm_choice;
 use crate::buffer::{In, Out, Place, PlaceMut, Ran, ScalarType, Why};
@@ -18,13 +18,13 @@ pub(super) fn product(
     (of, to): (ScalarType, ScalarType),
     (a, lhs): (DeviceSlice<'_>, Stack),
     (b, rhs): (DeviceSlice<'_>, Stack),
-    plus: super::Plus<'_>,
+    onto: Onto<'_>,
     out: &mut Out<'_>,
 ) -> Result<Ran> {
     let PlaceMut::Device(out) = out.place() else { return Ok(Ran::Composed(Why::Device)) };
-    let (added, onto) = match plus {
-        super::Plus::Added(added) => (added, false),
-        super::Plus::Output => (Added::default(), true),
+    let (added, onto) = match onto {
+        Onto::Added(added) => (added, false),
+        Onto::Output => (Added::default(), true),
     };
     let on_device = |x: Option<&In<'_>>, none: u64| match x.map(|x| (x.is_contiguous(), x.place())) {
         None => Some(none),

@@ -28,16 +28,15 @@ impl Engine {
 
     /// All that run on this machine.
     pub fn available() -> Vec<Self> {
-        let mut all = vec![Self::Widened];
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
-            all.push(Self::Pairs);
-        }
+        let pairs = crate::simd::Pairs::detect().map(|_| Self::Pairs);
+        #[cfg(not(target_arch = "x86_64"))]
+        let pairs = None;
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if super::amx::Amx::detect().is_some() {
-            all.push(Self::Tiles);
-        }
-        all
+        let tiles = super::amx::Amx::detect().map(|_| Self::Tiles);
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        let tiles = None;
+        [Self::Widened].into_iter().chain(pairs).chain(tiles).collect()
     }
 }
 

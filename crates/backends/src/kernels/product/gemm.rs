@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "the crate takes addresses and strides")]
 
-use super::blocked::{Operand, Packed, Then, Threads, multiply};
+use super::blocked::{Lies, Packed, Plus, Source, Strided, Term, Then, Threads, multiply};
 use super::{Matrix, RUN};
 use crate::simd::Isa;
 use crate::simd::rows::PARALLEL;
@@ -14,39 +14,45 @@ use rayon::prelude::*;
 /// cache.
 const LARGE: (usize, usize) = (192, 512);
 
-/// What a product is written over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Before {
-    /// Is forgotten.
-    Replaced,
-    /// Is added to.
-    Kept,
-}
+/// Bytes of the vectors with which that was measured to be so: AVX2's.
+const PACKED: usize = 32;
+
+/// An operand: a matrix in memory.
+pub(crate) type Operand<'a, T> = (&'a [T], Matrix);
+
+/// A type that both multiply.
+pub(crate) trait Float: Packed + Term<Sum = Self, Unit = Isa> + Source<Self> {}
+
+impl Float for f32 {}
+impl Float for f64 {}
 
 /// Writes `a · b` to `out`, one row after another, as `then` says.
 ///
 /// # Panics
 ///
 /// Where the sizes do not fit together, or a matrix reaches past its slice.
-pub(crate) fn matrix_product<T: Packed>(
+pub(crate) fn matrix_product<T: Float>(
     out: &mut [T],
-    then: Then<'_, T>,
+    then: Then<'_, T, T>,
     a: Operand<'_, T>,
     b: Operand<'_, T>,
     threads: Threads,
 ) {
     let large = a.1.rows.min(b.1.columns) >= LARGE.0 && a.1.columns >= LARGE.1;
-    match Isa::best() {
-        #[cfg(target_arch = "x86_64")]
-        isa @ Isa::Avx2(_) if large => multiply(isa, a, b, then, out, threads),
-        _ => by_the_crate(out, then, a, b, threads),
+    let isa = Isa::best();
+    if large && isa.bytes() == PACKED {
+        let lies = Lies::by_rows(b.1.columns);
+        let (a, b) = (Strided::new(a.0, a.1), Strided::new(b.0, b.1.transposed()));
+        multiply::<T, T>(isa, a, b, then, (out, lies), threads);
+    } else {
+        by_the_crate(out, then, a, b, threads);
     }
 }
 
 /// The same in runs of [`RUN`] terms.
-pub(super) fn by_the_crate<T: Packed>(
+pub(super) fn by_the_crate<T: Float>(
     out: &mut [T],
-    then: Then<'_, T>,
+    then: Then<'_, T, T>,
     (a, lhs): Operand<'_, T>,
     (b, rhs): Operand<'_, T>,
     threads: Threads,
@@ -54,21 +60,25 @@ pub(super) fn by_the_crate<T: Packed>(
     // To a vector the crate adds each term, and to a matrix the sum of them.
     let is_vector = lhs.rows == 1 || rhs.columns == 1;
     let mut part = Vec::new();
+    if let Plus::Matrix(matrix) = then.plus {
+        out.copy_from_slice(matrix);
+    }
+    let onto = if matches!(then.plus, Plus::Nothing) { Onto::Nothing } else { Onto::Output };
     for first in (0..lhs.columns).step_by(RUN) {
         let len = RUN.min(lhs.columns - first);
         let a = (&a[first * lhs.column..], lhs.columns(len));
         let b = (&b[first * rhs.row..], Matrix { rows: len, ..rhs });
         if first == 0 {
-            run(out, then.before, then.factor, a, b, threads);
+            run(out, onto, then.factor, a, b, threads);
         } else if is_vector {
             part.resize(out.len(), T::ZERO);
-            run(&mut part, Before::Replaced, then.factor, a, b, threads);
+            run(&mut part, Onto::Nothing, then.factor, a, b, threads);
             out.iter_mut().zip(&part).for_each(|(out, &part)| *out = *out + part);
         } else {
-            run(out, Before::Kept, then.factor, a, b, threads);
+            run(out, Onto::Output, then.factor, a, b, threads);
         }
     }
-    if lhs.columns == 0 && then.before == Before::Replaced {
+    if lhs.columns == 0 && onto == Onto::Nothing {
         out.fill(T::ZERO);
     }
     if let Some(row) = then.row {
@@ -83,10 +93,19 @@ pub(super) fn by_the_crate<T: Packed>(
     }
 }
 
+/// What a product is written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onto {
+    /// It is forgotten.
+    Nothing,
+    /// It is added to.
+    Output,
+}
+
 /// `to = factor · a · b`, or `to += factor · a · b`.
-fn run<T: Packed>(
+fn run<T: Float>(
     to: &mut [T],
-    before: Before,
+    onto: Onto,
     factor: T,
     (a, lhs): Operand<'_, T>,
     (b, rhs): Operand<'_, T>,
@@ -110,7 +129,7 @@ fn run<T: Packed>(
             to.as_mut_ptr(),
             1,
             n as isize,
-            before == Before::Kept,
+            onto == Onto::Output,
             a.as_ptr(),
             lhs.column as isize,
             lhs.row as isize,

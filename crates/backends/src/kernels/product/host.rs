@@ -1,60 +1,47 @@
 //! On the CPU: which engine multiplies what, and how a stack is shared out among threads.
 
-use super::blocked::{DEPTH, Packed, Then, Threads, multiply};
-use super::gemm::matrix_product;
+use super::blocked::{DEPTH, Lies, Packed, Plus, Strided, Then, Threads, multiply};
+use super::gemm::{Float, matrix_product};
 use super::matrix::{Matrix, Stack};
-use super::{Added, Before, Engine, Plus};
-use crate::buffer::{Out, Ran, Slice, SliceMut, Why};
+use super::{Added, Engine, Onto};
+use crate::buffer::{In, Out, Ran, Scalar, Slice, SliceMut, Why};
 use crate::kernels::cast::convert_slice;
 use crate::simd::Isa;
 use crate::simd::convert::Stored;
 use crate::simd::rows::{Whole, share_out};
-use gemmkit::{MatMut, MatRef};
 use half::{bf16, f16};
 
 /// Multiplications of a product that are worth packing operands for another engine than that of f32.
 const WORTH_PACKING: usize = 32 * 32 * 32;
 /// What no kernel of a CPU adds.
-const ROW: Ran = Ran::Composed(Why::Layout("the row"));
+const ADDED: Ran = Ran::Composed(Why::Layout("what is added"));
 
 pub(super) fn product(
     engine: Engine,
     (a, lhs): (Slice<'_>, Stack),
     (b, rhs): (Slice<'_>, Stack),
-    plus: Plus<'_>,
+    onto: Onto<'_>,
     out: &mut Out<'_>,
 ) -> Ran {
     let Some(mut out) = out.host_slice() else { return Ran::Composed(Why::Device) };
     let (a, b) = (a.until(lhs.span()), b.until(rhs.span()));
-    let (k, worth) = (lhs.each.columns, lhs.each.rows * lhs.each.columns * rhs.each.columns >= WORTH_PACKING);
-    let plain = matches!(plus, Plus::Added(Added { row: None, .. }));
+    let k = lhs.each.columns;
     if out.is_empty() {
         return Ran::Kernel("product");
     }
     if k == 0 {
+        let plain = matches!(onto, Onto::Added(Added { row: None, matrix: None }));
         return if plain { no_terms(&mut out) } else { Ran::Composed(Why::Shape("a")) };
     }
-    let pair = Pair { lhs, rhs, plus };
-    match (a, b, &mut out) {
-        (Slice::F64(a), Slice::F64(b), SliceMut::F64(out)) => pair.floats(a, b, out),
-        (Slice::F32(a), Slice::F32(b), SliceMut::F32(out)) => pair.floats(a, b, out),
-        (Slice::Bf16(_), _, _) if engine != Engine::Widened && worth && !plain => Ran::Composed(Why::Device),
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        (Slice::Bf16(a), Slice::Bf16(b), _) if engine == Engine::Tiles && worth => {
-            let Some(amx) = super::amx::Amx::detect() else { return Ran::Composed(Why::Device) };
-            amx.product(a, lhs, b, rhs, out);
-            Ran::Kernel("product")
+    let stacks = Stacks { lhs, rhs, onto };
+    match (a, b, out) {
+        (Slice::F64(a), Slice::F64(b), SliceMut::F64(out)) => stacks.floats(a, b, out),
+        (Slice::F32(a), Slice::F32(b), SliceMut::F32(out)) => stacks.floats(a, b, out),
+        (Slice::F16(a), Slice::F16(b), out) => stacks.sixteen(Engine::Widened, a, b, out),
+        (Slice::Bf16(a), Slice::Bf16(b), out) => {
+            let worth = lhs.each.rows * k * rhs.each.columns >= WORTH_PACKING;
+            stacks.sixteen(if worth { engine } else { Engine::Widened }, a, b, out)
         }
-        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::Bf16(out)) if engine == Engine::Pairs && worth => {
-            in_pairs(a, lhs, b, rhs, out);
-            Ran::Kernel("product")
-        }
-        (Slice::F16(a), Slice::F16(b), SliceMut::F16(to)) if k <= DEPTH => pair.widened(a, b, to),
-        (Slice::F16(a), Slice::F16(b), SliceMut::F32(to)) => pair.widened(a, b, to),
-        (Slice::F16(a), Slice::F16(b), _) => pair.through_f32(a, b, out),
-        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::Bf16(to)) if k <= DEPTH => pair.widened(a, b, to),
-        (Slice::Bf16(a), Slice::Bf16(b), SliceMut::F32(to)) => pair.widened(a, b, to),
-        (Slice::Bf16(a), Slice::Bf16(b), _) => pair.through_f32(a, b, out),
         _ => Ran::Composed(Why::Dtype("a")),
     }
 }
@@ -71,98 +58,190 @@ fn no_terms(out: &mut SliceMut<'_>) -> Ran {
     Ran::Kernel("product")
 }
 
-/// Two stacks that are multiplied, and what is added.
-#[derive(Clone, Copy)]
-struct Pair<'a> {
-    lhs: Stack,
-    rhs: Stack,
-    plus: Plus<'a>,
+/// 16-bit numbers that an engine multiplies.
+trait Sixteen: Scalar + Stored<f32> {
+    /// One product of a stack, whose sums fit into runs of the engine or are written in f32.
+    fn by<O: Stored<f32>>(
+        engine: Engine,
+        a: (&[Self], Matrix),
+        b: (&[Self], Matrix),
+        then: Then<'_, f32, O>,
+        out: &mut [O],
+        threads: Threads,
+    ) {
+        let _ = engine;
+        widened(a, b, then, out, threads);
+    }
 }
 
-impl Pair<'_> {
-    /// In the type that all are of.
-    fn floats<T: Packed + crate::buffer::Scalar>(self, a: &[T], b: &[T], out: &mut [T]) -> Ran {
-        let Self { lhs, rhs, plus } = self;
-        let row = match plus {
-            Plus::Added(Added { row: Some(row), .. }) => match row.slice::<T>() {
-                Some(row) => Some(row),
-                None => return ROW,
-            },
-            _ => None,
-        };
-        let then = Then { row, before: self.before(), ..Then::WRITTEN };
-        each(lhs.count, out, |i, out, threads| {
-            let (a, b) = ((&a[i * lhs.step..], lhs.each), (&b[i * rhs.step..], rhs.each));
-            matrix_product(out, then, a, b, threads);
-        });
-        Ran::Kernel("product")
-    }
+impl Sixteen for f16 {}
 
-    /// In f32, to which numbers are widened as they are packed.
-    fn widened<X: Stored<f32>, O: Stored<f32> + Send>(self, a: &[X], b: &[X], out: &mut [O]) -> Ran {
-        let Self { lhs, rhs, plus } = self;
-        let wide_row = match plus {
-            Plus::Added(Added { row: Some(row), .. }) => match row.host_slice() {
-                Some(row) => Some(Isa::best().run(Whole(row))),
-                None => return ROW,
-            },
-            _ => None,
-        };
-        let then = Then { row: wide_row.as_deref(), before: self.before(), ..Then::WRITTEN };
-        each(lhs.count, out, |i, out, threads| {
-            let (a, b) = ((&a[i * lhs.step..], lhs.each), (&b[i * rhs.step..], rhs.each));
-            multiply(Isa::best(), a, b, then, out, threads);
-        });
-        Ran::Kernel("product")
-    }
-
-    /// [`widened`](Self::widened), with the sums of more terms than stay in the cache in f32 between them.
-    fn through_f32<X: Stored<f32>>(self, a: &[X], b: &[X], mut out: SliceMut<'_>) -> Ran {
-        let mut wide = vec![0f32; out.len()];
-        if self.before() == Before::Kept {
-            convert_slice(Isa::best(), out.as_slice(), SliceMut::F32(&mut wide));
+impl Sixteen for bf16 {
+    fn by<O: Stored<f32>>(
+        engine: Engine,
+        a: (&[Self], Matrix),
+        b: (&[Self], Matrix),
+        then: Then<'_, f32, O>,
+        out: &mut [O],
+        threads: Threads,
+    ) {
+        match engine {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Tiles if let Some(amx) = super::amx::Amx::detect() => {
+                amx.multiply(a, b, then, out, threads)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Engine::Pairs if let Some(pairs) = crate::simd::Pairs::detect() => {
+                let (lies, b) = (Lies::by_rows(b.1.columns), Strided::new(b.0, b.1.transposed()));
+                let a = Strided::new(a.0, a.1);
+                multiply::<crate::simd::lanes::Pair, O>(pairs, a, b, then, (out, lies), threads);
+            }
+            _ => widened(a, b, then, out, threads),
         }
-        let len = out.len();
-        match self.widened(a, b, &mut wide) {
-            Ran::Kernel(_) => match convert_slice(Isa::best(), Slice::F32(&wide), out.until(len)) {
-                Ran::Kernel(_) => Ran::Kernel("product"),
-                composed => composed,
+    }
+}
+
+/// In f32, to which numbers are widened as they are packed.
+fn widened<X: Stored<f32>, O: Stored<f32>>(
+    (a, lhs): (&[X], Matrix),
+    (b, rhs): (&[X], Matrix),
+    then: Then<'_, f32, O>,
+    out: &mut [O],
+    threads: Threads,
+) {
+    let (lies, b) = (Lies::by_rows(rhs.columns), Strided::new(b, rhs.transposed()));
+    multiply::<f32, O>(Isa::best(), Strided::new(a, lhs), b, then, (out, lies), threads);
+}
+
+/// Numbers of a lane whose sums are complete before they are written.
+fn most_numbers(engine: Engine) -> usize {
+    match engine {
+        Engine::Widened => DEPTH,
+        Engine::Pairs => 2 * DEPTH,
+        Engine::Tiles => usize::MAX,
+    }
+}
+
+/// Two stacks that are multiplied, and what is added.
+#[derive(Clone, Copy)]
+struct Stacks<'a> {
+    lhs: Stack,
+    rhs: Stack,
+    onto: Onto<'a>,
+}
+
+impl<'a> Stacks<'a> {
+    /// In the type that all are of.
+    fn floats<T: Float + Scalar>(self, a: &[T], b: &[T], out: &mut [T]) -> Ran {
+        let row = match self.row() {
+            Some(row) => match row.slice::<T>() {
+                Some(row) => Some(row),
+                None => return ADDED,
             },
+            None => None,
+        };
+        let Some(plus) = self.plus::<T>() else { return ADDED };
+        self.each(Then { row, plus, ..Then::WRITTEN }, out, |a_at, b_at, then, out, threads| {
+            matrix_product(out, then, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), threads);
+        });
+        Ran::Kernel("product")
+    }
+
+    /// In f32, to 16 bits or f32.
+    fn sixteen<X: Sixteen>(self, engine: Engine, a: &[X], b: &[X], mut out: SliceMut<'_>) -> Ran {
+        if let Some(out) = <f32 as Scalar>::write(&mut out) {
+            return self.by::<X, f32>(engine, a, b, out);
+        }
+        if self.lhs.each.columns <= most_numbers(engine) {
+            return match <X as Scalar>::write(&mut out) {
+                Some(out) => self.by::<X, X>(engine, a, b, out),
+                None => Ran::Composed(Why::Dtype("out")),
+            };
+        }
+        // Sums of more terms than stay in the cache are in f32 between them.
+        let (mut wide, len) = (vec![0f32; out.len()], out.len());
+        let held = match self.onto {
+            Onto::Output => Some(out.as_slice()),
+            Onto::Added(Added { matrix: Some(matrix), .. }) => match matrix.host_slice() {
+                Some(matrix) => Some(matrix),
+                None => return ADDED,
+            },
+            Onto::Added(_) => None,
+        };
+        let Some(row) = self.wide_row() else { return ADDED };
+        let plus = if let Some(held) = held {
+            convert_slice(Isa::best(), held, SliceMut::F32(&mut wide));
+            Plus::Output
+        } else {
+            Plus::Nothing
+        };
+        self.each(
+            Then { row: row.as_deref(), plus, ..Then::WRITTEN },
+            &mut wide,
+            |a_at, b_at, then, out, threads| {
+                X::by(engine, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), then, out, threads);
+            },
+        );
+        match convert_slice(Isa::best(), Slice::F32(&wide), out.until(len)) {
+            Ran::Kernel(_) => Ran::Kernel("product"),
             composed => composed,
         }
     }
 
-    fn before(&self) -> Before {
-        if matches!(self.plus, Plus::Output) { Before::Kept } else { Before::Replaced }
+    fn by<X: Sixteen, O: Scalar + Stored<f32>>(self, engine: Engine, a: &[X], b: &[X], out: &mut [O]) -> Ran {
+        let (Some(row), Some(plus)) = (self.wide_row(), self.plus::<O>()) else { return ADDED };
+        self.each(
+            Then { row: row.as_deref(), plus, ..Then::WRITTEN },
+            out,
+            |a_at, b_at, then, out, threads| {
+                X::by(engine, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), then, out, threads);
+            },
+        );
+        Ran::Kernel("product")
     }
-}
 
-/// Does `one` for each matrix of the stack: several at a time where there are as many as threads, or one after another on all
-/// threads.
-fn each<T: Send>(count: usize, out: &mut [T], one: impl Fn(usize, &mut [T], Threads) + Sync + Send) {
-    let size = out.len() / count;
-    if count > 1 && count >= rayon::current_num_threads() {
-        let tasks = out.chunks_mut(size).enumerate().collect();
-        share_out(tasks, |(i, out)| one(i, out, Threads::One));
-    } else {
-        out.chunks_mut(size).enumerate().for_each(|(i, out)| one(i, out, Threads::All));
+    fn row(self) -> Option<&'a In<'a>> {
+        if let Onto::Added(Added { row, .. }) = self.onto { row } else { None }
     }
-}
 
-/// By `vdpbf16ps`, which the crate finds at run time.
-fn in_pairs(a: &[bf16], lhs: Stack, b: &[bf16], rhs: Stack, out: &mut [bf16]) {
-    each(lhs.count, out, |i, out, threads| {
-        let parallelism = match threads {
-            Threads::All => gemmkit::Parallelism::Rayon(0),
-            Threads::One => gemmkit::Parallelism::Serial,
+    /// The row in f32, or nothing where there is one that is not read.
+    fn wide_row(self) -> Option<Option<Vec<f32>>> {
+        match self.row() {
+            Some(row) => Some(Some(Isa::best().run(Whole(row.host_slice()?)))),
+            None => Some(None),
+        }
+    }
+
+    /// The matrix that is added, or nothing where there is one that is not read.
+    fn plus<O: Scalar>(self) -> Option<Plus<'a, O>> {
+        match self.onto {
+            Onto::Output => Some(Plus::Output),
+            Onto::Added(Added { matrix: None, .. }) => Some(Plus::Nothing),
+            Onto::Added(Added { matrix: Some(matrix), .. }) => matrix.slice::<O>().map(Plus::Matrix),
+        }
+    }
+
+    /// Does `one` for each matrix of the stack, with where the operands begin: several at a time where there are as many as threads, or
+    /// one after another on all threads.
+    fn each<T: Packed, O: Copy + Send + Sync>(
+        self,
+        then: Then<'_, T, O>,
+        out: &mut [O],
+        one: impl Fn(usize, usize, Then<'_, T, O>, &mut [O], Threads) + Sync + Send,
+    ) {
+        let Self { lhs, rhs, .. } = self;
+        let size = out.len() / lhs.count;
+        let of = |i: usize, out: &mut [O], threads| {
+            let plus = match then.plus {
+                Plus::Matrix(matrix) => Plus::Matrix(&matrix[i * size..][..size]),
+                plus => plus,
+            };
+            one(i * lhs.step, i * rhs.step, Then { plus, ..then }, out, threads);
         };
-        let (a, b) = (&a[i * lhs.step..], &b[i * rhs.step..]);
-        let out = MatMut::from_row_major(out, lhs.each.rows, rhs.each.columns);
-        gemmkit::gemm(bf16::ONE, seen(a, lhs.each), seen(b, rhs.each), bf16::ZERO, out, parallelism);
-    });
-}
-
-fn seen(x: &[bf16], matrix: Matrix) -> MatRef<'_, bf16> {
-    let Matrix { rows, columns, row, column } = matrix;
-    MatRef::new(x, rows, columns, row as isize, column as isize)
+        if lhs.count > 1 && lhs.count >= rayon::current_num_threads() {
+            share_out(out.chunks_mut(size).enumerate().collect(), |(i, out)| of(i, out, Threads::One));
+        } else {
+            out.chunks_mut(size).enumerate().for_each(|(i, out)| of(i, out, Threads::All));
+        }
+    }
 }

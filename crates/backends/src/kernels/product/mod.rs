@@ -1,5 +1,5 @@
 //! Matrix products: `out = a · b` for `(m, k)` and `(k, n)`, or for stacks of them, of any strides, with a row added, or onto what
-//! `out` holds; on a GPU also with a matrix added.
+//! `out` holds or another matrix.
 //!
 //! Sums are f32 (f64 for f64), over at most [`RUN`] terms one after another and over runs in their order; each element is
 //! rounded once to the type of `out`.
@@ -34,9 +34,9 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use blocked::{Packed, Then, Threads};
+pub(crate) use blocked::{Lies, Operand, Plus, Strided, Then, Threads, multiply, multiply_turned, turned};
 pub use engine::Engine;
-pub(crate) use gemm::{Before, matrix_product};
+pub(crate) use gemm::{Float, matrix_product};
 pub(crate) use matrix::Matrix;
 pub use scalar::product_scalar;
 #[cfg(feature = "candle")]
@@ -72,13 +72,13 @@ pub struct Added<'a> {
     pub matrix: Option<&'a In<'a>>,
 }
 
-/// [`product`] with what is added to it. A CPU adds rows alone.
+/// [`product`] with what is added to it.
 ///
 /// # Errors
 ///
 /// As [`product`], and [`Error::Operand`] for a row of another length or a matrix of another shape.
 pub fn product_plus(a: &In<'_>, b: &In<'_>, added: Added<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, Plus::Added(added), out)
+    product_on(Engine::best(), a, b, Onto::Added(added), out)
 }
 
 /// Adds `a · b` to what `out` holds, before it is rounded.
@@ -87,21 +87,21 @@ pub fn product_plus(a: &In<'_>, b: &In<'_>, added: Added<'_>, out: &mut Out<'_>)
 ///
 /// As [`product`].
 pub fn product_onto(a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    product_on(Engine::best(), a, b, Plus::Output, out)
+    product_on(Engine::best(), a, b, Onto::Output, out)
 }
 
 /// What a product begins from.
-#[derive(Clone, Copy)]
-enum Plus<'a> {
+#[derive(Clone, Copy, Debug)]
+enum Onto<'a> {
     Added(Added<'a>),
     /// What the output holds.
     Output,
 }
 
-const NOTHING: Plus<'_> = Plus::Added(Added { row: None, matrix: None });
+const NOTHING: Onto<'_> = Onto::Added(Added { row: None, matrix: None });
 
-fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, plus: Plus<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    let added = if let Plus::Added(added) = plus { added } else { Added::default() };
+fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, onto: Onto<'_>, out: &mut Out<'_>) -> Result<Ran> {
+    let added = if let Onto::Added(added) = onto { added } else { Added::default() };
     let (lhs, rhs) = fitted(a, b, added, out)?;
     let (of, to) = (a.scalar_type(), out.scalar_type());
     let of_output = |x: Option<&In<'_>>| x.is_none_or(|x| x.scalar_type() == to);
@@ -110,10 +110,9 @@ fn product_on(engine: Engine, a: &In<'_>, b: &In<'_>, plus: Plus<'_>, out: &mut 
         return Ok(Ran::Composed(Why::Dtype("b, what is added or out")));
     }
     match (a.place(), b.place()) {
-        (Place::Host(_), Place::Host(_)) if added.matrix.is_some() => Ok(Ran::Composed(Why::Device)),
-        (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), plus, out)),
+        (Place::Host(a), Place::Host(b)) => Ok(host::product(engine, (a, lhs), (b, rhs), onto, out)),
         #[cfg(feature = "cuda")]
-        (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), plus, out),
+        (Place::Device(x), Place::Device(y)) => cuda::product((of, to), (x, lhs), (y, rhs), onto, out),
         #[cfg(feature = "cuda")]
         _ => Ok(Ran::Composed(Why::Device)),
     }

@@ -1,6 +1,6 @@
 //! Every engine, type and layout against the oracle.
 
-use super::{Added, Engine, NOTHING, Plus, RUN, product, product_on, product_scalar};
+use super::{Added, Engine, NOTHING, Onto, RUN, product, product_on, product_scalar};
 use crate::Error;
 use crate::buffer::{In, Out, Ran, ScalarType, Slice, SliceMut};
 use half::{bf16, f16};
@@ -208,7 +208,8 @@ fn no_terms_make_zeros() {
     }
 }
 
-/// Holds `a · b` with a row, and onto ones, to what it is, where all numbers are integers that every type holds.
+/// Holds `a · b` with a row, with a matrix, with both, and onto ones, to what it is, where all numbers are integers that every type
+/// holds.
 macro_rules! check_added {
     ($t:ty, $variant:ident, $of:expr, [$m:expr, $k:expr, $n:expr]) => {
         let (m, k, n): (usize, usize, usize) = ($m, $k, $n);
@@ -217,26 +218,42 @@ macro_rules! check_added {
         let a: Vec<$t> = (0..m * k).map(|i| $of(f32::from(u8::from(i % k % 97 == 5)))).collect();
         let b: Vec<$t> = (0..k * n).map(|i| $of((i % n % 5) as f32 - 2.)).collect();
         let row: Vec<$t> = (0..n).map(|j| $of((j % 7) as f32)).collect();
+        let matrix: Vec<$t> = (0..m * n).map(|i| $of((i % 11) as f32)).collect();
         let a = In::host("a", Slice::$variant(&a), &[m, k], &[k, 1]).unwrap();
         let b = In::host("b", Slice::$variant(&b), &[k, n], &[n, 1]).unwrap();
         let row = In::host("row", Slice::$variant(&row), &[n], &[1]).unwrap();
-        for plus in [Plus::Output, Plus::Added(Added { row: Some(&row), matrix: None })] {
-            let mut memory = vec![$of(1.); m * n];
-            let mut out = Out::host("out", SliceMut::$variant(&mut memory), &[m, n]).unwrap();
-            assert!(matches!(product_on(Engine::Widened, &a, &b, plus, &mut out).unwrap(), Ran::Kernel(_)));
-            for (at, got) in memory.iter().enumerate() {
-                let j = at % n;
-                let added = if matches!(plus, Plus::Output) { 1. } else { (j % 7) as f32 };
-                let expected: $t = $of(ones * ((j % 5) as f32 - 2.) + added);
-                assert_eq!(*got, expected, "{} {m}x{k}x{n} at {at}", stringify!($t));
+        let matrix = In::host("matrix", Slice::$variant(&matrix), &[m, n], &[n, 1]).unwrap();
+        let added = |row, matrix| Onto::Added(Added { row, matrix });
+        for onto in [
+            Onto::Output,
+            added(Some(&row), None),
+            added(None, Some(&matrix)),
+            added(Some(&row), Some(&matrix)),
+        ] {
+            for engine in Engine::available() {
+                let mut memory = vec![$of(1.); m * n];
+                let mut out = Out::host("out", SliceMut::$variant(&mut memory), &[m, n]).unwrap();
+                assert!(matches!(product_on(engine, &a, &b, onto, &mut out).unwrap(), Ran::Kernel(_)));
+                for (at, got) in memory.iter().enumerate() {
+                    let j = at % n;
+                    let plus = match onto {
+                        Onto::Output => 1.,
+                        Onto::Added(Added { row, matrix }) => {
+                            let of_row = row.map_or(0., |_| (j % 7) as f32);
+                            of_row + matrix.map_or(0., |_| (at % 11) as f32)
+                        }
+                    };
+                    let expected: $t = $of(ones * ((j % 5) as f32 - 2.) + plus);
+                    assert_eq!(*got, expected, "{} {engine:?} {onto:?} {m}x{k}x{n} at {at}", stringify!($t));
+                }
             }
         }
     };
 }
 
 #[test]
-fn a_row_or_the_output_is_added() {
-    for [m, k, n] in [[3, 40, 7], [200, 600, 210], [9, 2100, 33], [1, 2100, 5]] {
+fn rows_matrices_and_outputs_are_added() {
+    for [m, k, n] in [[3, 40, 7], [200, 600, 210], [9, 2100, 33], [1, 2100, 5], [40, 4200, 90]] {
         check_added!(f32, F32, |x: f32| x, [m, k, n]);
         check_added!(f64, F64, f64::from, [m, k, n]);
         check_added!(f16, F16, f16::from_f32, [m, k, n]);

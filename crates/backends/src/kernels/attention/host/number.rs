@@ -2,12 +2,12 @@
 
 use crate::Store;
 use crate::buffer::{Scalar, Slice, SliceMut};
-use crate::kernels::product::Packed;
+use crate::kernels::product::Float;
 use crate::simd::{LANES, Simd, math, rows};
 use std::ops::Range;
 
 /// f32, or f64 for inputs in f64.
-pub(super) trait Number: Packed + Scalar {
+pub(super) trait Number: Float + Scalar {
     /// Less than every number.
     const LOWEST: Self;
 

@@ -1,8 +1,16 @@
 //! Products of matrices, on this thread.
 
 use super::number::Number;
-pub(super) use crate::kernels::product::Before;
-use crate::kernels::product::{self, Then, Threads, matrix_product};
+use crate::kernels::product::{self, Plus, Then, Threads, matrix_product};
+
+/// What a product is written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It is forgotten.
+    Replaced,
+    /// It is added to.
+    Kept,
+}
 
 /// A matrix in memory that is read.
 #[derive(Clone, Copy)]
@@ -40,6 +48,7 @@ pub(super) fn product<A: Number>(
     a: Matrix<'_, A>,
     b: Matrix<'_, A>,
 ) {
-    let then = Then { factor, before, ..Then::WRITTEN };
+    let plus = if before == Before::Kept { Plus::Output } else { Plus::Nothing };
+    let then = Then { factor, plus, row: None };
     matrix_product(to, then, (a.x, a.place), (b.x, b.place), Threads::One);
 }

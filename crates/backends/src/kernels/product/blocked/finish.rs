@@ -1,40 +1,77 @@
-//! Where tiles go: what is done to a sum before it is rounded and written.
+//! Where sums go: what is done to one before it is rounded and written.
 
 #![expect(unsafe_code, reason = "tasks write blocks of one output")]
 
-use super::{Packed, ROWS};
-use crate::kernels::product::Before;
+use super::{Packed, TASK};
+use crate::simd::Simd;
 use crate::simd::convert::Stored;
-use crate::simd::{Simd, Work};
+use crate::simd::turn::Turn;
 use std::marker::PhantomData;
 
-/// The widest tile.
-const WIDEST: usize = 16;
+/// Elements that are worked on side by side.
+const GROUP: usize = 8;
 
-/// What becomes of a sum.
+/// Columns that become rows at a time.
+const SQUARE: usize = 4;
+
+/// What becomes of a sum: it is multiplied by a factor, has numbers added, and is rounded.
 #[derive(Clone, Copy)]
-pub(crate) struct Then<'a, T> {
+pub(crate) struct Then<'a, T, O> {
     /// It is multiplied by this.
     pub(crate) factor: T,
     /// The element of its column is added.
     pub(crate) row: Option<&'a [T]>,
-    /// What the output held is added, or not.
-    pub(crate) before: Before,
+    /// What else is added.
+    pub(crate) plus: Plus<'a, O>,
 }
 
-impl<T: Packed> Then<'_, T> {
+/// A matrix that is added to a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Plus<'a, O> {
+    Nothing,
+    /// What the output holds.
+    Output,
+    /// A matrix of the output's size, which lies as it does.
+    Matrix(&'a [O]),
+}
+
+impl<T: Packed, O> Then<'_, T, O> {
     /// The sum and no more.
-    pub(crate) const WRITTEN: Self = Self { factor: T::ONE, row: None, before: Before::Replaced };
+    pub(crate) const WRITTEN: Self = Self { factor: T::ONE, row: None, plus: Plus::Nothing };
 }
 
-/// An output, one row after another, of which tasks write blocks that do not meet.
+/// How an output lies: a row after another, each in pieces of so many columns that are so far apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lies {
+    /// From a row to the next.
+    pub(crate) pitch: usize,
+    /// Columns that lie side by side.
+    pub(crate) piece: usize,
+    /// From a piece's first column to the next one's.
+    pub(crate) apart: usize,
+}
+
+impl Lies {
+    /// One row after another.
+    pub(crate) fn by_rows(columns: usize) -> Self {
+        Self { pitch: columns, piece: columns, apart: columns }
+    }
+
+    /// Where a column of the first row lies, and how many of the `most` from there on lie side by side.
+    #[inline(always)]
+    fn place(self, column: usize, most: usize) -> (usize, usize) {
+        let (piece, within) = (column / self.piece, column % self.piece);
+        (piece * self.apart + within, most.min(self.piece - within))
+    }
+}
+
+/// An output of which tasks write blocks that do not meet.
 pub(super) struct Output<'a, O> {
     first: *mut O,
     len: usize,
-    /// Elements of a row.
-    pitch: usize,
+    lies: Lies,
     /// Whether tiles hold its columns as rows.
-    pub(super) turned: Turned,
+    turned: Turned,
     borrowed: PhantomData<&'a mut [O]>,
 }
 
@@ -51,126 +88,135 @@ pub(super) enum Turned {
 unsafe impl<O: Send> Sync for Output<'_, O> {}
 
 impl<'a, O> Output<'a, O> {
-    pub(super) fn new(out: &'a mut [O], pitch: usize, turned: Turned) -> Self {
-        Self { first: out.as_mut_ptr(), len: out.len(), pitch, turned, borrowed: PhantomData }
+    pub(super) fn new(out: &'a mut [O], lies: Lies, turned: Turned) -> Self {
+        Self { first: out.as_mut_ptr(), len: out.len(), lies, turned, borrowed: PhantomData }
     }
 
-    /// `len` elements of a row from a column on.
+    /// `len` elements from one on.
     ///
     /// # Safety
     ///
     /// No other task has any of them.
     #[expect(clippy::mut_from_ref, reason = "what is borrowed from it does not meet, by the caller's word")]
-    unsafe fn piece(&self, row: usize, column: usize, len: usize) -> &mut [O] {
-        let at = row * self.pitch + column;
+    unsafe fn piece(&self, at: usize, len: usize) -> &mut [O] {
         assert!(at + len <= self.len, "a piece of the output");
         // SAFETY: it is within the slice, and nobody else's.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(at), len) }
     }
 }
 
-/// The writing of tiles, of which the first element is that of the row and column `at` of all tiles.
-pub(super) struct Finish<'a, T, O> {
-    pub(super) tiles: &'a mut [T],
+/// The writing of tiles, each to a block of the output.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a, T, O> {
     pub(super) out: &'a Output<'a, O>,
-    pub(super) at: [usize; 2],
-    /// Rows and columns that there are of the tiles.
-    pub(super) size: [usize; 2],
-    pub(super) then: Then<'a, T>,
-}
-
-impl<T: Packed, O: Stored<T>> Work for Finish<'_, T, O> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        // Known widths make loops of known length.
-        match (self.out.turned, T::COLUMNS) {
-            (Turned::Not, 8) => self.rows::<S, 8>(simd),
-            (Turned::Not, _) => self.rows::<S, 16>(simd),
-            (Turned::Over, 8) => self.columns::<S, 8>(simd),
-            (Turned::Over, _) => self.columns::<S, 16>(simd),
-        }
-    }
+    pub(super) then: Then<'a, T, O>,
 }
 
 impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
-    /// Tiles that lie as the output.
+    /// Writes `rows` by `columns` sums of a tile, whose rows are `pitch` apart, from a row and a column on.
     #[inline(always)]
-    fn rows<S: Simd, const WIDTH: usize>(self, simd: S) {
-        assert_eq!(T::COLUMNS, WIDTH, "a width of tiles");
-        let Self { tiles, out, at, size: [rows, columns], then } = self;
-        let across = columns.div_ceil(WIDTH);
-        let (lines, _) = tiles.as_chunks_mut::<WIDTH>();
-        for row in 0..rows {
-            let lines = lines[row / ROWS * across * ROWS + row % ROWS..].iter_mut().step_by(ROWS);
-            for (j, sums) in lines.take(across).enumerate() {
-                let there = WIDTH.min(columns - j * WIDTH);
-                // SAFETY: a block is one task's.
-                let to = unsafe { out.piece(at[0] + row, at[1] + j * WIDTH, there) };
-                finish(simd, sums, at[1] + j * WIDTH, to, then);
-            }
-        }
-    }
-
-    /// Tiles whose rows are columns of the output.
-    #[inline(always)]
-    fn columns<S: Simd, const WIDTH: usize>(self, simd: S) {
-        assert_eq!(T::COLUMNS, WIDTH, "a width of tiles");
-        let Self { tiles, out, at, size: [rows, columns], then } = self;
-        let across = columns.div_ceil(WIDTH);
-        let (tiles, _) = tiles.as_chunks::<WIDTH>().0.as_chunks::<ROWS>();
-        for column in 0..columns {
-            for i in 0..rows.div_ceil(ROWS) {
-                let tile = &tiles[i * across + column / WIDTH];
-                let mut sums = [T::ZERO; ROWS];
-                for (sum, row) in sums.iter_mut().zip(tile) {
-                    *sum = row[column % WIDTH];
+    pub(super) fn tile<S: Simd>(
+        &self,
+        simd: S,
+        (sums, pitch): (&mut [T], usize),
+        at: [usize; 2],
+        [rows, columns]: [usize; 2],
+    ) {
+        match self.out.turned {
+            Turned::Not => {
+                let mut done = 0;
+                while done < columns {
+                    let (first, there) = self.out.lies.place(at[1] + done, columns - done);
+                    for row in 0..rows {
+                        let sums = &mut sums[row * pitch + done..][..there];
+                        self.write(simd, sums, first + (at[0] + row) * self.out.lies.pitch, at[1] + done);
+                    }
+                    done += there;
                 }
-                let there = ROWS.min(rows - i * ROWS);
-                // SAFETY: a block is one task's.
-                let to = unsafe { out.piece(at[1] + column, at[0] + i * ROWS, there) };
-                finish(simd, &mut sums, at[0] + i * ROWS, to, then);
+            }
+            Turned::Over => {
+                for first in (0..columns).step_by(SQUARE) {
+                    let mut lines = [[T::ZERO; TASK]; SQUARE];
+                    turn(sums, pitch, first, &mut lines);
+                    for (column, line) in (first..columns).zip(&mut lines) {
+                        let mut done = 0;
+                        while done < rows {
+                            let (first, there) = self.out.lies.place(at[0] + done, rows - done);
+                            let sums = &mut line[done..][..there];
+                            self.write(
+                                simd,
+                                sums,
+                                first + (at[1] + column) * self.out.lies.pitch,
+                                at[0] + done,
+                            );
+                            done += there;
+                        }
+                    }
+                }
             }
         }
     }
-}
 
-/// Writes sums of one row of the output, from a column on.
-#[inline(always)]
-fn finish<S: Simd, T: Packed, O: Stored<T>, const WIDTH: usize>(
-    simd: S,
-    sums: &mut [T; WIDTH],
-    column: usize,
-    to: &mut [O],
-    then: Then<'_, T>,
-) {
-    let there = to.len();
-    changed(&mut sums[..there], column, then);
-    match to.as_chunks_mut::<WIDTH>() {
-        ([to], []) => add_and_write(simd, sums, to, then.before),
-        _ => add_and_write(simd, &mut sums[..there], to, then.before),
+    /// Writes sums of the columns from `column` on to the elements from `at` on.
+    #[inline(always)]
+    fn write<S: Simd>(&self, simd: S, sums: &mut [T], at: usize, column: usize) {
+        // SAFETY: a block is one task's.
+        let to = unsafe { self.out.piece(at, sums.len()) };
+        self.then.write(simd, sums, (at, column), to);
     }
 }
 
-/// What is done to sums of the columns from `column` on, whatever the output holds.
-#[inline(always)]
-fn changed<T: Packed>(sums: &mut [T], column: usize, then: Then<'_, T>) {
-    if then.factor != T::ONE {
-        sums.iter_mut().for_each(|sum| *sum = *sum * then.factor);
+impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
+    /// Writes sums of the columns from `column` on to `to`, the elements of the output from `at` on.
+    #[inline(always)]
+    pub(crate) fn write<S: Simd>(&self, simd: S, sums: &mut [T], (at, column): (usize, usize), to: &mut [O]) {
+        let row = self.row.map(|row| &row[column..][..to.len()]);
+        let matrix = match self.plus {
+            Plus::Matrix(matrix) => Some(&matrix[at..][..to.len()]),
+            _ => None,
+        };
+        // Whole groups make loops of known length.
+        let whole = to.len() / GROUP * GROUP;
+        for first in (0..whole).step_by(GROUP) {
+            let of = first..first + GROUP;
+            let (row, matrix) = (row.map(|x| &x[of.clone()]), matrix.map(|x| &x[of.clone()]));
+            self.group(simd, &mut sums[of.clone()], row, matrix, &mut to[of]);
+        }
+        if whole < to.len() {
+            let (row, matrix) = (row.map(|x| &x[whole..]), matrix.map(|x| &x[whole..]));
+            self.group(simd, &mut sums[whole..], row, matrix, &mut to[whole..]);
+        }
     }
-    if let Some(added) = then.row {
-        let added = &added[column..][..sums.len()];
-        sums.iter_mut().zip(added).for_each(|(sum, &x)| *sum = *sum + x);
+
+    /// At most a group.
+    #[inline(always)]
+    fn group<S: Simd>(&self, simd: S, sums: &mut [T], row: Option<&[T]>, matrix: Option<&[O]>, to: &mut [O]) {
+        if self.factor != T::ONE {
+            sums.iter_mut().for_each(|sum| *sum = *sum * self.factor);
+        }
+        if let Some(row) = row {
+            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum = *sum + x);
+        }
+        let held = if matches!(self.plus, Plus::Output) { Some(&*to) } else { matrix };
+        if let Some(held) = held {
+            let mut wide = [T::ZERO; GROUP];
+            let wide = &mut wide[..held.len()];
+            O::read(simd, held, wide);
+            sums.iter_mut().zip(wide).for_each(|(sum, x)| *sum = *sum + *x);
+        }
+        O::write(simd, sums, to);
     }
 }
 
+/// Four columns of rows that are `pitch` apart, from one on.
 #[inline(always)]
-fn add_and_write<S: Simd, T: Packed, O: Stored<T>>(simd: S, sums: &mut [T], to: &mut [O], before: Before) {
-    if before == Before::Kept {
-        let mut held = [T::ZERO; WIDEST];
-        O::read(simd, to, &mut held[..sums.len()]);
-        sums.iter_mut().zip(held).for_each(|(sum, x)| *sum = *sum + x);
+fn turn<T: Turn>(sums: &[T], pitch: usize, first: usize, to: &mut [[T; TASK]; SQUARE]) {
+    for (i, rows) in sums.chunks_exact(SQUARE * pitch).take(TASK / SQUARE).enumerate() {
+        let row = |j: usize| rows[j * pitch + first..].first_chunk::<SQUARE>();
+        if let [Some(a), Some(b), Some(c), Some(d)] = [row(0), row(1), row(2), row(3)] {
+            for (to, turned) in to.iter_mut().zip(T::turned([a, b, c, d])) {
+                to[i * SQUARE..][..SQUARE].copy_from_slice(&turned);
+            }
+        }
     }
-    O::write(simd, sums, to);
 }

@@ -1,154 +1,216 @@
 //! Panels: some rows of the left operand, or columns of the right one, side by side for each term of the sums.
 
-use super::Packed;
+use super::source::Source;
+use super::{Term, steps};
 use crate::kernels::product::Matrix;
-use crate::simd::convert::Stored;
-use crate::simd::lanes::Lanes;
+use crate::simd::lanes::fetch;
+use crate::simd::turn::Turn;
 use crate::simd::{Simd, Work};
+use std::ops::Range;
 
-/// Terms that are brought to `T` before they are turned.
+/// Terms that are brought to `E` before they are turned.
 const TURNED: usize = 32;
 /// Terms of which all panels are packed while their lines are near.
 const NEAR: usize = 16;
 /// Elements on a side of what is turned in registers.
 const SQUARE: usize = 4;
-/// The widest panel.
-const WIDEST: usize = 16;
 
-/// The packing of panels of `width`, from the panel `first` on, of a matrix that has a row for each lane and a column for each
-/// term. Lanes
-/// beyond the matrix stay what the memory held: nothing that is made of them is written.
-pub(super) struct Pack<'a, T, X> {
-    pub(super) x: &'a [X],
-    pub(super) matrix: Matrix,
-    pub(super) width: usize,
-    pub(super) first: usize,
-    pub(super) to: &'a mut [T],
+/// An operand of a product: a lane for each row of the left one, or column of the right one.
+pub(crate) trait Operand<E: Term>: Copy + Send + Sync {
+    /// Its lanes.
+    fn lanes(&self) -> usize;
+
+    /// The numbers of a lane, of which a term has [`Term::NUMBERS`].
+    fn numbers(&self) -> usize;
+
+    /// Writes panels of lanes from `first` on, one after another, of the numbers in `of`. Lanes beyond the last stay what the memory
+    /// held: nothing that is made of them is written.
+    fn pack<S: Simd, const WIDTH: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        of: Range<usize>,
+        to: &mut [[E; WIDTH]],
+    );
 }
 
-impl<T: Packed, X: Stored<T>> Work for Pack<'_, T, X> {
+/// [`Operand::pack`], of panels of `width`.
+pub(super) struct Pack<'a, E, A> {
+    pub(super) operand: A,
+    pub(super) width: usize,
+    pub(super) first: usize,
+    pub(super) of: Range<usize>,
+    pub(super) to: &'a mut [E],
+}
+
+impl<E: Term, A: Operand<E>> Work for Pack<'_, E, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let Self { operand, width, first, of, to } = self;
         // Known widths make loops of known length.
-        match self.width {
-            super::ROWS => self.panels::<S, { super::ROWS }>(simd),
-            8 => self.panels::<S, 8>(simd),
-            _ => self.panels::<S, WIDEST>(simd),
+        match width {
+            super::ROWS => operand.pack::<S, { super::ROWS }>(simd, first, of, to.as_chunks_mut().0),
+            8 => operand.pack::<S, 8>(simd, first, of, to.as_chunks_mut().0),
+            _ => operand.pack::<S, 16>(simd, first, of, to.as_chunks_mut().0),
         }
     }
 }
 
-impl<T: Packed, X: Stored<T>> Pack<'_, T, X> {
+/// A matrix in memory, of a lane for each row and a number of it for each column.
+#[derive(Debug)]
+pub(crate) struct Strided<'a, X> {
+    x: &'a [X],
+    matrix: Matrix,
+}
+
+impl<X> Clone for Strided<'_, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<X> Copy for Strided<'_, X> {}
+
+impl<'a, X> Strided<'a, X> {
+    /// # Panics
+    ///
+    /// Where the matrix reaches past the slice.
+    pub(crate) fn new(x: &'a [X], matrix: Matrix) -> Self {
+        assert!(matrix.span() <= x.len(), "a matrix within its slice");
+        Self { x, matrix }
+    }
+}
+
+impl<E: Term, X: Source<E>> Operand<E> for Strided<'_, X> {
+    fn lanes(&self) -> usize {
+        self.matrix.rows
+    }
+
+    fn numbers(&self) -> usize {
+        self.matrix.columns
+    }
+
     #[inline(always)]
-    fn panels<S: Simd, const WIDTH: usize>(self, simd: S) {
-        assert_eq!(self.width, WIDTH, "a width of panels");
-        let Self { x, matrix, first, to, .. } = self;
-        let (to, _) = to.as_chunks_mut::<WIDTH>();
-        let near = if matrix.row == 1 { NEAR } else { matrix.columns };
-        for from in (0..matrix.columns).step_by(near) {
-            let terms = from..matrix.columns.min(from + near);
-            for (i, to) in to.chunks_exact_mut(matrix.columns).enumerate() {
-                let at = (first + i) * WIDTH;
-                let lanes = Matrix { rows: WIDTH.min(matrix.rows - at), ..matrix };
-                let (x, to) = (&x[at * matrix.row + from * matrix.column..], &mut to[terms.clone()]);
-                match matrix {
-                    Matrix { row: 1, .. } => side_by_side(simd, x, lanes, to),
-                    Matrix { column: 1, .. } => turned(simd, x, lanes, to),
-                    _ => one_by_one(simd, x, lanes, to, 0),
+    fn pack<S: Simd, const WIDTH: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        of: Range<usize>,
+        to: &mut [[E; WIDTH]],
+    ) {
+        let Matrix { rows, row, column, .. } = self.matrix;
+        let terms = of.len().div_ceil(E::NUMBERS);
+        if row == 1 {
+            let lanes = Matrix { rows: rows - first, columns: of.len(), row, column };
+            return side_by_side(simd, &self.x[first + of.start * column..], lanes, terms, to);
+        }
+        for (i, to) in to.chunks_exact_mut(terms).enumerate() {
+            let lane = first + i * WIDTH;
+            let lanes = Matrix { rows: WIDTH.min(rows - lane), columns: of.len(), row, column };
+            let x = &self.x[lane * row + of.start * column..];
+            if column == 1 {
+                turned(simd, x, lanes, to);
+            } else {
+                one_by_one(simd, x, lanes, to);
+            }
+        }
+    }
+}
+
+/// Lanes that lie one after another: some terms of a panel, then of the next, for a term's lanes share lines.
+#[inline(always)]
+fn side_by_side<S: Simd, E: Term, X: Source<E>, const WIDTH: usize>(
+    simd: S,
+    x: &[X],
+    lanes: Matrix,
+    terms: usize,
+    to: &mut [[E; WIDTH]],
+) {
+    for near in steps(terms, NEAR) {
+        for (panel, to) in to.chunks_exact_mut(terms).enumerate() {
+            let there = WIDTH.min(lanes.rows - panel * WIDTH);
+            for (term, to) in near.clone().zip(&mut to[near.clone()]) {
+                let first = term * E::NUMBERS;
+                let numbers = (lanes.column, E::NUMBERS.min(lanes.columns - first));
+                let from = &x[first * lanes.column + panel * WIDTH..];
+                // Terms lie too far apart for the processor to see which come next.
+                for number in 0..E::NUMBERS {
+                    fetch(from.as_ptr().wrapping_add((NEAR * E::NUMBERS + number) * lanes.column));
+                }
+                if there == WIDTH {
+                    X::side_by_side(simd, from, numbers, to);
+                } else {
+                    X::side_by_side(simd, from, numbers, &mut to[..there]);
                 }
             }
         }
     }
 }
 
-/// Lanes that lie one after another.
-#[inline(always)]
-fn side_by_side<S: Simd, T: Packed, X: Stored<T>, const WIDTH: usize>(
-    simd: S,
-    x: &[X],
-    lanes: Matrix,
-    to: &mut [[T; WIDTH]],
-) {
-    for (term, to) in to.iter_mut().enumerate() {
-        let from = &x[term * lanes.column..];
-        // Terms lie too far apart for the processor to see which come next.
-        Lanes::<f32>::prefetch(simd, from.as_ptr().wrapping_add(NEAR * lanes.column).cast());
-        match from.first_chunk::<WIDTH>() {
-            Some(from) if lanes.rows == WIDTH => X::read(simd, from, to),
-            _ => X::read(simd, &from[..lanes.rows], &mut to[..lanes.rows]),
-        }
-    }
-}
-
 /// Terms that lie one after another.
 #[inline(always)]
-fn turned<S: Simd, T: Packed, X: Stored<T>, const WIDTH: usize>(
+pub(crate) fn turned<S: Simd, E: Term, X: Source<E>, const WIDTH: usize>(
     simd: S,
     x: &[X],
     lanes: Matrix,
-    to: &mut [[T; WIDTH]],
+    to: &mut [[E; WIDTH]],
 ) {
-    let (whole, rest) = to.as_chunks_mut::<TURNED>();
-    let done = whole.len() * TURNED;
-    let full = lanes.rows / SQUARE * SQUARE;
-    for lane in (0..full).step_by(SQUARE) {
-        let mut wide = [[T::ZERO; TURNED]; SQUARE];
-        for (part, to) in whole.iter_mut().enumerate() {
-            let rows: [&[X]; SQUARE] =
-                std::array::from_fn(|i| &x[(lane + i) * lanes.row + part * TURNED..][..TURNED]);
-            if let Some(rows) = as_they_are(rows) {
-                turn(rows, to, lane);
+    let whole = lanes.columns / E::NUMBERS / SQUARE * SQUARE;
+    // Squares that do not fit are turned again with lanes before them.
+    let squares = if lanes.rows < SQUARE { 0 } else { lanes.rows.div_ceil(SQUARE) };
+    for square in 0..squares {
+        let lane = (square * SQUARE).min(lanes.rows - SQUARE);
+        let mut wide = [[E::default(); TURNED]; SQUARE];
+        for part in steps(whole, TURNED) {
+            let rows: [&[X]; SQUARE] = std::array::from_fn(|i| {
+                &x[(lane + i) * lanes.row + part.start * E::NUMBERS..][..part.len() * E::NUMBERS]
+            });
+            let to = &mut to[part.clone()];
+            if let [Some(a), Some(b), Some(c), Some(d)] = rows.map(X::as_it_is) {
+                turn([a, b, c, d], to, lane);
                 continue;
             }
             for (wide, row) in wide.iter_mut().zip(rows) {
-                X::read(simd, row, wide);
+                X::along(simd, row, &mut wide[..part.len()]);
             }
-            turn(wide.each_ref(), to, lane);
+            turn(wide.each_ref().map(|row| &row[..part.len()]), to, lane);
         }
     }
-    if full < lanes.rows {
-        let x = &x[full * lanes.row..];
-        one_by_one(simd, x, Matrix { rows: lanes.rows - full, ..lanes }, whole.as_flattened_mut(), full);
-    }
+    let (done, rest) = if squares == 0 { (0, to) } else { (whole, &mut to[whole..]) };
     if !rest.is_empty() {
-        one_by_one(simd, &x[done..], lanes, rest, 0);
+        let first = done * E::NUMBERS;
+        one_by_one(simd, &x[first..], Matrix { columns: lanes.columns - first, ..lanes }, rest);
     }
-}
-
-/// Rows of `T`, where they are that.
-#[inline(always)]
-fn as_they_are<T, X: Stored<T>>([a, b, c, d]: [&[X]; SQUARE]) -> Option<[&[T; TURNED]; SQUARE]> {
-    let row = |x| X::as_it_is(x)?.first_chunk::<TURNED>();
-    Some([row(a)?, row(b)?, row(c)?, row(d)?])
 }
 
 /// Four rows as the lanes from `lane` on.
 #[inline(always)]
-fn turn<T: Packed, const WIDTH: usize>(
-    [a, b, c, d]: [&[T; TURNED]; SQUARE],
-    to: &mut [[T; WIDTH]; TURNED],
-    lane: usize,
-) {
-    for (term, to) in to.iter_mut().enumerate() {
-        to[lane..lane + SQUARE].copy_from_slice(&[a[term], b[term], c[term], d[term]]);
+fn turn<E: Turn, const WIDTH: usize>(rows: [&[E]; SQUARE], to: &mut [[E; WIDTH]], lane: usize) {
+    let rows = rows.map(|row| row.as_chunks::<SQUARE>().0);
+    for (i, to) in to.as_chunks_mut::<SQUARE>().0.iter_mut().enumerate() {
+        let turned = E::turned(rows.map(|row| &row[i]));
+        for (to, turned) in to.iter_mut().zip(&turned) {
+            to[lane..lane + SQUARE].copy_from_slice(turned);
+        }
     }
 }
 
-/// Elements with gaps between them, whichever way, as the lanes from `first` on.
+/// Elements with gaps between them, whichever way.
 #[inline(always)]
-fn one_by_one<S: Simd, T: Packed, X: Stored<T>, const WIDTH: usize>(
+fn one_by_one<S: Simd, E: Term, X: Source<E>, const WIDTH: usize>(
     simd: S,
     x: &[X],
     lanes: Matrix,
-    to: &mut [[T; WIDTH]],
-    first: usize,
+    to: &mut [[E; WIDTH]],
 ) {
     for (term, to) in to.iter_mut().enumerate() {
-        for (lane, to) in to[first..].iter_mut().enumerate().take(lanes.rows) {
-            let at = lane * lanes.row + term * lanes.column;
-            X::read(simd, &x[at..=at], std::slice::from_mut(to));
+        let number = term * E::NUMBERS;
+        let there = E::NUMBERS.min(lanes.columns - number);
+        for (lane, to) in to.iter_mut().enumerate().take(lanes.rows) {
+            let at = lane * lanes.row + number * lanes.column;
+            X::side_by_side(simd, &x[at..], (lanes.column, there), std::slice::from_mut(to));
         }
     }
 }

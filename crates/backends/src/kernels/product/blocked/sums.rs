@@ -2,146 +2,181 @@
 
 #![expect(unsafe_code, reason = "loops over panels without a check for each term")]
 
-use super::{Packed, ROWS};
-use crate::kernels::product::Before;
-use crate::simd::lanes::Lanes;
-use crate::simd::{Simd, Work};
+use super::finish::Finish;
+use super::{ROWS, RUN, TASK, Term, steps};
+use crate::simd::convert::Stored;
+use crate::simd::lanes::{Lanes, fetch};
+use crate::simd::{Baseline, Simd};
+use std::ops::Range;
 
-/// The products of all panels of `a` with some of `b`, each a tile of [`ROWS`] by [`Packed::COLUMNS`].
-pub(crate) struct Sums<'a, T> {
-    pub(super) a: &'a [T],
-    /// The rows that there are of these panels.
-    pub(super) rows: usize,
-    pub(super) b: &'a [T],
-    /// The terms of a panel.
+/// Sums that leave the registers: of as many rows as a task has, of two vectors of 64 bytes.
+const SCRATCH: usize = TASK * 32;
+
+/// Operands that are packed, panels of the first run and then of the next, and where their product goes. The left one is a task's.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a, E> {
+    pub(super) left: &'a [E],
+    pub(super) right: &'a [E],
+    /// Terms of each sum.
     pub(super) terms: usize,
-    /// The tiles of the first panel of `a`, then of the next.
-    pub(super) tiles: &'a mut [T],
-    pub(super) before: Before,
+    /// The first row and column.
+    pub(super) at: [usize; 2],
+    /// Rows and columns.
+    pub(super) size: [usize; 2],
 }
 
-impl<T: Packed> Work for Sums<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        T::sums(simd, self);
-    }
+/// The products of the left panels with some of the right ones.
+pub(crate) struct Sums<'a, E: Term, O> {
+    pub(super) product: Product<'a, E>,
+    pub(super) of: Range<usize>,
+    pub(super) finish: Finish<'a, E::Sum, O>,
 }
 
-/// [`Sums`], where the instruction set has vectors of `T`: 12 rows of two vectors of 64 bytes, 6 of two of 32 bytes, or what
-/// 16 vectors of 16 bytes hold. Panels of `a` are packed for the most rows, and those of `b` in 64 bytes.
+/// [`Sums`] by fused multiply-adds, where the instruction set has them: 12 rows of two vectors of 64 bytes, 6 of two of 32 bytes,
+/// and of four of 16 bytes 6 with NEON's registers and 2 with SSE's.
 #[inline(always)]
-pub(super) fn sums<S: Lanes<T>, T: Packed>(simd: S, sums: Sums<'_, T>) {
-    match S::COUNT * size_of::<T>() {
-        64 => all::<S, T, 12, 4, 2>(simd, sums),
-        32 => all::<S, T, 6, 2, 2>(simd, sums),
-        _ => all::<S, T, 2, 2, 4>(simd, sums),
+pub(super) fn fused<S: Simd + Lanes<E, Sum = E::Sum>, E: Term, O: Stored<E::Sum>>(
+    simd: S,
+    sums: Sums<'_, E, O>,
+) {
+    match <S as Lanes<E>>::LANES * size_of::<E>() {
+        64 => all::<S, S, E, O, 12, 4, 2>(simd, simd, sums),
+        32 => all::<S, S, E, O, 6, 2, 2>(simd, simd, sums),
+        _ if Baseline::FUSES => all::<S, S, E, O, 6, 2, 4>(simd, simd, sums),
+        _ => all::<S, S, E, O, 2, 2, 4>(simd, simd, sums),
     }
 }
 
 /// `MOST` rows at a time, or a multiple of `STEP` where there are fewer, of `VECTORS`.
 #[inline(always)]
-fn all<S: Lanes<T>, T: Packed, const MOST: usize, const STEP: usize, const VECTORS: usize>(
+pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTORS: usize>(
     simd: S,
-    sums: Sums<'_, T>,
-) {
-    let Sums { a, rows, b, terms, tiles, before } = sums;
-    let (panels, tile) = (b.len() / (terms * T::COLUMNS), ROWS * T::COLUMNS);
+    dot: D,
+    sums: Sums<'_, E, O>,
+) where
+    S: Simd,
+    D: Lanes<E, Sum = E::Sum>,
+    E: Term,
+    O: Stored<E::Sum>,
+{
+    let Sums { product, of, finish } = sums;
+    let Product { terms, at, size, .. } = product;
+    let counts = [size[0].div_ceil(ROWS), size[1].div_ceil(E::COLUMNS)];
+    let rows = size[0];
     // Panels that one call multiplies with: vectors as wide as a panel come of two.
-    let together = (VECTORS * S::COUNT / T::COLUMNS).max(1);
-    for j in (0..panels).step_by(together) {
-        let there = together.min(panels - j);
-        for (i, tiles) in tiles.chunks_exact_mut(panels * tile).enumerate() {
-            let a = &a[i * terms * ROWS..][..terms * ROWS];
-            let b = &b[j * terms * T::COLUMNS..];
-            let tiles = &mut tiles[j * tile..(j + there) * tile];
-            for row in (0..ROWS.min(rows - i * ROWS)).step_by(MOST) {
-                // The next panels come from the third level while these are multiplied, a part during each call.
-                let step = together * T::COLUMNS * MOST / rows.next_multiple_of(MOST);
-                let part = (together * T::COLUMNS + (i * ROWS + row) / MOST * step) * terms;
-                let next = (b.as_ptr().wrapping_add(part), step);
-                let call = Tile { a, row, b, next, apart: (terms * T::COLUMNS, tile), tiles, before };
-                let rows = MOST.min(rows - i * ROWS - row).div_ceil(STEP) * STEP;
+    let together = (VECTORS * D::LANES / E::COLUMNS).max(1);
+    let mut scratch = [E::Sum::default(); SCRATCH];
+    for j in of.clone().step_by(together) {
+        let there = together.min(of.end - j);
+        let pitch = if there < together { D::LANES } else { VECTORS * D::LANES };
+        for run in steps(terms, RUN) {
+            // The panels of this run, from one on.
+            let from = |count: usize, i: usize, width: usize| (run.start * count + i * run.len()) * width;
+            let b = &product.right[from(counts[1], j, E::COLUMNS)..][..there * run.len() * E::COLUMNS];
+            // What comes next is fetched from the third level meanwhile, a part of it for each row.
+            let next = if run.end < terms {
+                product
+                    .right
+                    .as_ptr()
+                    .wrapping_add((run.end * counts[1] + j * RUN.min(terms - run.end)) * E::COLUMNS)
+            } else {
+                product.right.as_ptr().wrapping_add((j + together) * RUN.min(terms) * E::COLUMNS)
+            };
+            let share = there * run.len() * E::COLUMNS * MOST / rows.next_multiple_of(MOST);
+            for row in (0..rows).step_by(MOST) {
+                let a = &product.left[from(counts[0], row / ROWS, ROWS)..][..ROWS * run.len()];
+                let next = (next.wrapping_add(row / MOST * share), share / run.len());
+                let call = Tile {
+                    a: (a, row % ROWS),
+                    b,
+                    next,
+                    apart: run.len() * E::COLUMNS,
+                    continues: run.start > 0,
+                };
+                let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
+                let to = &mut scratch[row * pitch..];
                 if there < together {
-                    call.rows::<S, STEP, 1>(simd, rows);
+                    call.rows::<D, STEP, 1>(dot, count, to);
                 } else {
-                    call.rows::<S, STEP, VECTORS>(simd, rows);
+                    call.rows::<D, STEP, VECTORS>(dot, count, to);
                 }
             }
         }
+        let at = [at[0], at[1] + j * E::COLUMNS];
+        let columns = pitch.min(size[1] - j * E::COLUMNS);
+        finish.tile(simd, (&mut scratch, pitch), at, [rows, columns]);
     }
 }
 
 /// One set of registers.
-struct Tile<'a, T> {
-    /// The panel's terms.
-    a: &'a [T],
-    /// The first of its rows.
-    row: usize,
-    /// From the first term of the first panel on.
-    b: &'a [T],
-    /// How far apart panels of `b`, and tiles, are.
-    apart: (usize, usize),
+struct Tile<'a, E> {
+    /// The left panel's terms, and the first of its rows.
+    a: (&'a [E], usize),
+    /// From the first term of the first right panel on.
+    b: &'a [E],
     /// What is fetched meanwhile, and how many elements further for each term.
-    next: (*const T, usize),
-    tiles: &'a mut [T],
-    before: Before,
+    next: (*const E, usize),
+    /// How far apart panels of `b` are.
+    apart: usize,
+    /// Whether these are added to the sums that are there.
+    continues: bool,
 }
 
-impl<T: Packed> Tile<'_, T> {
+impl<E: Term> Tile<'_, E> {
     #[inline(always)]
-    fn rows<S: Lanes<T>, const STEP: usize, const VECTORS: usize>(self, simd: S, rows: usize) {
+    fn rows<D: Lanes<E, Sum = E::Sum>, const STEP: usize, const VECTORS: usize>(
+        self,
+        dot: D,
+        rows: usize,
+        to: &mut [E::Sum],
+    ) {
         match (STEP, rows) {
-            (4, 4) => self.sum::<S, 4, VECTORS>(simd),
-            (4, 8) => self.sum::<S, 8, VECTORS>(simd),
-            (4, _) => self.sum::<S, 12, VECTORS>(simd),
-            (_, 2) => self.sum::<S, 2, VECTORS>(simd),
-            (_, 4) => self.sum::<S, 4, VECTORS>(simd),
-            _ => self.sum::<S, 6, VECTORS>(simd),
+            (4, 4) => self.sum::<D, 4, VECTORS>(dot, to),
+            (4, 8) => self.sum::<D, 8, VECTORS>(dot, to),
+            (4, _) => self.sum::<D, 12, VECTORS>(dot, to),
+            (_, 2) => self.sum::<D, 2, VECTORS>(dot, to),
+            (_, 4) => self.sum::<D, 4, VECTORS>(dot, to),
+            _ => self.sum::<D, 6, VECTORS>(dot, to),
         }
     }
 
+    /// Writes the sums of `COUNT` rows to `to`, one row after another.
     #[inline(always)]
-    fn sum<S: Lanes<T>, const COUNT: usize, const VECTORS: usize>(self, simd: S) {
-        let (terms, _) = self.a.as_chunks::<ROWS>();
+    fn sum<D: Lanes<E, Sum = E::Sum>, const COUNT: usize, const VECTORS: usize>(
+        self,
+        dot: D,
+        to: &mut [E::Sum],
+    ) {
+        let (a, row) = self.a;
+        let terms = a.len() / ROWS;
         // Vectors lie in one panel, or each begins one.
-        let (b_apart, tile_apart) = if S::COUNT == T::COLUMNS { self.apart } else { (S::COUNT, S::COUNT) };
-        let last = (VECTORS - 1) * b_apart + S::COUNT;
-        assert!((terms.len() - 1) * T::COLUMNS + last <= self.b.len(), "terms of b");
-        let end = (VECTORS - 1) * tile_apart + S::COUNT;
-        assert!((self.row + COUNT - 1) * T::COLUMNS + end <= self.tiles.len(), "room for the tile");
-        assert!(self.row + COUNT <= ROWS, "rows of the panel");
-        let mut sums = [[simd.splat(T::ZERO); VECTORS]; COUNT];
-        let mut b = self.b.as_ptr();
+        let apart = if D::LANES == E::COLUMNS { self.apart } else { D::LANES };
+        assert!((terms - 1) * E::COLUMNS + (VECTORS - 1) * apart + D::LANES <= self.b.len(), "terms of b");
+        assert!(COUNT * VECTORS * D::LANES <= to.len(), "room for the sums");
+        assert!(row + COUNT <= ROWS, "rows of the panel");
+        let mut sums = [[dot.zero(); VECTORS]; COUNT];
+        let (mut a, mut b) = (a.as_ptr().wrapping_add(row), self.b.as_ptr());
         let (mut next, step) = self.next;
-        for a in terms {
+        for _ in 0..terms {
             // SAFETY: by the assertions the vectors of every term are in `b`, and the rows among those of a term.
             unsafe {
-                let mut vectors = [simd.splat(T::ZERO); VECTORS];
-                for (v, vector) in vectors.iter_mut().enumerate() {
-                    *vector = simd.read(b.add(v * b_apart));
-                }
-                b = b.wrapping_add(T::COLUMNS);
-                simd.prefetch(next);
-                next = next.wrapping_add(step);
-                let a = a.as_ptr().add(self.row);
+                let vectors: [_; VECTORS] = std::array::from_fn(|v| dot.read(b.add(v * apart)));
                 for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = simd.splat(*a.add(row));
+                    let a = dot.same(*a.add(row));
                     for (sum, &vector) in sums.iter_mut().zip(&vectors) {
-                        *sum = simd.fused(a, vector, *sum);
+                        *sum = dot.add_up(a, vector, *sum);
                     }
                 }
             }
+            fetch(next);
+            (a, b, next) = (a.wrapping_add(ROWS), b.wrapping_add(E::COLUMNS), next.wrapping_add(step));
         }
-        let tiles = self.tiles.as_mut_ptr();
         for (row, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
-                // SAFETY: by the assertions all of it is in the tiles, which are borrowed for this.
+                // SAFETY: by the assertions all of it is there.
                 unsafe {
-                    let to = tiles.add((self.row + row) * T::COLUMNS + v * tile_apart);
-                    let sum = if self.before == Before::Kept { simd.plus(simd.read(to), sum) } else { sum };
-                    simd.write(sum, to);
+                    let to = to.as_mut_ptr().add((row * VECTORS + v) * D::LANES);
+                    dot.write(if self.continues { dot.plus(dot.held(to), sum) } else { sum }, to);
                 }
             }
         }

@@ -2,7 +2,9 @@
 //! payloads of NaN.
 
 use super::*;
-use crate::simd::Baseline;
+use crate::Real;
+use crate::kernels::product::Matrix;
+use crate::simd::{Baseline, Isa};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -20,12 +22,20 @@ impl Layout {
     }
 }
 
+/// What is added to a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Onto {
+    Nothing,
+    Output,
+    Matrix,
+}
+
 /// A product, of which every number is a function of the seed.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     sizes: [usize; 3],
     layouts: [Layout; 2],
-    before: Before,
+    onto: Onto,
     has_row: bool,
     factor: f64,
     /// Whether some numbers are not finite, or are very small.
@@ -35,8 +45,8 @@ struct Case {
 
 /// The types of a product.
 trait Types {
-    type T: Packed;
-    type X: Stored<Self::T>;
+    type T: Packed + Term<Sum = Self::T, Unit = Isa>;
+    type X: Stored<Self::T> + Source<Self::T>;
     type O: Stored<Self::T> + Send;
     const NAME: &'static str;
     fn fused(a: Self::T, b: Self::T, c: Self::T) -> Self::T;
@@ -106,11 +116,17 @@ fn check<K: Types>(isa: Isa, case: Case, threads: Threads) {
     let row: Vec<K::T> = numbers::<K::T, K::T>(n, case, 3);
     let held: Vec<K::O> = numbers(m * n, case, 4);
     let factor = K::T::from_f64(case.factor);
-    let then = Then { factor, row: case.has_row.then_some(&row[..]), before: case.before };
-    let mut out = held.clone();
-    multiply(isa, (a, lhs), (b, rhs), then, &mut out, threads);
+    let plus = match case.onto {
+        Onto::Nothing => Plus::Nothing,
+        Onto::Output => Plus::Output,
+        Onto::Matrix => Plus::Matrix(&held[..]),
+    };
+    let then = Then { factor, row: case.has_row.then_some(&row[..]), plus };
+    let mut out = if case.onto == Onto::Output { held.clone() } else { vec![K::O::default(); m * n] };
+    let (left, right) = (Strided::new(a, lhs), Strided::new(b, rhs.transposed()));
+    multiply::<K::T, K::O>(isa, left, right, then, (&mut out, Lies::by_rows(n)), threads);
 
-    let fused = !matches!(isa, Isa::Baseline(_));
+    let fused = isa.fuses();
     let chain = |terms: Range<usize>, i: usize, j: usize| {
         terms.fold(K::T::ZERO, |sum, l| {
             let (a, b) = (read(a[i * lhs.row + l * lhs.column]), read(b[l * rhs.row + j * rhs.column]));
@@ -128,7 +144,7 @@ fn check<K: Types>(isa: Isa, case: Case, threads: Threads) {
             if first == 0 && case.has_row {
                 sum = sum + row[j];
             }
-            if first > 0 || case.before == Before::Kept {
+            if first > 0 || case.onto != Onto::Nothing {
                 sum = sum + read(expected);
             }
             expected = stored(sum);
@@ -157,8 +173,8 @@ fn layout() -> impl Strategy<Value = Layout> {
     (0..3usize, 0..4usize).prop_map(|(kind, offset)| Layout { kind, offset })
 }
 
-fn before() -> impl Strategy<Value = Before> {
-    prop_oneof![Just(Before::Replaced), Just(Before::Kept)]
+fn onto() -> impl Strategy<Value = Onto> {
+    prop_oneof![Just(Onto::Nothing), Just(Onto::Output), Just(Onto::Matrix)]
 }
 
 proptest! {
@@ -168,13 +184,13 @@ proptest! {
     fn products_are_the_oracles(
         sizes in [0..68usize, 1..68usize, 0..68usize],
         layouts in [layout(), layout()],
-        before in before(),
+        onto in onto(),
         has_row: bool,
         factor in prop_oneof![Just(1.), Just(0.125), Just(-3.)],
         special: bool,
         seed: u64,
     ) {
-        check_all(Case { sizes, layouts, before, has_row, factor, special, seed }, Threads::One);
+        check_all(Case { sizes, layouts, onto, has_row, factor, special, seed }, Threads::One);
     }
 }
 
@@ -194,7 +210,7 @@ fn long_and_wide_products_are_the_oracles() {
             let case = Case {
                 sizes,
                 layouts,
-                before: if at % 2 == 0 { Before::Replaced } else { Before::Kept },
+                onto: [Onto::Nothing, Onto::Output, Onto::Matrix][at % 3],
                 has_row: kind == 0,
                 factor: 1.,
                 special: false,

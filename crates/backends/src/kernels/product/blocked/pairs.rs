@@ -1,0 +1,31 @@
+//! Pairs of bf16, by `vdpbf16ps`.
+
+use super::Term;
+use super::memory::keep;
+use super::sums::{Sums, all};
+use crate::simd::convert::Stored;
+use crate::simd::lanes::Pair;
+use crate::simd::{Avx512, Isa, Pairs, WorkOnPairs};
+
+impl Term for Pair {
+    type Sum = f32;
+    type Unit = Pairs;
+    const NUMBERS: usize = 2;
+
+    fn isa(unit: Pairs) -> Isa {
+        unit.isa()
+    }
+
+    fn add_up<O: Stored<f32>>(unit: Pairs, sums: Sums<'_, Self, O>) {
+        unit.run(sums);
+    }
+}
+
+keep!(Pair);
+
+impl<O: Stored<f32>> WorkOnPairs for Sums<'_, Pair, O> {
+    #[inline(always)]
+    fn run(self, simd: Avx512, pairs: Pairs) {
+        all::<Avx512, Pairs, Pair, O, 12, 4, 2>(simd, pairs, self);
+    }
+}
