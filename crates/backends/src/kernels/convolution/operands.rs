@@ -1,6 +1,7 @@
 //! Images as operands of a product, packed from where they lie: no matrix of columns is made.
 
 use super::sizes::Sizes;
+use crate::heap::{Number, fresh};
 use crate::kernels::product::{Float, Matrix, Operand, turned};
 use crate::simd::Simd;
 use rayon::prelude::*;
@@ -16,19 +17,24 @@ pub(super) struct Padded<'a, T: Clone> {
     size: [usize; 2],
 }
 
-impl<'a, T: Float> Padded<'a, T> {
+impl<'a, T: Float + Number> Padded<'a, T> {
     pub(super) fn new(s: Sizes, image: &'a [T]) -> Self {
         let [above, before] = s.moves.padding;
         let size = [s.size[0] + 2 * above, s.size[1] + 2 * before];
         if size == s.size {
             return Self { pixels: Cow::Borrowed(image), size };
         }
-        let mut pixels = vec![T::ZERO; s.images * s.groups * s.channels * size[0] * size[1]];
+        let mut pixels = fresh(s.images * s.groups * s.channels * size[0] * size[1]);
         let planes = pixels.par_chunks_exact_mut(size[0] * size[1]).zip(image.par_chunks_exact(s.pixels()));
         planes.with_min_len(8).for_each(|(to, from)| {
-            let rows = to.chunks_exact_mut(size[1]).skip(above);
-            for (to, from) in rows.zip(from.chunks_exact(s.size[1])) {
-                to[before..][..s.size[1]].copy_from_slice(from);
+            let (top, rest) = to.split_at_mut(above * size[1]);
+            let (rows, bottom) = rest.split_at_mut(s.size[0] * size[1]);
+            top.fill(T::ZERO);
+            bottom.fill(T::ZERO);
+            for (to, from) in rows.chunks_exact_mut(size[1]).zip(from.chunks_exact(s.size[1])) {
+                to[..before].fill(T::ZERO);
+                to[before..][..from.len()].copy_from_slice(from);
+                to[before + from.len()..].fill(T::ZERO);
             }
         });
         Self { pixels: Cow::Owned(pixels), size }

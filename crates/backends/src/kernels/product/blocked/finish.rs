@@ -8,9 +8,6 @@ use crate::simd::convert::Stored;
 use crate::simd::turn::Turn;
 use std::marker::PhantomData;
 
-/// Elements that are worked on side by side.
-const GROUP: usize = 8;
-
 /// Columns that become rows at a time.
 const SQUARE: usize = 4;
 
@@ -175,22 +172,29 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
             Plus::Matrix(matrix) => Some(&matrix[at..][..to.len()]),
             _ => None,
         };
-        // Whole groups make loops of known length.
-        let whole = to.len() / GROUP * GROUP;
-        for first in (0..whole).step_by(GROUP) {
-            let of = first..first + GROUP;
-            let (row, matrix) = (row.map(|x| &x[of.clone()]), matrix.map(|x| &x[of.clone()]));
-            self.group(simd, &mut sums[of.clone()], row, matrix, &mut to[of]);
-        }
-        if whole < to.len() {
-            let (row, matrix) = (row.map(|x| &x[whole..]), matrix.map(|x| &x[whole..]));
-            self.group(simd, &mut sums[whole..], row, matrix, &mut to[whole..]);
+        // Widths of tiles make loops of known length.
+        match to.len() {
+            32 => self.row(
+                simd,
+                &mut sums[..32],
+                row.map(|x| &x[..32]),
+                matrix.map(|x| &x[..32]),
+                &mut to[..32],
+            ),
+            16 => self.row(
+                simd,
+                &mut sums[..16],
+                row.map(|x| &x[..16]),
+                matrix.map(|x| &x[..16]),
+                &mut to[..16],
+            ),
+            _ => self.row(simd, sums, row, matrix, to),
         }
     }
 
-    /// At most a group.
+    /// At most as many as a task has rows.
     #[inline(always)]
-    fn group<S: Simd>(&self, simd: S, sums: &mut [T], row: Option<&[T]>, matrix: Option<&[O]>, to: &mut [O]) {
+    fn row<S: Simd>(&self, simd: S, sums: &mut [T], row: Option<&[T]>, matrix: Option<&[O]>, to: &mut [O]) {
         if self.factor != T::ONE {
             sums.iter_mut().for_each(|sum| *sum = *sum * self.factor);
         }
@@ -199,7 +203,7 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
         }
         let held = if matches!(self.plus, Plus::Output) { Some(&*to) } else { matrix };
         if let Some(held) = held {
-            let mut wide = [T::ZERO; GROUP];
+            let mut wide = [T::ZERO; TASK];
             let wide = &mut wide[..held.len()];
             O::read(simd, held, wide);
             sums.iter_mut().zip(wide).for_each(|(sum, x)| *sum = *sum + *x);

@@ -2,8 +2,8 @@
 //! a register for a run of [`RUN`] terms.
 //!
 //! The right operand is packed for all threads. A task has some rows of the left one, packs them into its thread's second-level
-//! cache, and takes the right one's panels one after another: a run of it, 16 KiB, stays in the first level while all rows of the task
-//! pass, then the next run, whose sums are added to those before; they are written after the last.
+//! cache, and goes through the right one's panels a few at a time: of these it multiplies a run, 16 KiB a panel, which stays in the
+//! first level while all its rows pass, then the next run, whose sums are added to those before; they are written after the last.
 //! 16-bit numbers are widened as they are packed, but for pairs of bf16, which `vdpbf16ps` multiplies as they are.
 //!
 //! An element is the same whatever the task and the instruction set (of those that have FMA): `a·b` added to one sum term after
@@ -33,7 +33,7 @@ use memory::Memory;
 use pack::Pack;
 use plan::tasks;
 use std::ops::Range;
-use sums::{Product, Sums};
+use sums::{Product, Sums, held};
 
 /// Terms that are added one after another.
 const RUN: usize = 256;
@@ -151,7 +151,8 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
                 let (at, size) = ([rows.start, columns.start], [rows.len(), columns.len()]);
                 let product = Product { left: &left, right: &right, terms, at, size };
                 let finish = Finish { out: self.out, then: self.then };
-                E::add_up(self.unit, Sums { product, of, finish });
+                let mut held = Memory::of(held::<E>());
+                E::add_up(self.unit, Sums { product, of, finish, held: &mut held });
             });
         }
     }

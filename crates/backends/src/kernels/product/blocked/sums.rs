@@ -9,8 +9,12 @@ use crate::simd::lanes::{Lanes, fetch};
 use crate::simd::{Baseline, Simd};
 use std::ops::Range;
 
-/// Sums that leave the registers: of as many rows as a task has, of two vectors of 64 bytes.
-const SCRATCH: usize = TASK * 32;
+/// Right panels that are multiplied by a run before the next run: 256 KiB of them.
+const NEAR: usize = 16;
+/// Sums that have left the registers: of as many rows as a task has, and of those panels.
+pub(super) const fn held<E: Term>() -> usize {
+    NEAR * TASK * E::COLUMNS
+}
 
 /// Operands that are packed, panels of the first run and then of the next, and where their product goes. The left one is a task's.
 #[derive(Clone, Copy)]
@@ -30,6 +34,8 @@ pub(crate) struct Sums<'a, E: Term, O> {
     pub(super) product: Product<'a, E>,
     pub(super) of: Range<usize>,
     pub(super) finish: Finish<'a, E::Sum, O>,
+    /// Memory for [`held`] sums, of any value.
+    pub(super) held: &'a mut [E::Sum],
 }
 
 /// [`Sums`] by fused multiply-adds, where the instruction set has them: 12 rows of two vectors of 64 bytes, 6 of two of 32 bytes,
@@ -59,52 +65,46 @@ pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTOR
     E: Term,
     O: Stored<E::Sum>,
 {
-    let Sums { product, of, finish } = sums;
+    let Sums { product, of, finish, held: sums_held } = sums;
     let Product { terms, at, size, .. } = product;
     let counts = [size[0].div_ceil(ROWS), size[1].div_ceil(E::COLUMNS)];
     let rows = size[0];
     // Panels that one call multiplies with: vectors as wide as a panel come of two.
     let together = (VECTORS * D::LANES / E::COLUMNS).max(1);
-    let mut scratch = [E::Sum::default(); SCRATCH];
-    for j in of.clone().step_by(together) {
-        let there = together.min(of.end - j);
-        let pitch = if there < together { D::LANES } else { VECTORS * D::LANES };
+    let pitch = |there: usize| if there < together { D::LANES } else { VECTORS * D::LANES };
+    for near in steps(of.len(), NEAR) {
+        let near = of.start + near.start..of.start + near.end;
         for run in steps(terms, RUN) {
-            // The panels of this run, from one on.
-            let from = |count: usize, i: usize, width: usize| (run.start * count + i * run.len()) * width;
-            let b = &product.right[from(counts[1], j, E::COLUMNS)..][..there * run.len() * E::COLUMNS];
-            // What comes next is fetched from the third level meanwhile, a part of it for each row.
-            let next = if run.end < terms {
-                product
-                    .right
-                    .as_ptr()
-                    .wrapping_add((run.end * counts[1] + j * RUN.min(terms - run.end)) * E::COLUMNS)
-            } else {
-                product.right.as_ptr().wrapping_add((j + together) * RUN.min(terms) * E::COLUMNS)
-            };
-            let share = there * run.len() * E::COLUMNS * MOST / rows.next_multiple_of(MOST);
-            for row in (0..rows).step_by(MOST) {
-                let a = &product.left[from(counts[0], row / ROWS, ROWS)..][..ROWS * run.len()];
-                let next = (next.wrapping_add(row / MOST * share), share / run.len());
-                let call = Tile {
-                    a: (a, row % ROWS),
-                    b,
-                    next,
-                    apart: run.len() * E::COLUMNS,
-                    continues: run.start > 0,
-                };
-                let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
-                let to = &mut scratch[row * pitch..];
-                if there < together {
-                    call.rows::<D, STEP, 1>(dot, count, to);
-                } else {
-                    call.rows::<D, STEP, VECTORS>(dot, count, to);
+            for j in near.clone().step_by(together) {
+                let there = together.min(near.end - j);
+                // The panels of this run, from one on.
+                let from = |count: usize, i: usize, width: usize| (run.start * count + i * run.len()) * width;
+                let b = &product.right[from(counts[1], j, E::COLUMNS)..][..there * run.len() * E::COLUMNS];
+                // Sums of one run alone are written before the next panel's are made.
+                let held = if terms > RUN { (j - near.start) * TASK * E::COLUMNS } else { 0 };
+                let held = &mut sums_held[held..][..TASK * pitch(there)];
+                for row in (0..rows).step_by(MOST) {
+                    let a = &product.left[from(counts[0], row / ROWS, ROWS)..][..ROWS * run.len()];
+                    // The next panels come from the third level while these are multiplied, a part of them for each row.
+                    let step = there * E::COLUMNS * MOST / rows.next_multiple_of(MOST);
+                    let next = b.as_ptr().wrapping_add(b.len() + row / MOST * step * run.len());
+                    let (next, apart, continues) = ((next, step), run.len() * E::COLUMNS, run.start > 0);
+                    let call = Tile { a: (a, row % ROWS), b, next, apart, continues };
+                    let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
+                    let to = &mut held[row * pitch(there)..];
+                    if there < together {
+                        call.rows::<D, STEP, 1>(dot, count, to);
+                    } else {
+                        call.rows::<D, STEP, VECTORS>(dot, count, to);
+                    }
+                }
+                if run.end == terms {
+                    let at = [at[0], at[1] + j * E::COLUMNS];
+                    let columns = pitch(there).min(size[1] - j * E::COLUMNS);
+                    finish.tile(simd, (held, pitch(there)), at, [rows, columns]);
                 }
             }
         }
-        let at = [at[0], at[1] + j * E::COLUMNS];
-        let columns = pitch.min(size[1] - j * E::COLUMNS);
-        finish.tile(simd, (&mut scratch, pitch), at, [rows, columns]);
     }
 }
 
