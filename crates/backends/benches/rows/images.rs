@@ -4,6 +4,7 @@ use super::number::Number;
 use super::{Case, Kernel, Size};
 use backends::bridge::Call;
 use backends::kernels::batch_norm::{self, Centre, Dims, Norm, Then, Wanted};
+use backends::kernels::max_pool::{self, Windows};
 use backends::kernels::resample::{Taps, resample};
 use backends::kernels::row_sums::row_sums;
 use candle_core::{Device, Tensor};
@@ -13,6 +14,8 @@ pub(super) fn kernels<T: Number>() -> Vec<Kernel> {
     let mut all: Vec<Kernel> = vec![
         ("batch_norm", batch_norm::<T>),
         ("batch_norm backward", batch_norm_backward::<T>),
+        ("max_pool", pooled::<T>),
+        ("max_pool backward", pooled_backward::<T>),
         ("embedding backward", lookup_backward::<T>),
     ];
     match size_of::<T>() {
@@ -57,6 +60,32 @@ fn batch_norm_backward<T: Number>(size: Size) -> Case {
     Case::new(5 * size_of::<T>() * norm.dims.count(), move || {
         let others = [Some(&parameter), Some(&parameter), None];
         drop(black_box(ran(batch_norm::gradients_of(norm, &x, &x, others, &statistics, wanted))));
+    })
+}
+
+/// Windows of 3 × 3, two pixels apart, and the images that they are of.
+fn windows<T: Number>(size: Size) -> (Windows, Tensor) {
+    let (norm, x) = image::<T>(size);
+    let Dims { outer, channels, .. } = norm.dims;
+    let dims = [outer * channels, SIDE, SIDE, 1];
+    (Windows { dims, count: [SIDE / 2; 2], kernel: [3; 2], stride: [2; 2], padding: [1; 2] }, x)
+}
+
+/// Elements are read, and a quarter as many and their taps written.
+fn pooled<T: Number>(size: Size) -> Case {
+    let (windows, x) = windows::<T>(size);
+    let count = x.elem_count();
+    Case::new(count * size_of::<T>() * 5 / 4 + count / 4, move || {
+        drop(black_box(ran(max_pool::largest_of(&windows, &x))));
+    })
+}
+
+fn pooled_backward<T: Number>(size: Size) -> Case {
+    let (windows, x) = windows::<T>(size);
+    let count = x.elem_count();
+    let [dy, taps] = ran(max_pool::largest_of(&windows, &x));
+    Case::new(count * size_of::<T>() * 5 / 4 + count / 4, move || {
+        drop(black_box(ran(max_pool::gradient_of(&windows, &dy, &taps))));
     })
 }
 
