@@ -116,6 +116,9 @@ pub trait Real:
     /// Whether it is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 
+    /// The larger of two, or the one that is a number.
+    fn larger(self, other: Self) -> Self;
+
     /// The value moved into `[-limit, limit]`; NaN stays NaN.
     fn clamp_to(self, limit: Self) -> Self;
 
@@ -156,6 +159,11 @@ macro_rules! real {
             #[inline(always)]
             fn is_finite(self) -> bool {
                 $type::is_finite(self)
+            }
+
+            #[inline(always)]
+            fn larger(self, other: Self) -> Self {
+                self.max(other)
             }
 
             #[inline(always)]

@@ -151,15 +151,13 @@ pub(crate) fn folded(sums: &[f64; SUMS]) -> f64 {
 /// The largest element of those that are numbers; −∞ of none.
 #[inline(always)]
 pub(crate) fn max<T: Real>(x: &[T]) -> T {
-    // A NaN is not above.
-    let larger = |a: T, b: T| if b > a { b } else { a };
     let mut lanes = [T::from_f64(f64::NEG_INFINITY); SUMS];
     let (groups, rest) = x.as_chunks::<SUMS>();
     for group in groups {
-        lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = larger(*lane, x));
+        lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = lane.larger(x));
     }
-    lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane = larger(*lane, x));
-    lanes.into_iter().fold(lanes[0], larger)
+    lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane = lane.larger(x));
+    lanes.into_iter().fold(lanes[0], T::larger)
 }
 
 /// A number as an f32, and what that loses of it. What an infinity loses is nothing.

@@ -80,8 +80,6 @@ const CHUNK: usize = 16 * 1024;
 /// Rows per task, and columns, where it is not.
 const ROWS: usize = 1024;
 const COLUMNS: usize = 1024;
-/// Rows that are added at a time where the axis is not contiguous.
-const TOGETHER: usize = 4;
 /// Elements that are worth another thread.
 const PARALLEL: usize = 32 * 1024;
 /// Independent sums along a contiguous axis, for the vector unit.
@@ -251,33 +249,18 @@ impl<T: Stored<W>, W: Real, A: Accumulator> Work for Tile<'_, T, W, A> {
     fn run<S: Simd>(self, simd: S) -> Vec<A> {
         let width = COLUMNS.min(self.inner - self.from);
         let mut totals = vec![A::default(); width];
-        let mut buffers = [[W::ZERO; COLUMNS]; TOGETHER];
-        for rows in self.rows.chunks(TOGETHER * self.inner) {
-            let mut seen: [&[W]; TOGETHER] = [&[]; TOGETHER];
-            let count = rows.len() / self.inner;
-            for ((row, seen), buffer) in rows.chunks_exact(self.inner).zip(&mut seen).zip(&mut buffers) {
-                let row = &row[self.from..self.from + width];
-                *seen = match T::as_it_is(row) {
-                    Some(values) => values,
-                    None => {
-                        T::read(simd, row, &mut buffer[..width]);
-                        &buffer[..width]
-                    }
-                };
-            }
-            if count == TOGETHER {
-                let [a, b, c, d] = seen;
-                for ((((total, a), b), c), d) in totals.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                    for x in [a, b, c, d] {
-                        total.add(self.term.of(x.to_f64()));
-                    }
+        let mut buffer = [W::ZERO; COLUMNS];
+        for row in self.rows.chunks_exact(self.inner) {
+            let row = &row[self.from..self.from + width];
+            let values = match T::as_it_is(row) {
+                Some(values) => values,
+                None => {
+                    T::read(simd, row, &mut buffer[..width]);
+                    &buffer[..width]
                 }
-                continue;
-            }
-            for values in &seen[..count] {
-                for (total, &x) in totals.iter_mut().zip(*values) {
-                    total.add(self.term.of(x.to_f64()));
-                }
+            };
+            for (total, &x) in totals.iter_mut().zip(values) {
+                total.add(self.term.of(x.to_f64()));
             }
         }
         totals
