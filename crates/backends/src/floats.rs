@@ -1,6 +1,6 @@
 //! The float types that kernels store and the two that they compute in.
 
-use half::slice::HalfFloatSliceExt;
+use crate::simd::convert::{narrow_bf16, narrow_f16s, wide_bf16, wide_f16s};
 use half::{bf16, f16};
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Range, Sub};
@@ -44,6 +44,7 @@ impl<'a> Floats<'a> {
         })
     }
 
+    #[inline(always)]
     pub(crate) fn split_at(self, mid: usize) -> (Floats<'a>, Floats<'a>) {
         match self {
             Floats::F16(x) => split(x, mid, Floats::F16),
@@ -54,6 +55,7 @@ impl<'a> Floats<'a> {
     }
 }
 
+#[inline(always)]
 fn split<'a, T>(x: &'a [T], mid: usize, wrap: fn(&'a [T]) -> Floats<'a>) -> (Floats<'a>, Floats<'a>) {
     let (head, tail) = x.split_at(mid);
     (wrap(head), wrap(tail))
@@ -114,6 +116,9 @@ pub trait Real:
     /// Whether it is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 
+    /// The larger of two, or the one that is a number.
+    fn larger(self, other: Self) -> Self;
+
     /// The value moved into `[-limit, limit]`; NaN stays NaN.
     fn clamp_to(self, limit: Self) -> Self;
 
@@ -126,7 +131,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($type:ident, $halves:ident) => {
+    ($type:ident, $halves:expr) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -157,15 +162,21 @@ macro_rules! real {
             }
 
             #[inline(always)]
+            fn larger(self, other: Self) -> Self {
+                self.max(other)
+            }
+
+            #[inline(always)]
             fn clamp_to(self, limit: Self) -> Self {
                 let low = if self < -limit { -limit } else { self };
                 if low > limit { limit } else { low }
             }
 
+            #[inline(always)]
             fn load(src: Floats<'_>, dst: &mut [Self]) {
                 match src {
-                    Floats::F16(x) => x.$halves(dst),
-                    Floats::Bf16(x) => x.$halves(dst),
+                    Floats::F16(x) => $halves(x, dst),
+                    Floats::Bf16(x) => convert(x, dst, |v| $type::from(wide_bf16(v))),
                     Floats::F32(x) => convert(x, dst, |v| v as $type),
                     Floats::F64(x) => convert(x, dst, |v| v as $type),
                 }
@@ -173,11 +184,19 @@ macro_rules! real {
         }
     };
 }
-real!(f32, convert_to_f32_slice);
-real!(f64, convert_to_f64_slice);
+real!(f32, wide_f16s);
+real!(f64, |x: &[f16], dst: &mut [f64]| {
+    assert_eq!(x.len(), dst.len(), "lengths differ");
+    let mut between = [0f32; 256];
+    for (x, dst) in x.chunks(256).zip(dst.chunks_mut(256)) {
+        wide_f16s(x, &mut between[..x.len()]);
+        convert(&between[..x.len()], dst, f64::from);
+    }
+});
 
+#[inline(always)]
 fn convert<T: Copy, A>(src: &[T], dst: &mut [A], f: impl Fn(T) -> A) {
-    assert_eq!(src.len(), dst.len(), "load: lengths differ");
+    assert_eq!(src.len(), dst.len(), "lengths differ");
     for (d, &s) in dst.iter_mut().zip(src) {
         *d = f(s);
     }
@@ -204,14 +223,17 @@ pub trait Store<A: Real>: Element + PartialEq {
 macro_rules! store_itself {
     ($type:ident) => {
         impl Store<$type> for $type {
+            #[inline(always)]
             fn store(src: &[$type], dst: &mut [$type]) {
                 dst.copy_from_slice(src);
             }
 
+            #[inline(always)]
             fn round_stochastic(value: $type, _random: u32) -> $type {
                 value
             }
 
+            #[inline(always)]
             fn same_bits(self, other: Self) -> bool {
                 self.to_bits() == other.to_bits()
             }
@@ -222,8 +244,9 @@ store_itself!(f32);
 store_itself!(f64);
 
 impl Store<f32> for bf16 {
+    #[inline(always)]
     fn store(src: &[f32], dst: &mut [Self]) {
-        dst.convert_from_f32_slice(src);
+        convert(src, dst, narrow_bf16);
     }
 
     #[inline(always)]
@@ -243,7 +266,7 @@ impl Store<f32> for bf16 {
 
 impl Store<f32> for f16 {
     fn store(src: &[f32], dst: &mut [Self]) {
-        dst.convert_from_f32_slice(src);
+        narrow_f16s(src, dst);
     }
 
     #[inline(always)]

@@ -56,7 +56,7 @@ fn f64_is_within_its_bounds() {
 }
 
 /// Functions that a CPU computes in f32 for narrower elements than f64, where it multiplies and adds in one rounding.
-const IN_F32: [&str; 3] = ["gelu_tanh", "sigmoid", "silu"];
+const IN_F32: [&str; 4] = ["gelu", "gelu_tanh", "sigmoid", "silu"];
 
 /// Whether what is computed in f32 is as near to the f64 function, rounded, as `docs/numerics.md` says: a value within 2 ULP, or 1 of 16
 /// bits, and a gradient within 5 ULP of its two terms, which are below 2.5 together, and a rounding.
@@ -100,7 +100,8 @@ fn f32_and_16_bits_are_the_f64_function_rounded_once() {
     }
 }
 
-/// Against the standard library, which is not what computes the functions that are made of others here.
+/// Against the standard library, which is not what computes the functions that are made of others here. What is computed in f32 is
+/// within two.
 #[test]
 fn f32_is_within_one_ulp_over_the_whole_domain() {
     type Exact = (&'static str, fn(f64) -> f64);
@@ -128,7 +129,8 @@ fn f32_is_within_one_ulp_over_the_whole_domain() {
         let y = op(&Tensor::new(x.as_slice(), &CPU).unwrap()).unwrap().to_vec1::<f32>().unwrap();
         for (&x, y) in x.iter().zip(y) {
             let want = exact(f64::from(x)) as f32;
-            let near = ulp_distance(y, want).is_some_and(|distance| distance <= 1);
+            let bound = if IN_F32.contains(&name) { 2 } else { 1 };
+            let near = ulp_distance(y, want).is_some_and(|distance| distance <= bound);
             assert!(near, "{name} at {x:e}: {y:e} for {want:e}");
         }
     }

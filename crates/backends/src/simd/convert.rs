@@ -1,6 +1,6 @@
 //! Numbers of one type that lie in another.
 
-use super::Simd;
+use super::{Isa, Simd, Work};
 use half::{bf16, f16};
 
 /// A type in which numbers of `T` are stored.
@@ -14,6 +14,9 @@ pub(crate) trait Stored<T>: Copy + Default + Send + Sync {
 
     /// `from`, where it is in `T` already.
     fn as_it_is(from: &[Self]) -> Option<&[T]>;
+
+    /// `to`, where it is of `T`.
+    fn in_place(to: &mut [Self]) -> Option<&mut [T]>;
 
     /// `from` rounded to nearest even.
     ///
@@ -34,6 +37,11 @@ macro_rules! in_itself {
             #[inline(always)]
             fn as_it_is(from: &[Self]) -> Option<&[$t]> {
                 Some(from)
+            }
+
+            #[inline(always)]
+            fn in_place(to: &mut [Self]) -> Option<&mut [$t]> {
+                Some(to)
             }
 
             #[inline(always)]
@@ -67,6 +75,11 @@ impl Stored<f32> for f16 {
     }
 
     #[inline(always)]
+    fn in_place(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+
+    #[inline(always)]
     fn write<S: Simd>(simd: S, from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many");
         let (narrow, narrow_rest) = to.as_chunks_mut::<8>();
@@ -87,12 +100,17 @@ impl Stored<f32> for bf16 {
     fn read<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {
         assert_eq!(from.len(), to.len(), "as many");
         for (to, from) in to.iter_mut().zip(from) {
-            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+            *to = wide_bf16(*from);
         }
     }
 
     #[inline(always)]
     fn as_it_is(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn in_place(_: &mut [Self]) -> Option<&mut [f32]> {
         None
     }
 
@@ -105,11 +123,58 @@ impl Stored<f32> for bf16 {
     }
 }
 
+/// `x`, exactly.
 #[inline(always)]
-fn narrow_bf16(x: f32) -> bf16 {
+pub(crate) fn wide_bf16(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
+/// `x` rounded to nearest even.
+#[inline(always)]
+pub(crate) fn narrow_bf16(x: f32) -> bf16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     // A NaN would carry into the sign; the set bit keeps one whose payload is cut off a NaN.
     let kept = if x.is_nan() { bits >> 16 | 0x40 } else { rounded };
     bf16::from_bits(kept as u16)
+}
+
+/// `from` in f32, exactly.
+///
+/// # Panics
+///
+/// Where the lengths differ.
+pub(crate) fn wide_f16s(from: &[f16], to: &mut [f32]) {
+    Isa::best().run(Wide(from, to));
+}
+
+/// `from` rounded to nearest even.
+///
+/// # Panics
+///
+/// Where the lengths differ.
+pub(crate) fn narrow_f16s(from: &[f32], to: &mut [f16]) {
+    Isa::best().run(Narrow(from, to));
+}
+
+struct Wide<'a>(&'a [f16], &'a mut [f32]);
+
+impl Work for Wide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        f16::read(simd, self.0, self.1);
+    }
+}
+
+struct Narrow<'a>(&'a [f32], &'a mut [f16]);
+
+impl Work for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        f16::write(simd, self.0, self.1);
+    }
 }

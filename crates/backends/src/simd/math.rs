@@ -32,6 +32,14 @@ pub(crate) fn exp<S: Simd>(simd: S, x: f32) -> f32 {
     p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
+/// Writes [`exp`] of each `x − from`.
+#[inline(always)]
+pub(crate) fn exps<S: Simd>(simd: S, x: &[f32], from: f32, to: &mut [f32]) {
+    for (to, &x) in to.iter_mut().zip(x) {
+        *to = exp(simd, x - from);
+    }
+}
+
 /// `2ⁿ` for a normal result.
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {

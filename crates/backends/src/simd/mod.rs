@@ -8,6 +8,7 @@
 
 pub(crate) mod convert;
 pub(crate) mod lanes;
+pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod rows;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Rows of any float type, brought to f32 and back, and their sums.
 
 use super::convert::Stored;
-use super::{LANES, Simd, Work};
+use super::{Simd, Work};
+use crate::Real;
 use crate::buffer::{Rows, Slice, SliceMut};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -42,6 +43,42 @@ pub(crate) fn store<S: Simd>(simd: S, from: &[f32], to: &mut SliceMut<'_>, range
     }
 }
 
+/// The elements of `x` in `range` as f32: where they lie if they are, else in `buffer`, of as many.
+#[inline(always)]
+pub(crate) fn seen<'a, S: Simd>(
+    simd: S,
+    x: Slice<'a>,
+    range: Range<usize>,
+    buffer: &'a mut [f32],
+) -> &'a [f32] {
+    if let Slice::F32(x) = x {
+        return &x[range];
+    }
+    load(simd, x, range, buffer);
+    buffer
+}
+
+/// Where f32 are to be written which [`settle`] leaves in `range` of `to`: there if it is of f32, else `buffer`, of as many.
+#[inline(always)]
+pub(crate) fn place<'a>(
+    to: &'a mut SliceMut<'_>,
+    range: Range<usize>,
+    buffer: &'a mut [f32],
+) -> &'a mut [f32] {
+    match to {
+        SliceMut::F32(to) => &mut to[range],
+        _ => buffer,
+    }
+}
+
+/// Rounds what was written to a [`place`] that was the buffer's.
+#[inline(always)]
+pub(crate) fn settle<S: Simd>(simd: S, buffer: &[f32], to: &mut SliceMut<'_>, range: Range<usize>) {
+    if !matches!(to, SliceMut::F32(_)) {
+        store(simd, buffer, to, range);
+    }
+}
+
 /// All elements of any float type, in f32.
 pub(crate) struct Whole<'a>(pub(crate) Slice<'a>);
 
@@ -65,70 +102,62 @@ pub(crate) fn share_out<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) 
     }
 }
 
+/// Sums that are taken side by side: more than a compiler writes out one by one, which it then does not bring together in vectors.
+pub(crate) const SUMS: usize = 64;
+
 /// `Σ f(x)`, in f64.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f64) -> f64 {
-    let mut lanes = [0f64; LANES];
-    let (groups, rest) = x.as_chunks::<LANES>();
+    let mut sums = [0f64; SUMS];
+    let (groups, rest) = x.as_chunks::<SUMS>();
     for group in groups {
-        for lane in 0..LANES {
-            lanes[lane] += f(group[lane]);
+        for (sum, &x) in sums.iter_mut().zip(group) {
+            *sum += f(x);
         }
     }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane += f(x);
+    for (sum, &x) in sums.iter_mut().zip(rest) {
+        *sum += f(x);
     }
-    folded(lanes)
+    folded(&sums)
 }
 
 /// `Σ f(x, y)` over pairs, in f64.
 #[inline(always)]
 pub(crate) fn sum_pairs(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f64) -> f64 {
-    let mut lanes = [0f64; LANES];
-    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut sums = [0f64; SUMS];
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<SUMS>(), y.as_chunks::<SUMS>());
     for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..LANES {
-            lanes[lane] += f(x[lane], y[lane]);
+        for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += f(x, y);
         }
     }
-    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
-        *lane += f(x, y);
+    for (sum, (&x, &y)) in sums.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *sum += f(x, y);
     }
-    folded(lanes)
+    folded(&sums)
 }
 
+/// The sum of all, each of eight lanes by itself first.
 #[inline(always)]
-fn folded(mut lanes: [f64; LANES]) -> f64 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
+pub(crate) fn folded(sums: &[f64; SUMS]) -> f64 {
+    let mut lanes = [0f64; 8];
+    for group in sums.as_chunks::<8>().0 {
+        lanes.iter_mut().zip(group).for_each(|(lane, sum)| *lane += sum);
     }
-    lanes[0]
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// The largest element, NaN where one is NaN; −∞ of none.
+/// The largest element of those that are numbers; −∞ of none.
 #[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (groups, rest) = x.as_chunks::<LANES>();
+pub(crate) fn max<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::from_f64(f64::NEG_INFINITY); SUMS];
+    let (groups, rest) = x.as_chunks::<SUMS>();
     for group in groups {
-        for (lane, &x) in lanes.iter_mut().zip(group) {
-            *lane = larger(*lane, x);
-        }
+        lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = lane.larger(x));
     }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = larger(*lane, x);
-    }
-    lanes.into_iter().fold(f32::NEG_INFINITY, larger)
-}
-
-/// A NaN on the left stays; one on the right is not less.
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if a >= b || a.is_nan() { a } else { b }
+    lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane = lane.larger(x));
+    lanes.into_iter().fold(lanes[0], T::larger)
 }
 
 /// A number as an f32, and what that loses of it. What an infinity loses is nothing.

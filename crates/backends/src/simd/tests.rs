@@ -90,7 +90,8 @@ fn sums_and_maxima_of_every_length() {
         for at in 0..len {
             let mut x = x.clone();
             x[at] = f32::NAN;
-            assert!(rows::max(&x).is_nan());
+            let others = x.iter().copied().filter(|x| !x.is_nan());
+            assert_eq!(rows::max(&x), others.fold(f32::NEG_INFINITY, f32::max));
         }
     }
     assert_eq!(rows::split(16_777_217.), (16_777_216., 1.));

@@ -120,27 +120,21 @@ impl<A: Real> Rule<A> for AdamW<A> {
         2
     }
 
-    fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], second: &mut [A]) {
-        let elements = weights.iter_mut().zip(grads).zip(first).zip(second);
-        for (((w, g), m), v) in elements {
-            (*w, *m, *v) = self.element(*w, *g, *m, *v);
-        }
-    }
-}
-
-impl<A: Real> AdamW<A> {
-    /// Maps a weight, its unscaled gradient and its two moments to the new weight and moments.
     #[inline(always)]
-    fn element(&self, w: A, g: A, m: A, v: A) -> (A, A, A) {
+    fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], second: &mut [A]) {
         // `0 * w` is NaN for an infinite weight: without L2 decay the gradient must not see the weight.
-        let g = if self.l2 == A::ZERO { g } else { g + self.l2 * w };
-        let w = w * self.keep;
-        let m = match self.mean {
-            Lerp::FromStart(weight) => m + weight * (g - m),
-            Lerp::FromEnd(rest) => g - (g - m) * rest,
-        };
-        let v = v * self.beta2 + self.one_minus_beta2 * g * g;
-        let denominator = v.sqrt() / self.root_correction + self.eps;
-        (w + self.neg_step_size * m / denominator, m, v)
+        if self.l2 != A::ZERO {
+            grads.iter_mut().zip(&*weights).for_each(|(g, &w)| *g = *g + self.l2 * w);
+        }
+        let moments = first.iter_mut().zip(&*grads);
+        match self.mean {
+            Lerp::FromStart(weight) => moments.for_each(|(m, &g)| *m = *m + weight * (g - *m)),
+            Lerp::FromEnd(rest) => moments.for_each(|(m, &g)| *m = g - (g - *m) * rest),
+        }
+        for (((w, &g), &m), v) in weights.iter_mut().zip(&*grads).zip(&*first).zip(second) {
+            *v = *v * self.beta2 + self.one_minus_beta2 * g * g;
+            let denominator = v.sqrt() / self.root_correction + self.eps;
+            *w = *w * self.keep + self.neg_step_size * m / denominator;
+        }
     }
 }

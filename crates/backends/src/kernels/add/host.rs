@@ -2,8 +2,10 @@
 
 use super::{Among, Sign};
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
+use crate::simd::{Isa, Simd, Work};
 use crate::{Floats, Real, Result, Store};
 use rayon::prelude::*;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Elements that are worked on at a time, and per task.
@@ -73,16 +75,34 @@ fn rounded<T: Send>(
 }
 
 fn blocks<T: Store<A>, A: Real>(a: Floats<'_>, b: Floats<'_>, out: &mut [T], sign: Sign) {
-    tasks(out, |at, out| {
+    tasks(out, |at, out| Isa::best().run(Sums { a, b, sign, at, out, of: PhantomData::<A> }));
+}
+
+struct Sums<'a, T, A> {
+    a: Floats<'a>,
+    b: Floats<'a>,
+    sign: Sign,
+    at: usize,
+    out: &'a mut [T],
+    of: PhantomData<A>,
+}
+
+impl<T: Store<A>, A: Real> Work for Sums<'_, T, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { a, b, sign, at, out, .. } = self;
         let (mut x, mut y) = ([A::ZERO; BLOCK], [A::ZERO; BLOCK]);
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             let sums = sums::<A>(a, b, at + block * BLOCK, &mut x[..out.len()], &mut y[..out.len()], sign);
             T::store(sums, out);
         }
-    });
+    }
 }
 
 /// The sums of one block, which take the place of the first operand.
+#[inline(always)]
 fn sums<'x, A: Real>(
     a: Floats<'_>,
     b: Floats<'_>,
@@ -161,16 +181,27 @@ fn add_rows<T: Store<A>, A: Real>(x: Floats<'_>, row: usize, outer: &[(usize, us
 }
 
 /// `to[i] += x[i]`, by blocks.
-fn add_row<T: Store<A>, A: Real>(x: Floats<'_>, to: &mut [T]) {
-    let (mut wide, mut sums) = ([A::ZERO; BLOCK], [A::ZERO; BLOCK]);
-    for (i, to) in to.chunks_mut(BLOCK).enumerate() {
-        let (wide, sums) = (&mut wide[..to.len()], &mut sums[..to.len()]);
-        let Some(x) = x.get(i * BLOCK..i * BLOCK + to.len()) else { return };
-        A::load(x, wide);
-        A::load(T::floats(to), sums);
-        sums.iter_mut().zip(&*wide).for_each(|(sum, &x)| *sum = *sum + x);
-        T::store(sums, to);
+struct AddTo<'a, T, A>(Floats<'a>, &'a mut [T], PhantomData<A>);
+
+impl<T: Store<A>, A: Real> Work for AddTo<'_, T, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (mut wide, mut sums) = ([A::ZERO; BLOCK], [A::ZERO; BLOCK]);
+        for (i, to) in self.1.chunks_mut(BLOCK).enumerate() {
+            let (wide, sums) = (&mut wide[..to.len()], &mut sums[..to.len()]);
+            let Some(x) = self.0.get(i * BLOCK..i * BLOCK + to.len()) else { return };
+            A::load(x, wide);
+            A::load(T::floats(to), sums);
+            sums.iter_mut().zip(&*wide).for_each(|(sum, &x)| *sum = *sum + x);
+            T::store(sums, to);
+        }
     }
+}
+
+fn add_row<T: Store<A>, A: Real>(x: Floats<'_>, to: &mut [T]) {
+    Isa::best().run(AddTo(x, to, PhantomData::<A>));
 }
 
 pub(super) fn add_to_rows(row: &In<'_>, target: &mut Out<'_>) -> Result<Ran> {

@@ -1,37 +1,23 @@
 //! On the CPU: a channel after the other for sums, a plane after the other for what is written, on as many threads as are worth
-//! it. All arithmetic is f64.
+//! it. All arithmetic is f64, of several elements at once.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::blocks::{BLOCK, Block, Read, TASK, blocks, by_channel, ran, sum, write};
+use super::blocks::{Block, Fill, Fold, NONE, Read, by_channel, fill, fold, ran, write};
 use super::{Centre, GradientsOut, Inputs, Norm, OP, Then};
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
-use crate::{Element, Floats, Real, Store};
+use crate::{Floats, Real};
 
 pub(super) fn moments(norm: Norm, x: &In<'_>, [statistics, mean, var]: [&mut Out<'_>; 3]) -> Ran {
     let Some(x) = Read::of(x) else { return Ran::Composed(Why::Layout("x")) };
     let count = (norm.dims.outer * norm.dims.inner) as f64;
-    let over = |channel: usize, f: &dyn Fn(&mut [f64])| -> f64 {
-        let mut block: Block = [0.; BLOCK];
-        blocks(norm, channel)
-            .map(|(at, len)| {
-                let block = &mut block[..len];
-                x.load(at, block);
-                f(block);
-                sum(block)
-            })
-            .sum()
-    };
     let found: Vec<[f64; 2]> = by_channel(norm, |channel| {
         // From the first element, so that a large mean costs no digits.
         let first = Some(x.at(channel * norm.dims.inner)).filter(|first| first.is_finite()).unwrap_or(0.);
-        let moved = over(channel, &|block| block.iter_mut().for_each(|x| *x -= first)) / count;
-        let centre = if norm.centre == Centre::Mean { first + moved } else { 0. };
-        let squares =
-            over(channel, &|block| block.iter_mut().for_each(|x| *x = (*x - centre) * (*x - centre)));
-        [first + moved, squares]
+        let [moved] = fold(norm, channel, Deviations { x, from: first });
+        let centre = if norm.centre == Centre::Mean { first + moved / count } else { 0. };
+        let [squares] = fold(norm, channel, Squares { x, centre });
+        [first + moved / count, squares]
     });
     let part = |f: &dyn Fn(&[f64; 2]) -> f64| found.iter().map(f).collect::<Vec<f64>>();
     let centre = part(&|[mean, _]| if norm.centre == Centre::Mean { *mean } else { 0. });
@@ -41,13 +27,54 @@ pub(super) fn moments(norm: Norm, x: &In<'_>, [statistics, mean, var]: [&mut Out
         && write(&part(&|[_, squares]| squares / (count - 1.)), var))
 }
 
-/// A channel's normalisation.
+#[derive(Clone, Copy)]
+struct Deviations<'a> {
+    x: Read<'a>,
+    from: f64,
+}
+
+impl Fold<1> for Deviations<'_> {
+    #[inline(always)]
+    fn terms(&self, at: usize, [to]: [&mut [f64]; 1]) {
+        self.x.load(at, to);
+        to.iter_mut().for_each(|x| *x -= self.from);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Squares<'a> {
+    x: Read<'a>,
+    centre: f64,
+}
+
+impl Fold<1> for Squares<'_> {
+    #[inline(always)]
+    fn terms(&self, at: usize, [to]: [&mut [f64]; 1]) {
+        self.x.load(at, to);
+        to.iter_mut().for_each(|x| *x = (*x - self.centre) * (*x - self.centre));
+    }
+}
+
+/// A channel's normalisation: `(x − centre) · scale · weight + bias`.
 #[derive(Clone, Copy)]
 struct Channel {
     centre: f64,
     scale: f64,
     weight: f64,
     bias: f64,
+}
+
+impl Channel {
+    #[inline(always)]
+    fn of(self, x: f64) -> f64 {
+        (x - self.centre) * self.scale * self.weight + self.bias
+    }
+}
+
+/// A NaN is not below.
+#[inline(always)]
+fn relu(x: f64) -> f64 {
+    if x <= 0. { 0. } else { x }
 }
 
 /// What both directions read.
@@ -73,46 +100,6 @@ impl<'a> Operands<'a> {
         Some(Self { norm, x, beside, channels: (0..count).map(channel).collect() })
     }
 
-    /// The value, before it is rounded.
-    fn values(&self, channel: usize, at: usize, to: &mut [f64]) {
-        let Channel { centre, scale, weight, bias } = self.channels[channel];
-        self.x.load(at, to);
-        to.iter_mut().for_each(|x| *x = (*x - centre) * scale * weight + bias);
-        if let Some(beside) = self.beside {
-            let mut block: Block = [0.; BLOCK];
-            let block = &mut block[..to.len()];
-            beside.load(at, block);
-            to.iter_mut().zip(&*block).for_each(|(to, plus)| *to += plus);
-        }
-        if self.norm.then == Then::Relu {
-            // A NaN is not below.
-            to.iter_mut().for_each(|x| *x = if *x <= 0. { 0. } else { *x });
-        }
-    }
-
-    /// The gradient of the value, where the relu let it pass.
-    fn passed(&self, dy: Read<'_>, channel: usize, at: usize, to: &mut [f64]) {
-        dy.load(at, to);
-        if self.norm.then != Then::Relu {
-            return;
-        }
-        let (mut block, zero): (Block, f64) = ([0.; BLOCK], self.rounds_to_zero());
-        let block = &mut block[..to.len()];
-        let zero = match self.beside {
-            Some(value) => {
-                value.load(at, block);
-                0.
-            }
-            None => {
-                let Channel { centre, scale, weight, bias } = self.channels[channel];
-                self.x.load(at, block);
-                block.iter_mut().for_each(|x| *x = (*x - centre) * scale * weight + bias);
-                zero
-            }
-        };
-        to.iter_mut().zip(&*block).for_each(|(to, &value)| *to = if value <= zero { 0. } else { *to });
-    }
-
     /// The largest number that the type of `x` takes for 0: half of the least above it.
     fn rounds_to_zero(&self) -> f64 {
         match self.x.0 {
@@ -122,49 +109,110 @@ impl<'a> Operands<'a> {
             Floats::F64(_) => 0.,
         }
     }
-
-    /// Writes a number of each element: `compute` fills a block of a channel, from an index on.
-    fn fill(&self, out: &mut Out<'_>, compute: impl Fn(usize, usize, &mut [f64]) + Sync) -> bool {
-        let narrow = |block: &[f64], to: &mut [f32]| f32::load(Floats::F64(block), to);
-        match out.host_slice() {
-            Some(SliceMut::F16(out)) => self.fill_typed(out, compute, |b, to| through_f32(b, to, narrow)),
-            Some(SliceMut::Bf16(out)) => self.fill_typed(out, compute, |b, to| through_f32(b, to, narrow)),
-            Some(SliceMut::F32(out)) => self.fill_typed(out, compute, narrow),
-            Some(SliceMut::F64(out)) => self.fill_typed(out, compute, |block, to| to.copy_from_slice(block)),
-            _ => return false,
-        }
-        true
-    }
-
-    fn fill_typed<T: Element>(
-        &self,
-        out: &mut [T],
-        compute: impl Fn(usize, usize, &mut [f64]) + Sync,
-        round: impl Fn(&[f64], &mut [T]) + Sync,
-    ) {
-        let (inner, channels) = (self.norm.dims.inner, self.norm.dims.channels);
-        let planes = out.par_chunks_mut(inner).enumerate().with_min_len((TASK / inner).max(1));
-        planes.for_each(|(plane, out)| {
-            let mut block: Block = [0.; BLOCK];
-            for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-                let block = &mut block[..out.len()];
-                compute(plane % channels, plane * inner + i * BLOCK, block);
-                round(block, out);
-            }
-        });
-    }
 }
 
-fn through_f32<T: Store<f32>>(block: &[f64], to: &mut [T], narrow: impl Fn(&[f64], &mut [f32])) {
-    let mut narrowed = [0f32; BLOCK];
-    let narrowed = &mut narrowed[..block.len()];
-    narrow(block, narrowed);
-    T::store(narrowed, to);
+/// The values, before they are rounded.
+struct Values<'a>(&'a Operands<'a>);
+
+impl Fill for Values<'_> {
+    #[inline(always)]
+    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]) {
+        let (of, channel) = (self.0, self.0.channels[channel]);
+        of.x.load(at, to);
+        let [plus, _] = scratch;
+        let plus = of.beside.map(|beside| {
+            let plus = &mut plus[..to.len()];
+            beside.load(at, plus);
+            &*plus
+        });
+        // Each in one loop: a number that is left or replaced where it lies becomes a store with a mask, which is slow on some processors.
+        match (plus, of.norm.then) {
+            (None, Then::Nothing) => to.iter_mut().for_each(|x| *x = channel.of(*x)),
+            (None, Then::Relu) => to.iter_mut().for_each(|x| *x = relu(channel.of(*x))),
+            (Some(plus), Then::Nothing) => {
+                to.iter_mut().zip(plus).for_each(|(x, plus)| *x = channel.of(*x) + plus);
+            }
+            (Some(plus), Then::Relu) => {
+                to.iter_mut().zip(plus).for_each(|(x, plus)| *x = relu(channel.of(*x) + plus));
+            }
+        }
+    }
 }
 
 pub(super) fn apply(norm: Norm, inputs: Inputs<'_, '_>, statistics: &In<'_>, y: &mut Out<'_>) -> Ran {
     let Some(of) = Operands::of(norm, inputs, statistics) else { return Ran::Composed(Why::Layout("x")) };
-    ran(of.fill(y, |channel, at, to| of.values(channel, at, to)))
+    ran(fill(norm.dims, y, &Values(&of)))
+}
+
+/// The gradient of the value, where the relu let it pass.
+struct Passed<'a> {
+    of: &'a Operands<'a>,
+    dy: Read<'a>,
+    zero: f64,
+}
+
+impl Fill for Passed<'_> {
+    #[inline(always)]
+    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]) {
+        let of = self.of;
+        if of.norm.then != Then::Relu {
+            return self.dy.load(at, to);
+        }
+        let [value, grad] = scratch.each_mut().map(|block| &mut block[..to.len()]);
+        self.dy.load(at, grad);
+        match of.beside {
+            Some(beside) => {
+                beside.load(at, value);
+                let to = to.iter_mut().zip(&*grad).zip(&*value);
+                to.for_each(|((to, &g), &value)| *to = if value <= 0. { 0. } else { g });
+            }
+            None => {
+                let (channel, zero) = (of.channels[channel], self.zero);
+                of.x.load(at, value);
+                let to = to.iter_mut().zip(&*grad).zip(&*value);
+                to.for_each(|((to, &g), &x)| *to = if channel.of(x) <= zero { 0. } else { g });
+            }
+        }
+    }
+}
+
+/// What the gradient of the value comes to over a channel, and over what was normalised.
+struct Sums<'a> {
+    passed: &'a Passed<'a>,
+    channel: usize,
+}
+
+impl Fold<2> for Sums<'_> {
+    #[inline(always)]
+    fn terms(&self, at: usize, [grads, along]: [&mut [f64]; 2]) {
+        let of = self.passed.of;
+        let Channel { centre, scale, .. } = of.channels[self.channel];
+        let mut scratch = [NONE; 2];
+        self.passed.block(self.channel, at, grads, &mut scratch);
+        of.x.load(at, along);
+        along.iter_mut().zip(&*grads).for_each(|(x, g)| *x = (*x - centre) * scale * g);
+    }
+}
+
+/// The gradient of `x`, from what [`Sums`] come to of each channel, over their number.
+struct OfX<'a> {
+    passed: &'a Passed<'a>,
+    means: Vec<[f64; 2]>,
+}
+
+impl Fill for OfX<'_> {
+    #[inline(always)]
+    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]) {
+        let of = self.passed.of;
+        let Channel { centre, scale, weight, .. } = of.channels[channel];
+        let [mean, along] = self.means[channel];
+        let mean = if of.norm.centre == Centre::Mean { mean } else { 0. };
+        self.passed.block(channel, at, to, scratch);
+        let x = &mut scratch[0][..to.len()];
+        of.x.load(at, x);
+        let (factor, slope) = (scale * weight, scale * along);
+        to.iter_mut().zip(&*x).for_each(|(g, &x)| *g = factor * (*g - mean - (x - centre) * slope));
+    }
 }
 
 pub(super) fn gradients(
@@ -177,43 +225,16 @@ pub(super) fn gradients(
     let (Some(of), Some(dy)) = (Operands::of(norm, inputs, statistics), Read::of(dy)) else {
         return Ran::Composed(Why::Layout("x"));
     };
-    let sums = by_channel(norm, |channel| of.sums(dy, channel));
+    let passed = Passed { of: &of, dy, zero: of.rounds_to_zero() };
+    let sums = by_channel(norm, |channel| fold(norm, channel, Sums { passed: &passed, channel }));
     let count = (norm.dims.outer * norm.dims.inner) as f64;
-    let GradientsOut { x, passed, weight, bias } = grads;
-    let x_grad = |channel: usize, at: usize, to: &mut [f64]| {
-        let Channel { centre, scale, weight, .. } = of.channels[channel];
-        let [sum, along] = sums[channel].map(|sum| sum / count);
-        let sum = if norm.centre == Centre::Mean { sum } else { 0. };
-        let mut block: Block = [0.; BLOCK];
-        let block = &mut block[..to.len()];
-        of.x.load(at, block);
-        of.passed(dy, channel, at, to);
-        let grad = |g: f64, x: f64| scale * weight * (g - sum - (x - centre) * scale * along);
-        to.iter_mut().zip(&*block).for_each(|(g, &x)| *g = grad(*g, x));
-    };
     let part = |which: usize| sums.iter().map(|sums| sums[which]).collect::<Vec<_>>();
-    ran(x.is_none_or(|out| of.fill(out, x_grad))
-        && passed.is_none_or(|out| of.fill(out, |channel, at, to| of.passed(dy, channel, at, to)))
+    let of_x = OfX { passed: &passed, means: sums.iter().map(|sums| sums.map(|sum| sum / count)).collect() };
+    let GradientsOut { x, passed: let_through, weight, bias } = grads;
+    ran(x.is_none_or(|out| fill(norm.dims, out, &of_x))
+        && let_through.is_none_or(|out| fill(norm.dims, out, &passed))
         && weight.is_none_or(|out| write(&part(1), out))
         && bias.is_none_or(|out| write(&part(0), out)))
-}
-
-impl Operands<'_> {
-    /// What the gradient of the value comes to over a channel, and over what was normalised.
-    fn sums(&self, dy: Read<'_>, channel: usize) -> [f64; 2] {
-        let Channel { centre, scale, .. } = self.channels[channel];
-        let (mut grads, mut xs): (Block, Block) = ([0.; BLOCK], [0.; BLOCK]);
-        let mut sums = [0.; 2];
-        for (at, len) in blocks(self.norm, channel) {
-            let (grads, xs) = (&mut grads[..len], &mut xs[..len]);
-            self.passed(dy, channel, at, grads);
-            self.x.load(at, xs);
-            sums[0] += sum(grads);
-            xs.iter_mut().zip(&*grads).for_each(|(x, g)| *x = (*x - centre) * scale * g);
-            sums[1] += sum(xs);
-        }
-        sums
-    }
 }
 
 pub(super) fn given(eps: f64, mean: &In<'_>, var: &In<'_>, statistics: &mut Out<'_>) -> Ran {

@@ -2,12 +2,13 @@
 
 use crate::Result;
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
-use crate::simd::{Isa, Simd, Work, rows};
+use crate::simd::convert::Stored;
+use crate::simd::{Isa, Simd, Work};
 use rayon::prelude::*;
 
-/// Elements that are worked on at a time, and per task.
+/// Elements per task, and those that are worked on at a time between two types of 16 bits.
+const CHUNK: usize = 32 * 1024;
 const BLOCK: usize = 512;
-const CHUNK: usize = 64 * BLOCK;
 
 /// Writes `x`, contiguous and of f16, bf16 or f32, in the type of `out`, one of these too.
 pub(super) fn convert(isa: Isa, x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
@@ -19,47 +20,48 @@ pub(super) fn convert(isa: Isa, x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
 
 /// [`convert`] of slices of one length.
 pub(crate) fn convert_slice(isa: Isa, x: Slice<'_>, out: SliceMut<'_>) -> Ran {
-    let part = |at: usize, to: SliceMut<'_>| isa.run(Convert { x, at, to });
-    macro_rules! chunks {
-        ($to:expr, $kind:ident) => {
-            match $to.len() > CHUNK {
-                true => $to
-                    .par_chunks_mut(CHUNK)
-                    .enumerate()
-                    .for_each(|(i, to)| part(i * CHUNK, SliceMut::$kind(to))),
-                false => part(0, SliceMut::$kind($to)),
-            }
-        };
-    }
-    match out {
-        SliceMut::F16(to) => chunks!(to, F16),
-        SliceMut::Bf16(to) => chunks!(to, Bf16),
-        SliceMut::F32(to) => chunks!(to, F32),
+    match (x, out) {
+        (Slice::F16(x), SliceMut::F16(out)) => typed(isa, x, out),
+        (Slice::F16(x), SliceMut::Bf16(out)) => typed(isa, x, out),
+        (Slice::F16(x), SliceMut::F32(out)) => typed(isa, x, out),
+        (Slice::Bf16(x), SliceMut::F16(out)) => typed(isa, x, out),
+        (Slice::Bf16(x), SliceMut::Bf16(out)) => typed(isa, x, out),
+        (Slice::Bf16(x), SliceMut::F32(out)) => typed(isa, x, out),
+        (Slice::F32(x), SliceMut::F16(out)) => typed(isa, x, out),
+        (Slice::F32(x), SliceMut::Bf16(out)) => typed(isa, x, out),
+        (Slice::F32(x), SliceMut::F32(out)) => typed(isa, x, out),
         _ => return Ran::Composed(Why::Dtype("the result")),
     }
     Ran::Kernel("cast")
 }
 
-/// The elements of `x` from `at` on, as many as `to` has.
-struct Convert<'a> {
-    x: Slice<'a>,
-    at: usize,
-    to: SliceMut<'a>,
+fn typed<X: Stored<f32>, Y: Stored<f32>>(isa: Isa, x: &[X], out: &mut [Y]) {
+    let part = |(x, to): (&[X], &mut [Y])| isa.run(Convert(x, to));
+    match out.len() > CHUNK {
+        true => x.par_chunks(CHUNK).zip(out.par_chunks_mut(CHUNK)).for_each(part),
+        false => part((x, out)),
+    }
 }
 
-impl Work for Convert<'_> {
+struct Convert<'a, X, Y>(&'a [X], &'a mut [Y]);
+
+impl<X: Stored<f32>, Y: Stored<f32>> Work for Convert<'_, X, Y> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
+        let Self(x, to) = self;
+        // Where one side is in f32, nothing lies between.
+        if let Some(x) = X::as_it_is(x) {
+            return Y::write(simd, x, to);
+        }
+        if let Some(to) = Y::in_place(to) {
+            return X::read(simd, x, to);
+        }
         let mut wide = [0f32; BLOCK];
-        let len = self.to.len();
-        let mut done = 0;
-        while done < len {
-            let now = BLOCK.min(len - done);
-            rows::load(simd, self.x, self.at + done..self.at + done + now, &mut wide[..now]);
-            rows::store(simd, &wide[..now], &mut self.to, done..done + now);
-            done += now;
+        for (x, to) in x.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+            X::read(simd, x, &mut wide[..x.len()]);
+            Y::write(simd, &wide[..to.len()], to);
         }
     }
 }

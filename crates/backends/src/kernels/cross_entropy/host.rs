@@ -2,8 +2,8 @@
 
 use super::{CrossEntropy, OP, PerRow, backward_scalar, forward_scalar};
 use crate::buffer::{In, Out, Ran, Rows, Slice, SliceMut, Why};
-use crate::simd::math::exp;
-use crate::simd::rows::{PARALLEL, gather, load, max, share_out, split, store, sum};
+use crate::simd::math::{self, exp};
+use crate::simd::rows::{PARALLEL, gather, load, max, place, seen, settle, share_out, split, sum};
 use crate::simd::{Isa, Simd, Work};
 use crate::{Error, Result};
 
@@ -90,7 +90,7 @@ impl Work for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let (width, smoothing) = (self.rows.width, self.loss.label_smoothing);
-        let mut buffer = [0f32; BLOCK];
+        let (mut buffer, mut exponentials) = ([0f32; BLOCK], [0f32; BLOCK]);
         for (i, &target) in self.targets.iter().enumerate() {
             let row = (self.first + i) * self.rows.pitch;
             // Of what has been read: the maximum, Σ exp(x − maximum), Σ x.
@@ -98,16 +98,18 @@ impl Work for Forward<'_> {
             let mut at = 0;
             while at < width {
                 let len = BLOCK.min(width - at);
-                let block = &mut buffer[..len];
-                load(simd, self.x, row + at..row + at + len, block);
+                let block = seen(simd, self.x, row + at..row + at + len, &mut buffer[..len]);
                 let largest = max(block);
-                // A NaN makes the sum one, which stays.
-                if largest > most || largest.is_nan() {
+                if largest > most {
                     exps *= f64::from(most - largest).exp();
                     most = largest;
                 }
                 if most != f32::NEG_INFINITY {
-                    exps += sum(block, |x| f64::from(exp(simd, x - most)));
+                    math::exps(simd, block, most, &mut exponentials[..len]);
+                    exps += sum(&exponentials[..len], f64::from);
+                } else if block.iter().any(|x| x.is_nan()) {
+                    // Of which the sum is one, too, and stays so.
+                    exps = f64::NAN;
                 }
                 if smoothing > 0. {
                     total += sum(block, f64::from);
@@ -194,39 +196,40 @@ impl Work for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.loss.classes;
-        let mut buffer = [0f32; BLOCK];
+        let (mut wide, mut buffer) = ([0f32; BLOCK], [0f32; BLOCK]);
         for (i, &target) in self.targets.iter().enumerate() {
             let factor = self.factors[i] as f32;
             let target = target.filter(|_| factor != 0.);
             let own = (self.factors[i] * (1. - self.loss.label_smoothing)) as f32;
             let even = (self.factors[i] * self.loss.label_smoothing / width as f64) as f32;
             let (high, low) = split(self.lse[i]);
-            let mut at = 0;
-            while at < width {
+            for at in (0..width).step_by(BLOCK) {
                 let len = BLOCK.min(width - at);
-                let block = &mut buffer[..len];
-                let to = i * width + at..i * width + at + len;
-                let Some(target) = target else {
-                    block.fill(0.);
-                    store(simd, block, &mut self.dx, to);
-                    at += len;
-                    continue;
-                };
-                match self.logits {
-                    Some((x, rows)) => {
+                let (wide, buffer) = (&mut wide[..len], &mut buffer[..len]);
+                let range = i * width + at..i * width + at + len;
+                if target.is_some() && self.logits.is_none() {
+                    load(simd, self.dx.as_slice(), range.clone(), wide);
+                }
+                let x = match self.logits {
+                    Some((x, rows)) if target.is_some() => {
                         let from = (self.first + i) * rows.pitch + at;
-                        load(simd, x, from..from + len, block);
+                        seen(simd, x, from..from + len, wide)
                     }
-                    None => load(simd, self.dx.as_slice(), to.clone(), block),
+                    _ => wide,
+                };
+                let dx = place(&mut self.dx, range.clone(), buffer);
+                match target {
+                    Some(target) => {
+                        for (dx, x) in dx.iter_mut().zip(x) {
+                            *dx = simd.mul_add(exp(simd, x - high - low), factor, -even);
+                        }
+                        if let Some(dx) = target.checked_sub(at).and_then(|i| dx.get_mut(i)) {
+                            *dx -= own;
+                        }
+                    }
+                    None => dx.fill(0.),
                 }
-                block.iter_mut().for_each(|x| {
-                    *x = simd.mul_add(exp(simd, *x - high - low), factor, -even);
-                });
-                if let Some(x) = target.checked_sub(at).and_then(|i| block.get_mut(i)) {
-                    *x -= own;
-                }
-                store(simd, block, &mut self.dx, to);
-                at += len;
+                settle(simd, buffer, &mut self.dx, range);
             }
         }
     }

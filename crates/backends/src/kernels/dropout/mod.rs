@@ -15,7 +15,10 @@ pub use tensors::dropout;
 
 use crate::buffer::{In, Out, PlaceMut, Ran, Slice, SliceMut, Why};
 use crate::random::random_bits;
-use crate::{Error, Real, Result, Store};
+use crate::simd::convert::Stored;
+use crate::simd::map::{BLOCK, Block, Blocks, Map};
+use crate::simd::{Isa, Simd};
+use crate::{Error, Real, Result};
 use rayon::prelude::*;
 
 /// What is dropped.
@@ -29,6 +32,7 @@ pub struct Draw {
 
 impl Draw {
     /// Draws below this, of 2^32, drop their element.
+    #[inline(always)]
     fn threshold(self) -> u64 {
         (self.p * 2f64.powi(32)) as u64
     }
@@ -39,6 +43,7 @@ impl Draw {
     }
 
     /// Whether the element of this index is kept.
+    #[inline(always)]
     pub fn keeps(self, index: usize) -> bool {
         u64::from(random_bits(self.key, index as u64)) >= self.threshold()
     }
@@ -67,39 +72,54 @@ pub fn drop_out(x: &In<'_>, draw: Draw, out: &mut Out<'_>) -> Result<Ran> {
     }
 }
 
-/// Elements that are worked on at a time, and per task.
-const BLOCK: usize = 512;
-const CHUNK: usize = 16 * BLOCK;
+/// Elements per task.
+const CHUNK: usize = 8 * 1024;
 
 fn host(x: &In<'_>, draw: Draw, out: &mut Out<'_>) -> Result<Ran> {
     let (Some(x), Some(out)) = (x.host_slice(), out.host_slice()) else {
         return Ok(Ran::Composed(Why::Device));
     };
     match (x, out) {
-        (Slice::F16(x), SliceMut::F16(out)) => blocks::<_, f32>(x, draw, out),
-        (Slice::Bf16(x), SliceMut::Bf16(out)) => blocks::<_, f32>(x, draw, out),
-        (Slice::F32(x), SliceMut::F32(out)) => blocks::<_, f32>(x, draw, out),
-        (Slice::F64(x), SliceMut::F64(out)) => blocks::<_, f64>(x, draw, out),
+        (Slice::F16(x), SliceMut::F16(out)) => typed::<f32, _>(x, draw, out),
+        (Slice::Bf16(x), SliceMut::Bf16(out)) => typed::<f32, _>(x, draw, out),
+        (Slice::F32(x), SliceMut::F32(out)) => typed::<f32, _>(x, draw, out),
+        (Slice::F64(x), SliceMut::F64(out)) => typed::<f64, _>(x, draw, out),
         _ => return Ok(Ran::Composed(Why::Dtype("x"))),
     }
     Ok(Ran::Kernel("dropout"))
 }
 
-fn blocks<T: Store<A>, A: Real>(x: &[T], draw: Draw, out: &mut [T]) {
-    let scale = A::from_f64(draw.scale());
-    let task = |(i, (x, out)): (usize, (&[T], &mut [T]))| {
-        let mut wide = [A::ZERO; BLOCK];
-        for (block, (x, out)) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).enumerate() {
-            let wide = &mut wide[..x.len()];
-            A::load(T::floats(x), wide);
-            for (k, x) in wide.iter_mut().enumerate() {
-                *x = if draw.keeps(i * CHUNK + block * BLOCK + k) { *x * scale } else { A::ZERO };
-            }
-            T::store(wide, out);
-        }
+fn typed<T: Real, X: Stored<T>>(x: &[X], draw: Draw, out: &mut [X]) {
+    let dropped = Dropped { draw, scale: T::from_f64(draw.scale()) };
+    let task = |(i, (x, out)): (usize, (&[X], &mut [X]))| {
+        Isa::best().run(Map::new(&dropped, i * CHUNK, x, out));
     };
     match x.len() > 2 * CHUNK {
         true => x.par_chunks(CHUNK).zip(out.par_chunks_mut(CHUNK)).enumerate().for_each(task),
-        false => x.chunks(CHUNK).zip(out.chunks_mut(CHUNK)).enumerate().for_each(task),
+        false => task((0, (x, out))),
+    }
+}
+
+struct Dropped<T> {
+    draw: Draw,
+    scale: T,
+}
+
+impl<T: Real> Blocks<T, 1> for &Dropped<T> {
+    #[inline(always)]
+    fn make<S: Simd>(&self, _: S, at: usize, [x]: [&Block<T>; 1], to: &mut Block<T>) {
+        let Ok(threshold) = u32::try_from(self.draw.threshold()) else {
+            // No draw is as large.
+            return to.fill(T::ZERO);
+        };
+        // Drawn before they are used, so that each loop is of numbers of one size.
+        let mut draws = [0; BLOCK];
+        for (i, draw) in draws.iter_mut().enumerate() {
+            *draw = random_bits(self.draw.key, (at + i) as u64);
+        }
+        for ((to, &x), draw) in to.iter_mut().zip(x).zip(draws) {
+            let kept = x * self.scale;
+            *to = if draw >= threshold { kept } else { T::ZERO };
+        }
     }
 }

@@ -14,8 +14,10 @@ mod tests;
 pub use tensors::{finite_of, spread_to};
 
 use crate::buffer::{In, Out, PlaceMut, Ran, Slice, SliceMut, Why};
+use crate::simd::{Isa, Simd, Work};
 use crate::{Error, Result};
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 const OP: &str = "finite";
 
@@ -91,18 +93,49 @@ fn unfit(x: &In<'_>, target: &Out<'_>) -> Error {
     Error::Operand { op: OP, argument: "the target", expected, got: format!("{:?}", target.dims()) }
 }
 
+/// Elements per task.
+const CHUNK: usize = 32 * 1024;
+
 fn host_finite(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    fn copy<T: Copy>(x: &[T], out: &mut [T], is_finite: impl Fn(T) -> bool, zero: T) {
-        out.iter_mut().zip(x).for_each(|(out, &x)| *out = if is_finite(x) { x } else { zero });
-    }
     match (x.host_slice(), out.host_slice()) {
-        (Some(Slice::F16(x)), Some(SliceMut::F16(out))) => copy(x, out, f16::is_finite, f16::ZERO),
-        (Some(Slice::Bf16(x)), Some(SliceMut::Bf16(out))) => copy(x, out, bf16::is_finite, bf16::ZERO),
-        (Some(Slice::F32(x)), Some(SliceMut::F32(out))) => copy(x, out, f32::is_finite, 0.),
-        (Some(Slice::F64(x)), Some(SliceMut::F64(out))) => copy(x, out, f64::is_finite, 0.),
+        (Some(Slice::F16(x)), Some(SliceMut::F16(out))) => chosen(x, out, f16::ZERO, f16::is_finite),
+        (Some(Slice::Bf16(x)), Some(SliceMut::Bf16(out))) => chosen(x, out, bf16::ZERO, bf16::is_finite),
+        (Some(Slice::F32(x)), Some(SliceMut::F32(out))) => chosen(x, out, 0., f32::is_finite),
+        (Some(Slice::F64(x)), Some(SliceMut::F64(out))) => chosen(x, out, 0., f64::is_finite),
         _ => return Ok(Ran::Composed(Why::Device)),
     }
     Ok(Ran::Kernel("finite"))
+}
+
+fn chosen<T: Copy + Send + Sync>(
+    x: &[T],
+    out: &mut [T],
+    zero: T,
+    is_finite: impl Fn(T) -> bool + Copy + Send + Sync,
+) {
+    let part = |(x, out): (&[T], &mut [T])| Isa::best().run(Finite { x, out, zero, is_finite });
+    match x.len() > CHUNK {
+        true => x.par_chunks(CHUNK).zip(out.par_chunks_mut(CHUNK)).for_each(part),
+        false => part((x, out)),
+    }
+}
+
+struct Finite<'a, T, F> {
+    x: &'a [T],
+    out: &'a mut [T],
+    zero: T,
+    is_finite: F,
+}
+
+impl<T: Copy, F: Fn(T) -> bool> Work for Finite<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out = if (self.is_finite)(x) { x } else { self.zero };
+        }
+    }
 }
 
 fn host_spread(x: &In<'_>, by: SeenBy, sizes: Sizes, target: &mut Out<'_>) -> Result<Ran> {

@@ -81,6 +81,7 @@ impl<A: Real> Rule<A> for Lion<A> {
         1
     }
 
+    #[inline(always)]
     fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], _second: &mut [A]) {
         for ((w, g), m) in weights.iter_mut().zip(grads).zip(first) {
             (*w, *m) = self.element(*w, *g, *m);

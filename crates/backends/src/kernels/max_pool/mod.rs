@@ -1,8 +1,10 @@
-//! Where the largest element of each window is. NaN is larger than any number, and of equal elements the first one wins.
-//! Bit-exact: [`argmax_in_windows`] on a CPU, over windows of any shape, and [`largest`] on a GPU, over those of two dimensions.
+//! The largest element of each window. NaN is larger than any number, and of equal elements the first one wins.
+//! Bit-exact: [`largest`] over windows of one or two dimensions, with its gradient, and its oracle [`argmax_in_windows`], over windows of any
+//! shape on a CPU, which says where the largest element is and takes those that [`largest`] does not.
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod host;
 #[cfg(feature = "candle")]
 mod tensors;
 mod windows;

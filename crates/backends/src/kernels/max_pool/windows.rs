@@ -1,6 +1,8 @@
-//! The largest element of each window over two dimensions, with the tap under which it lies, and the gradient: on a GPU.
+//! The largest element of each window over two dimensions, with the tap under which it lies, and the gradient.
 
-use crate::buffer::{In, Out, Ran, Why};
+use super::host;
+use crate::buffer::{In, Out, Place, Ran, Why};
+use crate::simd::Isa;
 use crate::{Error, Result};
 
 pub(super) const OP: &str = "max_pool";
@@ -56,10 +58,11 @@ pub fn largest(windows: &Windows, x: &In<'_>, out: &mut Out<'_>, taps: &mut Out<
     if let Some(why) = windows.check(x.count(), out.count(), taps.count())? {
         return Ok(Ran::Composed(why));
     }
-    #[cfg(feature = "cuda")]
-    return super::cuda::largest(windows, x, out, taps);
-    #[cfg(not(feature = "cuda"))]
-    Ok(Ran::Composed(Why::Device))
+    match x.place() {
+        Place::Host(_) => Ok(host::largest(Isa::best(), windows, x, out, taps)),
+        #[cfg(feature = "cuda")]
+        Place::Device(_) => super::cuda::largest(windows, x, out, taps),
+    }
 }
 
 /// Writes the gradient of `x` from that of the largest: to each element what its windows have, added in their order in f32
@@ -72,8 +75,9 @@ pub fn gradient(windows: &Windows, dy: &In<'_>, taps: &In<'_>, dx: &mut Out<'_>)
     if let Some(why) = windows.check(dx.count(), dy.count(), taps.count())? {
         return Ok(Ran::Composed(why));
     }
-    #[cfg(feature = "cuda")]
-    return super::cuda::gradient(windows, dy, taps, dx);
-    #[cfg(not(feature = "cuda"))]
-    Ok(Ran::Composed(Why::Device))
+    match dy.place() {
+        Place::Host(_) => Ok(host::gradient(Isa::best(), windows, dy, taps, dx)),
+        #[cfg(feature = "cuda")]
+        Place::Device(_) => super::cuda::gradient(windows, dy, taps, dx),
+    }
 }

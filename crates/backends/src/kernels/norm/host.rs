@@ -2,7 +2,7 @@
 
 use super::{Centre, GradientsOut, Inputs, Norm, STATISTICS, wide};
 use crate::buffer::{In, Out, Ran, Rows, Slice, SliceMut, Why};
-use crate::simd::rows::{PARALLEL, Whole, load, share_out, split, store, sum, sum_pairs};
+use crate::simd::rows::{PARALLEL, Whole, place, seen, settle, share_out, split, store, sum, sum_pairs};
 use crate::simd::{Isa, Simd, Work};
 
 /// Runs of rows whose sums are kept apart, at most: the result must not depend on the number of threads.
@@ -24,7 +24,7 @@ pub(super) fn forward(
     };
     let y = match (x, y) {
         (Slice::F64(x), SliceMut::F64(y)) => {
-            wide::forward(norm, (x, rows), [weight, bias], y, statistics);
+            wide::forward(isa, norm, (x, rows), [weight, bias], y, statistics);
             return Ran::Kernel("norm forward, f64");
         }
         (_, y) => y,
@@ -58,48 +58,49 @@ impl Work for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.rows.width;
-        let mut buffer = vec![0f32; width];
-        let row = &mut buffer[..width];
+        let (mut wide, mut buffer) = (vec![0f32; width], vec![0f32; width]);
         for (i, saved) in self.statistics.chunks_exact_mut(STATISTICS).enumerate() {
             let from = (self.first + i) * self.rows.pitch;
-            load(simd, self.x, from..from + width, row);
+            let x = seen(simd, self.x, from..from + width, &mut wide);
             let mean = match self.norm.centre {
-                Centre::Mean => sum(row, f64::from) / width as f64,
+                Centre::Mean => sum(x, f64::from) / width as f64,
                 Centre::Zero => 0.,
             };
-            subtract(row, mean);
-            let squares = sum(row, |x| f64::from(x) * f64::from(x));
+            let centre = split(mean);
+            let squares = sum(x, |x| {
+                let moved = f64::from(moved(x, centre));
+                moved * moved
+            });
             let rstd = 1. / (squares / width as f64 + self.norm.eps).sqrt();
-            scale(row, rstd);
             saved.copy_from_slice(&[mean, 0., rstd]);
+            let y = place(&mut self.y, i * width..(i + 1) * width, &mut buffer);
+            normalize(x, centre, rstd, y);
             if let Some(weight) = self.weight {
-                row.iter_mut().zip(weight).for_each(|(x, w)| *x *= w);
+                y.iter_mut().zip(weight).for_each(|(y, w)| *y *= w);
             }
             if let Some(bias) = self.bias {
-                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
             }
-            store(simd, row, &mut self.y, i * width..(i + 1) * width);
+            settle(simd, &buffer, &mut self.y, i * width..(i + 1) * width);
         }
     }
 }
 
-/// `x − mean`, of which the part that f32 cannot hold is subtracted after the rest.
+/// `x` less a number in two parts, the smaller one last.
 #[inline(always)]
-fn subtract(row: &mut [f32], mean: f64) {
-    let (high, low) = split(mean);
-    if mean != 0. {
-        row.iter_mut().for_each(|x| *x = *x - high - low);
-    }
+fn moved(x: f32, (high, low): (f32, f32)) -> f32 {
+    x - high - low
 }
 
-/// `x · factor`, in f64 where the factor is no normal f32.
+/// Writes `(x − centre) · factor`, in f64 where the factor is no normal f32.
 #[inline(always)]
-fn scale(row: &mut [f32], factor: f64) {
+fn normalize(x: &[f32], centre: (f32, f32), factor: f64, to: &mut [f32]) {
+    let of = to.iter_mut().zip(x);
     if (factor as f32).is_normal() {
         let factor = factor as f32;
-        row.iter_mut().for_each(|x| *x *= factor);
+        of.for_each(|(to, &x)| *to = moved(x, centre) * factor);
     } else {
-        row.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+        of.for_each(|(to, &x)| *to = (f64::from(moved(x, centre)) * factor) as f32);
     }
 }
 
@@ -122,12 +123,12 @@ pub(super) fn backward(isa: Isa, norm: Norm, operands: Operands<'_>, grads: Grad
     if let (Slice::F64(x), Slice::F64(dy)) = (operands.x.0, operands.dy.0) {
         let rows = (operands.x.1, operands.dy.1);
         let [dx, dw, db] = [dx, dw, db].map(|grad| grad.and_then(Out::slice::<f64>));
-        wide::backward(norm, (x, dy, rows), weight, statistics, [dx, dw, db], plus);
+        wide::backward(isa, norm, (x, dy, rows), weight, statistics, [dx, dw, db], plus);
         return Ran::Kernel("norm backward, f64");
     }
     let (width, count) = (norm.width, operands.x.1.count);
     let weight = weight.map(|w| isa.run(Whole(w)));
-    let each = count.div_ceil(PARTS).max((PARALLEL / width).clamp(1, 16));
+    let each = rows_of_a_part(width, count);
     let parts = count.div_ceil(each);
     let dx = dx.as_mut().and_then(|dx| dx.host_slice());
     let mut dx: Vec<Option<SliceMut<'_>>> = match dx {
@@ -154,11 +155,19 @@ pub(super) fn backward(isa: Isa, norm: Norm, operands: Operands<'_>, grads: Grad
     share_out(tasks.collect(), |task| isa.run(task));
     for (grad, sums) in [&mut dw, &mut db].into_iter().zip(&sums) {
         let Some(grad) = grad.as_mut().and_then(|grad| grad.host_slice()) else { continue };
-        let sums: Vec<f32> =
-            (0..width).map(|i| sums.iter().skip(i).step_by(width).sum::<f64>() as f32).collect();
-        isa.run(Stored(&sums, grad));
+        let mut total = vec![0f64; width];
+        for part in sums.chunks_exact(width) {
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        }
+        let total: Vec<f32> = total.into_iter().map(|total| total as f32).collect();
+        isa.run(Stored(&total, grad));
     }
     Ran::Kernel("norm backward")
+}
+
+/// Rows whose sums are kept apart from the others'.
+pub(super) fn rows_of_a_part(width: usize, count: usize) -> usize {
+    count.div_ceil(PARTS).max((PARALLEL / width).clamp(1, 16))
 }
 
 /// A row of f32 as the floats of a buffer.
@@ -191,41 +200,49 @@ impl Work for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.norm.width;
-        let (mut normalized, mut grad) = (vec![0f32; width], vec![0f32; width]);
-        let (n, h) = (&mut normalized[..width], &mut grad[..width]);
+        let [mut wide, mut beside, mut normalized, mut weighted, mut buffer] =
+            [(); 5].map(|()| vec![0f32; width]);
+        let (n, h) = (&mut normalized[..width], &mut weighted[..width]);
         let ((x, x_rows), (dy, dy_rows)) = (self.operands.x, self.operands.dy);
         for (i, saved) in self.statistics.chunks_exact(STATISTICS).enumerate() {
             let from = (self.first + i) * dy_rows.pitch;
-            load(simd, dy, from..from + width, h);
+            let g = seen(simd, dy, from..from + width, &mut wide);
             if let Some(sums) = &mut self.db {
-                sums.iter_mut().zip(&*h).for_each(|(sum, &g)| *sum += f64::from(g));
+                sums.iter_mut().zip(g).for_each(|(sum, &g)| *sum += f64::from(g));
             }
             if self.dx.is_none() && self.dw.is_none() {
                 continue;
             }
             let from = (self.first + i) * x_rows.pitch;
-            load(simd, x, from..from + width, n);
-            subtract(n, saved[0]);
-            scale(n, saved[2]);
+            normalize(seen(simd, x, from..from + width, &mut beside), split(saved[0]), saved[2], n);
             if let Some(sums) = &mut self.dw {
-                sums.iter_mut().zip(&*h).zip(&*n).for_each(|((sum, g), n)| *sum += f64::from(g * n));
+                sums.iter_mut().zip(g).zip(&*n).for_each(|((sum, g), n)| *sum += f64::from(g * n));
             }
             let Some(dx) = &mut self.dx else { continue };
-            if let Some(weight) = self.weight {
-                h.iter_mut().zip(weight).for_each(|(g, w)| *g *= w);
-            }
+            let h = match self.weight {
+                Some(weight) => {
+                    h.iter_mut().zip(g).zip(weight).for_each(|((h, g), w)| *h = g * w);
+                    &*h
+                }
+                None => g,
+            };
             let along = (sum_pairs(h, n, |h, n| f64::from(h * n)) / width as f64) as f32;
-            if self.norm.centre == Centre::Mean {
-                subtract(h, sum(h, f64::from) / width as f64);
-            }
-            h.iter_mut().zip(&*n).for_each(|(h, &n)| *h = simd.mul_add(-n, along, *h));
-            scale(h, saved[2]);
+            let mean = match self.norm.centre {
+                Centre::Mean => sum(h, f64::from) / width as f64,
+                Centre::Zero => 0.,
+            };
+            let range = i * width..(i + 1) * width;
+            let to = place(dx, range.clone(), &mut buffer);
+            // In the place of what was normalised, what is left of `h`.
+            let centre = split(mean);
+            n.iter_mut().zip(h).for_each(|(n, &h)| *n = simd.mul_add(-*n, along, moved(h, centre)));
+            normalize(n, (0., 0.), saved[2], to);
             if let Some(plus) = self.plus {
                 let from = (self.first + i) * width;
-                load(simd, plus, from..from + width, n);
-                h.iter_mut().zip(&*n).for_each(|(h, n)| *h += n);
+                let plus = seen(simd, plus, from..from + width, &mut beside);
+                to.iter_mut().zip(plus).for_each(|(to, plus)| *to += plus);
             }
-            store(simd, h, dx, i * width..(i + 1) * width);
+            settle(simd, &buffer, dx, range);
         }
     }
 }

@@ -15,8 +15,11 @@ pub use scalar::row_sums_scalar;
 pub use tensors::row_sums_of;
 
 use super::sum::{Accumulator, Compensated, Plain};
-use crate::{Element, Error, Floats, Real, Result};
+use crate::simd::convert::Stored;
+use crate::simd::{Isa, Simd, Work};
+use crate::{Error, Floats, Real, Result};
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
 /// Elements of the result that are worth a task.
 const TASK: usize = 16 * 1024;
@@ -53,7 +56,7 @@ fn check(ids: &[i64], x: Floats<'_>, width: usize) -> Result<()> {
     }
 }
 
-fn sums<T: Element, W: Real, A: Accumulator>(ids: &[i64], x: &[T], rows: usize, width: usize) -> Vec<W> {
+fn sums<T: Stored<W>, W: Real, A: Accumulator>(ids: &[i64], x: &[T], rows: usize, width: usize) -> Vec<W> {
     let mut out = vec![W::ZERO; rows * width];
     if width == 0 {
         return out;
@@ -61,21 +64,48 @@ fn sums<T: Element, W: Real, A: Accumulator>(ids: &[i64], x: &[T], rows: usize, 
     let hits = Hits::new(ids, rows);
     let per_task = TASK.div_ceil(width);
     out.par_chunks_mut(per_task * width).enumerate().for_each(|(task, out)| {
+        Isa::best().run(Part { hits: &hits, x, width, first: task * per_task, out, of: PhantomData::<A> });
+    });
+    out
+}
+
+/// Rows of the result, from one on.
+struct Part<'a, T, W, A> {
+    hits: &'a Hits,
+    x: &'a [T],
+    width: usize,
+    first: usize,
+    out: &'a mut [W],
+    of: PhantomData<A>,
+}
+
+impl<T: Stored<W>, W: Real, A: Accumulator> Work for Part<'_, T, W, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let width = self.width;
         let (mut totals, mut wide) = (vec![A::default(); width], vec![W::ZERO; width]);
-        for (row, out) in out.chunks_exact_mut(width).enumerate() {
-            let places = hits.of(task * per_task + row);
+        for (row, out) in self.out.chunks_exact_mut(width).enumerate() {
+            let places = self.hits.of(self.first + row);
             if places.is_empty() {
                 continue;
             }
             totals.fill(A::default());
             for &place in places {
-                W::load(T::floats(&x[place * width..(place + 1) * width]), &mut wide);
-                totals.iter_mut().zip(&wide).for_each(|(total, &x)| total.add(x.to_f64()));
+                let row = &self.x[place * width..(place + 1) * width];
+                let values = match T::as_it_is(row) {
+                    Some(values) => values,
+                    None => {
+                        T::read(simd, row, &mut wide);
+                        &wide
+                    }
+                };
+                totals.iter_mut().zip(values).for_each(|(total, &x)| total.add(x.to_f64()));
             }
             out.iter_mut().zip(&totals).for_each(|(out, &total)| *out = W::from_f64(total.value()));
         }
-    });
-    out
+    }
 }
 
 /// The places of each row's id, by a counting sort that keeps their order.

@@ -123,31 +123,31 @@ impl<A: Real> Rule<A> for Sgd<A> {
         usize::from(self.kind != Kind::Plain)
     }
 
-    fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], _second: &mut [A]) {
-        if self.kind == Kind::Plain {
-            for (w, g) in weights.iter_mut().zip(grads) {
-                (*w, _) = self.element(*w, *g, A::ZERO);
-            }
-        } else {
-            for ((w, g), b) in weights.iter_mut().zip(grads).zip(first) {
-                (*w, *b) = self.element(*w, *g, *b);
-            }
-        }
-    }
-}
-
-impl<A: Real> Sgd<A> {
-    /// Maps a weight, its unscaled gradient and its momentum buffer to the new weight and buffer.
     #[inline(always)]
-    fn element(&self, w: A, g: A, b: A) -> (A, A) {
+    fn update(&self, weights: &mut [A], grads: &mut [A], first: &mut [A], _second: &mut [A]) {
         // `0 * w` is NaN for an infinite weight: without decay the gradient must not see the weight.
-        let g = if self.weight_decay == A::ZERO { g } else { g + self.weight_decay * w };
-        let (b, nesterov) = match self.kind {
-            Kind::Plain => return (w + self.neg_lr * g, b),
-            Kind::FirstStep { nesterov } => (g, nesterov),
-            Kind::Later { nesterov } => (b * self.momentum + self.one_minus_dampening * g, nesterov),
+        if self.weight_decay != A::ZERO {
+            grads.iter_mut().zip(&*weights).for_each(|(g, &w)| *g = *g + self.weight_decay * w);
+        }
+        let nesterov = match self.kind {
+            Kind::Plain => {
+                return weights.iter_mut().zip(grads).for_each(|(w, g)| *w = *w + self.neg_lr * *g);
+            }
+            Kind::FirstStep { nesterov } => {
+                first.copy_from_slice(grads);
+                nesterov
+            }
+            Kind::Later { nesterov } => {
+                let next = |b: A, g: A| b * self.momentum + self.one_minus_dampening * g;
+                first.iter_mut().zip(&*grads).for_each(|(b, &g)| *b = next(*b, g));
+                nesterov
+            }
         };
-        let direction = if nesterov { g + self.momentum * b } else { b };
-        (w + self.neg_lr * direction, b)
+        if nesterov {
+            grads.iter_mut().zip(&*first).for_each(|(g, &b)| *g = *g + self.momentum * b);
+            weights.iter_mut().zip(grads).for_each(|(w, g)| *w = *w + self.neg_lr * *g);
+        } else {
+            weights.iter_mut().zip(first).for_each(|(w, b)| *w = *w + self.neg_lr * *b);
+        }
     }
 }

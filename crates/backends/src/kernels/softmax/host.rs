@@ -2,8 +2,8 @@
 
 use super::{Form, Seen, backward_scalar, forward_scalar};
 use crate::buffer::{Out, Ran, Rows, Slice, SliceMut, Why};
-use crate::simd::math::exp;
-use crate::simd::rows::{PARALLEL, gather, load, max, share_out, store, sum, sum_pairs};
+use crate::simd::math::{exp, exps};
+use crate::simd::rows::{self, PARALLEL, gather, max, place, settle, share_out, sum, sum_pairs};
 use crate::simd::{Isa, Simd, Work};
 
 pub(super) fn forward(
@@ -46,26 +46,26 @@ impl Work for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.rows.width;
-        let mut buffer = vec![0f32; width];
+        let (mut wide, mut buffer) = (vec![0f32; width], vec![0f32; width]);
         for i in 0..self.y.len() / width {
             let (from, seen) = ((self.first + i) * self.rows.pitch, self.seen.of(self.first + i, width));
-            let (row, beyond) = buffer.split_at_mut(seen);
-            beyond.fill(0.);
-            load(simd, self.x, from..from + seen, row);
-            let max = max(row);
+            let x = rows::seen(simd, self.x, from..from + seen, &mut wide[..seen]);
+            let (y, beyond) = place(&mut self.y, i * width..(i + 1) * width, &mut buffer).split_at_mut(seen);
+            let max = max(x);
+            exps(simd, x, max, y);
+            let total = sum(y, f64::from);
             match self.form {
                 Form::Softmax => {
-                    row.iter_mut().for_each(|x| *x = exp(simd, *x - max));
-                    let share = (1. / sum(row, f64::from)) as f32;
-                    row.iter_mut().for_each(|x| *x *= share);
+                    let share = (1. / total) as f32;
+                    y.iter_mut().for_each(|y| *y *= share);
                 }
                 Form::LogSoftmax => {
-                    row.iter_mut().for_each(|x| *x -= max);
-                    let log = sum(row, |x| f64::from(exp(simd, x))).ln() as f32;
-                    row.iter_mut().for_each(|x| *x -= log);
+                    let log = total.ln() as f32;
+                    y.iter_mut().zip(x).for_each(|(y, x)| *y = x - max - log);
                 }
             }
-            store(simd, &buffer, &mut self.y, i * width..(i + 1) * width);
+            beyond.fill(0.);
+            settle(simd, &buffer, &mut self.y, i * width..(i + 1) * width);
         }
     }
 }
@@ -111,26 +111,27 @@ impl Work for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let width = self.y.1.width;
-        let (mut grad, mut value) = (vec![0f32; width], vec![0f32; width]);
+        let [mut wide, mut beside, mut buffer] = [(); 3].map(|()| vec![0f32; width]);
         for i in 0..self.dx.len() / width {
             let seen = self.seen.of(self.first + i, width);
-            grad[seen..].fill(0.);
-            let (g, y) = (&mut grad[..seen], &mut value[..seen]);
-            for ((x, rows), to) in [(self.dy, &mut *g), (self.y, &mut *y)] {
-                let from = (self.first + i) * rows.pitch;
-                load(simd, x, from..from + seen, to);
-            }
+            let row = |rows: Rows| (self.first + i) * rows.pitch..(self.first + i) * rows.pitch + seen;
+            let g = rows::seen(simd, self.dy.0, row(self.dy.1), &mut wide[..seen]);
+            let y = rows::seen(simd, self.y.0, row(self.y.1), &mut beside[..seen]);
+            let (dx, beyond) =
+                place(&mut self.dx, i * width..(i + 1) * width, &mut buffer).split_at_mut(seen);
+            let to = dx.iter_mut().zip(g).zip(y);
             match self.form {
                 Form::Softmax => {
                     let along = sum_pairs(g, y, |g, y| f64::from(g) * f64::from(y)) as f32;
-                    g.iter_mut().zip(&*y).for_each(|(g, y)| *g = y * (*g - along));
+                    to.for_each(|((dx, g), y)| *dx = y * (g - along));
                 }
                 Form::LogSoftmax => {
                     let total = sum(g, f64::from) as f32;
-                    g.iter_mut().zip(&*y).for_each(|(g, &y)| *g = simd.mul_add(exp(simd, y), -total, *g));
+                    to.for_each(|((dx, &g), &y)| *dx = simd.mul_add(exp(simd, y), -total, g));
                 }
             }
-            store(simd, &grad, &mut self.dx, i * width..(i + 1) * width);
+            beyond.fill(0.);
+            settle(simd, &buffer, &mut self.dx, i * width..(i + 1) * width);
         }
     }
 }

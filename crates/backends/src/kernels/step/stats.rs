@@ -9,6 +9,8 @@
 //! Contract: the counts are exact. `sum_squares` is summed in chunks of fixed length, in order, so it does not depend on
 //! the number of threads; it is within `len * 2^-53` of the exact sum, relatively.
 
+use crate::simd::rows::{SUMS, folded};
+use crate::simd::{Isa, Simd, Work};
 use crate::{Element, Floats, Real};
 use rayon::prelude::*;
 
@@ -49,8 +51,6 @@ impl GradStats {
 pub(super) const CHUNK: usize = 16 * 1024;
 /// Elements converted at once, so that they stay in the first-level cache.
 pub(super) const BLOCK: usize = 512;
-/// Independent sums, for the vector unit.
-const LANES: usize = 16;
 /// Below this magnitude f16 is subnormal.
 pub(super) const F16_MIN_NORMAL: f64 = 6.103_515_625e-5;
 
@@ -82,22 +82,35 @@ fn chunked<T: Sync>(x: &[T], stats: impl Fn(&[T]) -> GradStats + Send + Sync) ->
 }
 
 fn chunk_stats<T: Element, A: Real>(chunk: &[T], inv_scale: A) -> GradStats {
-    let mut buffer = [A::ZERO; BLOCK];
-    let mut sums = [0f64; LANES];
-    let mut stats = GradStats { len: chunk.len() as u64, ..GradStats::default() };
-    for block in chunk.chunks(BLOCK) {
-        let values = &mut buffer[..block.len()];
-        A::load(T::floats(block), values);
-        let (non_finite, zeros, subnormal) = block_counts(values, inv_scale);
-        stats.non_finite += u64::from(non_finite);
-        stats.zeros += u64::from(zeros);
-        stats.subnormal += u64::from(subnormal);
-        add_squares(values, inv_scale, &mut sums);
-    }
-    stats.sum_squares = sums.iter().sum();
-    stats
+    Isa::best().run(Look(chunk, inv_scale))
 }
 
+struct Look<'a, T, A>(&'a [T], A);
+
+impl<T: Element, A: Real> Work for Look<'_, T, A> {
+    type Output = GradStats;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> GradStats {
+        let Self(chunk, inv_scale) = self;
+        let mut buffer = [A::ZERO; BLOCK];
+        let mut sums = [0f64; SUMS];
+        let mut stats = GradStats { len: chunk.len() as u64, ..GradStats::default() };
+        for block in chunk.chunks(BLOCK) {
+            let values = &mut buffer[..block.len()];
+            A::load(T::floats(block), values);
+            let (non_finite, zeros, subnormal) = block_counts(values, inv_scale);
+            stats.non_finite += u64::from(non_finite);
+            stats.zeros += u64::from(zeros);
+            stats.subnormal += u64::from(subnormal);
+            add_squares(values, inv_scale, &mut sums);
+        }
+        stats.sum_squares = folded(&sums);
+        stats
+    }
+}
+
+#[inline(always)]
 fn block_counts<A: Real>(values: &[A], inv_scale: A) -> (u32, u32, u32) {
     let min_normal = A::from_f64(F16_MIN_NORMAL);
     let (mut non_finite, mut zeros, mut small) = (0, 0, 0);
@@ -109,16 +122,12 @@ fn block_counts<A: Real>(values: &[A], inv_scale: A) -> (u32, u32, u32) {
     (non_finite, zeros, small - zeros)
 }
 
-fn add_squares<A: Real>(values: &[A], inv_scale: A, sums: &mut [f64; LANES]) {
-    let mut lanes = values.chunks_exact(LANES);
-    for lane in &mut lanes {
-        for (sum, &g) in sums.iter_mut().zip(lane) {
+#[inline(always)]
+fn add_squares<A: Real>(values: &[A], inv_scale: A, sums: &mut [f64; SUMS]) {
+    for group in values.chunks(SUMS) {
+        for (sum, &g) in sums.iter_mut().zip(group) {
             let x = (g * inv_scale).to_f64();
             *sum += x * x;
         }
-    }
-    for (sum, &g) in sums.iter_mut().zip(lanes.remainder()) {
-        let x = (g * inv_scale).to_f64();
-        *sum += x * x;
     }
 }

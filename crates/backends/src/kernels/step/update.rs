@@ -12,6 +12,7 @@
 //! the rule's arithmetic takes it.
 
 use super::WriteBack;
+use crate::simd::{Isa, Simd, Work};
 use crate::{Element, Error, Floats, Real, Result, Store};
 
 /// What an optimizer does to one element, over a block of them.
@@ -109,6 +110,7 @@ struct Task<'a, T, A> {
 }
 
 impl<'a, T, A> Task<'a, T, A> {
+    #[inline(always)]
     fn split_at(self, mid: usize) -> (Self, Self) {
         let Buffers { weights, write_back, grad, first, second } = self.buffers;
         let (weights, weights_tail) = weights.split_at_mut(mid);
@@ -151,24 +153,28 @@ where
         let (head, tail) = task.split_at(mid);
         rayon::join(|| split(head, rule, transform), || split(tail, rule, transform));
     } else {
-        run(task, rule, transform);
+        Isa::best().run(ByBlocks(task, rule, transform));
     }
 }
 
-fn run<T, A>(mut task: Task<'_, T, A>, rule: &impl Rule<A>, transform: &GradTransform)
-where
-    T: Store<A>,
-    A: Real + Store<A>,
-{
-    let mut scratch = Scratch::new();
-    loop {
-        let len = task.buffers.weights.len();
-        if len <= BLOCK {
-            return scratch.step(task, rule, transform);
+struct ByBlocks<'a, 'b, T, A, R>(Task<'a, T, A>, &'b R, &'b GradTransform);
+
+impl<T: Store<A>, A: Real + Store<A>, R: Rule<A>> Work for ByBlocks<'_, '_, T, A, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self(mut task, rule, transform) = self;
+        let mut scratch = Scratch::new();
+        loop {
+            let len = task.buffers.weights.len().min(BLOCK);
+            let (block, rest) = task.split_at(len);
+            scratch.step(block, rule, transform);
+            if rest.buffers.weights.is_empty() {
+                return;
+            }
+            task = rest;
         }
-        let (block, rest) = task.split_at(BLOCK);
-        scratch.step(block, rule, transform);
-        task = rest;
     }
 }
 
@@ -186,6 +192,7 @@ impl<T: Store<A>, A: Real + Store<A>> Scratch<T, A> {
         Self { weights: zeros, grads: zeros, extra: zeros, rounded: [T::default(); BLOCK] }
     }
 
+    #[inline(always)]
     fn step(&mut self, task: Task<'_, T, A>, rule: &impl Rule<A>, transform: &GradTransform) {
         let Task { buffers: Buffers { weights, write_back, grad, first, second }, start } = task;
         let len = weights.len();
@@ -200,14 +207,18 @@ impl<T: Store<A>, A: Real + Store<A>> Scratch<T, A> {
                 T::store(full, weights);
             }
             WriteBack::Master(master) => {
-                let rounded = &mut self.rounded[..len];
+                let (rounded, extra) = (&mut self.rounded[..len], &mut self.extra[..len]);
                 T::store(master, rounded);
-                A::load(T::floats(weights), full);
-                for (((m, &w), &r), &f) in master.iter_mut().zip(&*weights).zip(&*rounded).zip(&*full) {
-                    *m = if w.same_bits(r) { *m } else { f };
+                A::load(T::floats(weights), extra);
+                // Not where one of them lies: that becomes a store with a mask, which is slow on some processors.
+                for ((((full, &m), &f), &w), &r) in
+                    full.iter_mut().zip(&*master).zip(&*extra).zip(&*weights).zip(&*rounded)
+                {
+                    *full = if w.same_bits(r) { m } else { f };
                 }
-                rule.update(master, grads, first, second);
-                T::store(master, weights);
+                rule.update(full, grads, first, second);
+                master.copy_from_slice(full);
+                T::store(full, weights);
             }
             WriteBack::Kahan(compensation) => {
                 A::load(T::floats(weights), full);
@@ -235,17 +246,13 @@ impl<T: Store<A>, A: Real + Store<A>> Scratch<T, A> {
     }
 }
 
+#[inline(always)]
 fn transform_grads<A: Real>(grads: &mut [A], transform: &GradTransform) {
     let inv_scale = A::from_f64(f64::from(transform.inv_scale));
     let clip_coef = A::from_f64(transform.clip_coef);
-    for g in grads.iter_mut() {
-        *g = *g * inv_scale * clip_coef;
-    }
-    if let Some(limit) = transform.clip_value {
-        let limit = A::from_f64(limit);
-        for g in grads.iter_mut() {
-            *g = g.clamp_to(limit);
-        }
+    match transform.clip_value.map(A::from_f64) {
+        None => grads.iter_mut().for_each(|g| *g = *g * inv_scale * clip_coef),
+        Some(limit) => grads.iter_mut().for_each(|g| *g = (*g * inv_scale * clip_coef).clamp_to(limit)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The value: for each block of queries a running maximum and sum over tiles of keys.
 
-use super::number::{Number, max, sum};
+use super::number::{Number, sum};
 use super::product::{Before, Matrix, product};
 use super::{BLOCK, Call, Narrow, Rows, TASKS, TILE, by_heads, exact, first};
 use crate::Result;
 use crate::buffer::{Out, Ran, ScalarType, SliceMut, Why};
 use crate::kernels::attention::checks::Sizes;
 use crate::kernels::attention::{Attention, Inputs, Mask, Order};
+use crate::simd::rows::max;
 use crate::simd::{Isa, Simd, Work};
 use rayon::prelude::*;
 
@@ -193,6 +194,7 @@ impl<A: Number> Work for Softmax<'_, A> {
                 continue;
             }
             let before = largest[row];
+            // A NaN is not among them, and makes the sum of the exponentials one.
             largest[row] = max(&[before, max(seen)]);
             // Not −∞ − −∞: what is infinitely small beside later scores is 0.
             let shift = if largest[row] == A::LOWEST { A::ZERO } else { largest[row] };

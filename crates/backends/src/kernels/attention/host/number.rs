@@ -64,24 +64,6 @@ impl Number for f64 {
     }
 }
 
-/// The largest element, NaN where one is NaN.
-#[inline(always)]
-pub(super) fn max<A: Number>(x: &[A]) -> A {
-    // A NaN on the left stays; one on the right is not less.
-    let larger = |a: A, b: A| if a >= b || is_nan(a) { a } else { b };
-    let mut lanes = [A::LOWEST; LANES];
-    let (groups, rest) = x.as_chunks::<LANES>();
-    for group in groups {
-        for lane in 0..LANES {
-            lanes[lane] = larger(lanes[lane], group[lane]);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = larger(*lane, x);
-    }
-    lanes.into_iter().fold(A::LOWEST, larger)
-}
-
 /// `Σ f(x, y)` over pairs, in 16 running sums, which are then added in pairs.
 #[inline(always)]
 pub(super) fn sum<A: Number>(x: &[A], y: &[A], f: impl Fn(A, A) -> A) -> A {
@@ -109,10 +91,4 @@ pub(super) fn sum<A: Number>(x: &[A], y: &[A], f: impl Fn(A, A) -> A) -> A {
 #[inline(always)]
 pub(super) fn all_finite<A: Number>(x: &[A]) -> bool {
     x.iter().fold(true, |finite, x| finite & x.is_finite())
-}
-
-/// Whether it is no number.
-#[inline(always)]
-fn is_nan<A: Number>(x: A) -> bool {
-    x.partial_cmp(&x).is_none()
 }

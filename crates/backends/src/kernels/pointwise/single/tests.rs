@@ -1,9 +1,17 @@
 //! Every instruction set against the table, whose f64 is rounded: two or three roundings are allowed.
 
 use super::*;
+use half::{bf16, f16};
 use precision_types::ulp_distance;
 
-const FUNCTIONS: [Function; 4] = [Function::GeluTanh, Function::Relu, Function::Sigmoid, Function::Silu];
+const FUNCTIONS: [Function; 6] = [
+    Function::Gelu,
+    Function::GeluTanh,
+    Function::Relu,
+    Function::Scale { factor: 0.3f32 as f64 },
+    Function::Sigmoid,
+    Function::Silu,
+];
 
 /// f32 of all sizes, dense where the functions bend.
 fn arguments() -> Vec<f32> {
