@@ -10,9 +10,8 @@
 //!
 //! On a CPU the crate `gemm` multiplies f32 and f64, in runs of 1024 terms, but for large matrices where the machine has AVX2 and
 //! no more: these are packed and summed by `blocked`, in runs of 256. So are f16, which is widened as it is packed, exactly,
-//! and bf16 where the machine has no fast product of it. Where it has one, that is Intel's tile unit ([`Engine::Tiles`])
-//! or AMD's `vdpbf16ps` ([`Engine::Pairs`]; Intel's runs at half the speed of its f32), which add nothing to a product. Results
-//! do not depend on the number of threads.
+//! and bf16: widened likewise, or in pairs by AMD's `vdpbf16ps` ([`Engine::Pairs`]; Intel's runs at half the speed of its f32). Intel's
+//! tile unit ([`Engine::Tiles`]) has panels of its own. Results do not depend on the number of threads.
 //!
 //! Contract: with `u` the roundoff of the sums (2⁻²⁴; 2⁻⁵³ in f64) and `r` the runs of `k`, off by at most
 //! `2u · (min(k, run) + r) · Σ|a·b|`, and a rounding to the type of `out`. The bf16 products of [`Engine::Tiles`] and
