@@ -1,9 +1,9 @@
 //! On the CPU: products of the kernel as a matrix, for f32 and f64 whose channels lie second. Values and the gradient of the kernel are
 //! products with the pixels on which taps stand, packed from where they lie.
 //!
-//! So is the gradient of images where positions are neighbours, with kernels turned around; or else it is made of columns, which hold a number for each tap in each position, and are added up: for a few images
-//! at a time, several such parts side by side, each on one thread. One image's values are a matrix as they lie, those of several
-//! are copied.
+//! So is the gradient of images where positions are neighbours, with kernels turned around; or else it is made of columns, which
+//! hold a number for each tap in each position, and are added up: for a few images at a time, several such parts side by side,
+//! each on one thread. One image's values are a matrix as they lie, those of several are copied.
 
 use super::operands::{Around, Channels, Padded, Positions, Taps};
 use super::sizes::{Sizes, each_of};

@@ -1,4 +1,4 @@
-//! Sizes of a convolution on a CPU, and what is made of images by them: columns, and back.
+//! Sizes of a convolution on a CPU, and columns added up to images.
 
 use rayon::prelude::*;
 

@@ -1,9 +1,9 @@
-//! A product of two matrices of f32 or f64, by whichever was measured to be faster: [`multiply`] of large ones with AVX2, and for
+//! A product of two matrices of f32 or f64, by whichever was measured to be faster: [`multiply_matrices`] of large ones with AVX2, and for
 //! whatever else the crate `gemm`. The one place where the crate is called.
 
 #![expect(unsafe_code, reason = "the crate takes addresses and strides")]
 
-use super::blocked::{Lies, Packed, Plus, Source, Strided, Term, Then, Threads, multiply};
+use super::blocked::{Packed, Plus, Source, Term, Then, Threads, multiply_matrices};
 use super::{Matrix, RUN};
 use crate::simd::Isa;
 use crate::simd::rows::PARALLEL;
@@ -41,9 +41,7 @@ pub(crate) fn matrix_product<T: Float>(
     let large = a.1.rows.min(b.1.columns) >= LARGE.0 && a.1.columns >= LARGE.1;
     let isa = Isa::best();
     if large && isa.bytes() == PACKED {
-        let lies = Lies::by_rows(b.1.columns);
-        let (a, b) = (Strided::new(a.0, a.1), Strided::new(b.0, b.1.transposed()));
-        multiply::<T, T>(isa, a, b, then, (out, lies), threads);
+        multiply_matrices::<T, T, T>(isa, a, b, then, out, threads);
     } else {
         by_the_crate(out, then, a, b, threads);
     }
@@ -60,25 +58,28 @@ pub(super) fn by_the_crate<T: Float>(
     // To a vector the crate adds each term, and to a matrix the sum of them.
     let is_vector = lhs.rows == 1 || rhs.columns == 1;
     let mut part = Vec::new();
-    if let Plus::Matrix(matrix) = then.plus {
-        out.copy_from_slice(matrix);
-    }
-    let onto = if matches!(then.plus, Plus::Nothing) { Onto::Nothing } else { Onto::Output };
+    let plus = match then.plus {
+        Plus::Matrix(matrix) => {
+            out.copy_from_slice(matrix);
+            Plus::Output
+        }
+        plus => plus,
+    };
     for first in (0..lhs.columns).step_by(RUN) {
         let len = RUN.min(lhs.columns - first);
         let a = (&a[first * lhs.column..], lhs.columns(len));
         let b = (&b[first * rhs.row..], Matrix { rows: len, ..rhs });
         if first == 0 {
-            run(out, onto, then.factor, a, b, threads);
+            run(out, plus, then.factor, a, b, threads);
         } else if is_vector {
             part.resize(out.len(), T::ZERO);
-            run(&mut part, Onto::Nothing, then.factor, a, b, threads);
+            run(&mut part, Plus::Nothing, then.factor, a, b, threads);
             out.iter_mut().zip(&part).for_each(|(out, &part)| *out = *out + part);
         } else {
-            run(out, Onto::Output, then.factor, a, b, threads);
+            run(out, Plus::Output, then.factor, a, b, threads);
         }
     }
-    if lhs.columns == 0 && onto == Onto::Nothing {
+    if lhs.columns == 0 && matches!(plus, Plus::Nothing) {
         out.fill(T::ZERO);
     }
     if let Some(row) = then.row {
@@ -93,19 +94,10 @@ pub(super) fn by_the_crate<T: Float>(
     }
 }
 
-/// What a product is written over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Onto {
-    /// It is forgotten.
-    Nothing,
-    /// It is added to.
-    Output,
-}
-
 /// `to = factor · a · b`, or `to += factor · a · b`.
 fn run<T: Float>(
     to: &mut [T],
-    onto: Onto,
+    plus: Plus<'_, T>,
     factor: T,
     (a, lhs): Operand<'_, T>,
     (b, rhs): Operand<'_, T>,
@@ -129,7 +121,7 @@ fn run<T: Float>(
             to.as_mut_ptr(),
             1,
             n as isize,
-            onto == Onto::Output,
+            matches!(plus, Plus::Output),
             a.as_ptr(),
             lhs.column as isize,
             lhs.row as isize,

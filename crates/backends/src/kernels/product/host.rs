@@ -1,6 +1,6 @@
 //! On the CPU: which engine multiplies what, and how a stack is shared out among threads.
 
-use super::blocked::{DEPTH, Lies, Packed, Plus, Strided, Then, Threads, multiply};
+use super::blocked::{DEPTH, Packed, Plus, Then, Threads, multiply_matrices};
 use super::gemm::{Float, matrix_product};
 use super::matrix::{Matrix, Stack};
 use super::{Added, Engine, Onto};
@@ -92,9 +92,7 @@ impl Sixteen for bf16 {
             }
             #[cfg(target_arch = "x86_64")]
             Engine::Pairs if let Some(pairs) = crate::simd::Pairs::detect() => {
-                let (lies, b) = (Lies::by_rows(b.1.columns), Strided::new(b.0, b.1.transposed()));
-                let a = Strided::new(a.0, a.1);
-                multiply::<crate::simd::lanes::Pair, O>(pairs, a, b, then, (out, lies), threads);
+                multiply_matrices::<crate::simd::lanes::Pair, _, O>(pairs, a, b, then, out, threads);
             }
             _ => widened(a, b, then, out, threads),
         }
@@ -103,14 +101,13 @@ impl Sixteen for bf16 {
 
 /// In f32, to which numbers are widened as they are packed.
 fn widened<X: Stored<f32>, O: Stored<f32>>(
-    (a, lhs): (&[X], Matrix),
-    (b, rhs): (&[X], Matrix),
+    a: (&[X], Matrix),
+    b: (&[X], Matrix),
     then: Then<'_, f32, O>,
     out: &mut [O],
     threads: Threads,
 ) {
-    let (lies, b) = (Lies::by_rows(rhs.columns), Strided::new(b, rhs.transposed()));
-    multiply::<f32, O>(Isa::best(), Strided::new(a, lhs), b, then, (out, lies), threads);
+    multiply_matrices::<f32, X, O>(Isa::best(), a, b, then, out, threads);
 }
 
 /// Numbers of a lane whose sums are complete before they are written.
@@ -150,11 +147,11 @@ impl<'a> Stacks<'a> {
     /// In f32, to 16 bits or f32.
     fn sixteen<X: Sixteen>(self, engine: Engine, a: &[X], b: &[X], mut out: SliceMut<'_>) -> Ran {
         if let Some(out) = <f32 as Scalar>::write(&mut out) {
-            return self.by::<X, f32>(engine, a, b, out);
+            return self.by(engine, a, b, self.plus::<f32>(), out);
         }
         if self.lhs.each.columns <= most_numbers(engine) {
             return match <X as Scalar>::write(&mut out) {
-                Some(out) => self.by::<X, X>(engine, a, b, out),
+                Some(out) => self.by(engine, a, b, self.plus::<X>(), out),
                 None => Ran::Composed(Why::Dtype("out")),
             };
         }
@@ -168,35 +165,36 @@ impl<'a> Stacks<'a> {
             },
             Onto::Added(_) => None,
         };
-        let Some(row) = self.wide_row() else { return ADDED };
         let plus = if let Some(held) = held {
             convert_slice(Isa::best(), held, SliceMut::F32(&mut wide));
             Plus::Output
         } else {
             Plus::Nothing
         };
-        self.each(
-            Then { row: row.as_deref(), plus, ..Then::WRITTEN },
-            &mut wide,
-            |a_at, b_at, then, out, threads| {
-                X::by(engine, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), then, out, threads);
-            },
-        );
+        match self.by(engine, a, b, Some(plus), &mut wide) {
+            Ran::Kernel(_) => {}
+            composed => return composed,
+        }
         match convert_slice(Isa::best(), Slice::F32(&wide), out.until(len)) {
             Ran::Kernel(_) => Ran::Kernel("product"),
             composed => composed,
         }
     }
 
-    fn by<X: Sixteen, O: Scalar + Stored<f32>>(self, engine: Engine, a: &[X], b: &[X], out: &mut [O]) -> Ran {
-        let (Some(row), Some(plus)) = (self.wide_row(), self.plus::<O>()) else { return ADDED };
-        self.each(
-            Then { row: row.as_deref(), plus, ..Then::WRITTEN },
-            out,
-            |a_at, b_at, then, out, threads| {
-                X::by(engine, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), then, out, threads);
-            },
-        );
+    /// With what is added, or nothing where that is not read.
+    fn by<X: Sixteen, O: Stored<f32>>(
+        self,
+        engine: Engine,
+        a: &[X],
+        b: &[X],
+        plus: Option<Plus<'_, O>>,
+        out: &mut [O],
+    ) -> Ran {
+        let (Some(row), Some(plus)) = (self.wide_row(), plus) else { return ADDED };
+        let then = Then { row: row.as_deref(), plus, ..Then::WRITTEN };
+        self.each(then, out, |a_at, b_at, then, out, threads| {
+            X::by(engine, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), then, out, threads);
+        });
         Ran::Kernel("product")
     }
 

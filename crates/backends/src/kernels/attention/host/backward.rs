@@ -1,7 +1,7 @@
 //! The gradients: each tile of probabilities is made again from `lse`.
 
 use super::number::{Number, sum};
-use super::product::{Before, Matrix, product};
+use super::product::{Matrix, Plus, product};
 use super::{BLOCK, Call, Heads, Narrow, Rows, TASKS, TILE, by_heads, deal, exact, first};
 use crate::Result;
 use crate::buffer::{Ran, ScalarType, SliceMut, Why};
@@ -201,16 +201,16 @@ impl<A: Number> Part<'_, A> {
                 let value = Matrix::new(&read.value[of.clone()], keys, width);
                 let probabilities = first(&mut memory.probabilities, rows * keys);
                 let slopes = first(&mut memory.slopes, rows * keys);
-                product(probabilities, Before::Replaced, scale, query, key.transposed());
-                product(slopes, Before::Replaced, A::ONE, grad, value.transposed());
+                product(probabilities, Plus::Nothing, scale, query, key.transposed());
+                product(slopes, Plus::Nothing, A::ONE, grad, value.transposed());
                 let (lse, along) = (&read.lse[start..][..rows], &read.along[start..][..rows]);
                 let (call, head) = (*call, self.head);
                 call.isa.run(Slopes { call, head, start, tile_start, probabilities, slopes, lse, along });
                 let probabilities = Matrix::new(probabilities, rows, keys);
                 let slopes = Matrix::new(slopes, rows, keys);
-                product(&mut value_sums[of.clone()], Before::Kept, A::ONE, probabilities.transposed(), grad);
-                product(&mut key_sums[of], Before::Kept, scale, slopes.transposed(), query);
-                product(query_sums, Before::Kept, scale, slopes, key);
+                product(&mut value_sums[of.clone()], Plus::Output, A::ONE, probabilities.transposed(), grad);
+                product(&mut key_sums[of], Plus::Output, scale, slopes.transposed(), query);
+                product(query_sums, Plus::Output, scale, slopes, key);
             }
             call.isa.run(Narrow { from: query_sums, to });
         }

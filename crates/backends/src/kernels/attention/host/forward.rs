@@ -1,7 +1,7 @@
 //! The value: for each block of queries a running maximum and sum over tiles of keys.
 
 use super::number::{Number, sum};
-use super::product::{Before, Matrix, product};
+use super::product::{Matrix, Plus, product};
 use super::{BLOCK, Call, Narrow, Rows, TASKS, TILE, by_heads, exact, first};
 use crate::Result;
 use crate::buffer::{Out, Ran, ScalarType, SliceMut, Why};
@@ -143,11 +143,11 @@ impl<'a, A: Number> Head<'a, A> {
             let tile = first(&mut memory.tile, rows * keys);
             let key = Matrix::new(&self.key[of.clone()], keys, width).transposed();
             let scale = A::from_f64(call.attention.scale);
-            product(tile, Before::Replaced, scale, Matrix::new(query, rows, width), key);
+            product(tile, Plus::Nothing, scale, Matrix::new(query, rows, width), key);
             let (largest, total) = (&mut largest[..rows], &mut total[..rows]);
             call.isa.run(Softmax { call, head, start, tile_start, tile, largest, total, out });
             let value = Matrix::new(&self.value[of], keys, width);
-            product(out, Before::Kept, A::ONE, Matrix::new(tile, rows, keys), value);
+            product(out, Plus::Output, A::ONE, Matrix::new(tile, rows, keys), value);
         }
         for (row, (lse, out)) in lse.iter_mut().zip(out.chunks_exact_mut(width)).enumerate() {
             // Without keys, 0 is not divided by 0.

@@ -1,16 +1,8 @@
 //! Products of matrices, on this thread.
 
 use super::number::Number;
-use crate::kernels::product::{self, Plus, Then, Threads, matrix_product};
-
-/// What a product is written over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
-    /// It is forgotten.
-    Replaced,
-    /// It is added to.
-    Kept,
-}
+pub(super) use crate::kernels::product::Plus;
+use crate::kernels::product::{self, Then, Threads, matrix_product};
 
 /// A matrix in memory that is read.
 #[derive(Clone, Copy)]
@@ -43,12 +35,11 @@ impl<'a, A> Matrix<'a, A> {
 /// Where the sizes do not fit together.
 pub(super) fn product<A: Number>(
     to: &mut [A],
-    before: Before,
+    plus: Plus<'_, A>,
     factor: A,
     a: Matrix<'_, A>,
     b: Matrix<'_, A>,
 ) {
-    let plus = if before == Before::Kept { Plus::Output } else { Plus::Nothing };
     let then = Then { factor, plus, row: None };
     matrix_product(to, then, (a.x, a.place), (b.x, b.place), Threads::One);
 }

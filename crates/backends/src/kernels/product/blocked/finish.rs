@@ -85,7 +85,14 @@ pub(super) enum Turned {
 unsafe impl<O: Send> Sync for Output<'_, O> {}
 
 impl<'a, O> Output<'a, O> {
-    pub(super) fn new(out: &'a mut [O], lies: Lies, turned: Turned) -> Self {
+    /// # Panics
+    ///
+    /// Where so many rows and columns would meet.
+    pub(super) fn new(out: &'a mut [O], lies: Lies, [rows, columns]: [usize; 2], turned: Turned) -> Self {
+        let Lies { pitch, piece, apart } = lies;
+        assert!(rows < 2 || piece.min(columns) <= pitch, "rows that do not meet");
+        let span = rows.saturating_sub(1) * pitch + piece;
+        assert!(columns <= piece || span <= apart, "pieces that do not meet");
         Self { first: out.as_mut_ptr(), len: out.len(), lies, turned, borrowed: PhantomData }
     }
 

@@ -26,6 +26,7 @@ pub(crate) use pack::{Operand, Strided, turned};
 pub(crate) use source::Source;
 pub(crate) use term::{Packed, Term};
 
+use super::Matrix;
 use crate::simd::convert::Stored;
 use crate::simd::rows::share_out;
 use finish::{Finish, Output, Turned};
@@ -84,7 +85,7 @@ pub(crate) fn multiply<E: Term, O: Stored<E::Sum>>(
     if b.lanes() < E::COLUMNS && a.lanes() > b.lanes() {
         return multiply_turned(unit, a, b, then, (out, lies), threads);
     }
-    let out = Output::new(out, lies, Turned::Not);
+    let out = Output::new(out, lies, [a.lanes(), b.lanes()], Turned::Not);
     Blocks { unit, a, b, then, out: &out, threads }.multiply();
 }
 
@@ -101,8 +102,27 @@ pub(crate) fn multiply_turned<E: Term, O: Stored<E::Sum>>(
     (out, lies): (&mut [O], Lies),
     threads: Threads,
 ) {
-    let out = Output::new(out, lies, Turned::Over);
+    let out = Output::new(out, lies, [a.lanes(), b.lanes()], Turned::Over);
     Blocks { unit, a: b, b: a, then, out: &out, threads }.multiply();
+}
+
+/// [`multiply`] of two matrices in memory, to one row after another.
+///
+/// # Panics
+///
+/// As [`multiply`], and where a matrix reaches past its slice.
+pub(crate) fn multiply_matrices<E: Term, X: Source<E>, O: Stored<E::Sum>>(
+    unit: E::Unit,
+    (a, lhs): (&[X], Matrix),
+    (b, rhs): (&[X], Matrix),
+    then: Then<'_, E::Sum, O>,
+    out: &mut [O],
+    threads: Threads,
+) {
+    assert!(then.row.is_none_or(|row| row.len() == rhs.columns), "a row of a product");
+    assert_eq!(out.len(), lhs.rows * rhs.columns, "where a product goes");
+    let (a, b) = (Strided::new(a, lhs), Strided::new(b, rhs.transposed()));
+    multiply::<E, O>(unit, a, b, then, (out, Lies::by_rows(rhs.columns)), threads);
 }
 
 /// A product whose rows and columns are as tiles lie.
