@@ -30,14 +30,14 @@ macro_rules! keep {
 pub(super) use keep;
 
 /// Elements of any value, from the start of a line on.
-pub(super) struct Memory<E: Keep> {
+pub(in crate::kernels::product) struct Memory<E: Keep> {
     all: Vec<E>,
     start: usize,
     len: usize,
 }
 
 impl<E: Keep> Memory<E> {
-    pub(super) fn of(len: usize) -> Self {
+    pub(in crate::kernels::product) fn of(len: usize) -> Self {
         let most = len + LINE / size_of::<E>();
         let kept = E::with_kept(|kept| {
             let enough = kept.iter().enumerate().filter(|(_, x)| x.len() >= most);

@@ -22,6 +22,7 @@ mod term;
 mod tests;
 
 pub(crate) use finish::{Lies, Plus, Then};
+pub(super) use memory::Memory;
 pub(crate) use pack::{Operand, Strided, turned};
 pub(crate) use source::Source;
 pub(crate) use term::{Packed, Term};
@@ -30,7 +31,6 @@ use super::Matrix;
 use crate::simd::convert::Stored;
 use crate::simd::rows::share_out;
 use finish::{Finish, Output, Turned};
-use memory::Memory;
 use pack::Pack;
 use plan::tasks;
 use std::ops::Range;

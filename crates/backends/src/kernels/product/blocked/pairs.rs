@@ -6,6 +6,7 @@ use super::sums::{Sums, all};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Avx512, Isa, Pairs, WorkOnPairs};
+use half::bf16;
 
 impl Term for Pair {
     type Sum = f32;
@@ -22,6 +23,7 @@ impl Term for Pair {
 }
 
 keep!(Pair);
+keep!(bf16);
 
 impl<O: Stored<f32>> WorkOnPairs for Sums<'_, Pair, O> {
     #[inline(always)]
