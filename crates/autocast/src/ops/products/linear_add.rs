@@ -14,8 +14,8 @@ const OP: &str = "linear_add";
 
 /// `residual + input · weightᵀ + bias`: the end of a residual branch.
 ///
-/// On a GPU one product does it, reads the residual and writes the sum, rounded once; elsewhere, and where the residual is of another
-/// shape or dtype than the product could have, it is [`add`](crate::ops::add) of [`linear`](crate::ops::linear). The product's inputs
+/// One product does it, reads the residual and writes the sum, rounded once; where the residual is of another shape or dtype than the
+/// product could have, or no kernel multiplies, it is [`add`](crate::ops::add) of [`linear`](crate::ops::linear). The product's inputs
 /// are cast as those of `linear`, the residual is not: in a 16-bit region a residual of f32 gives f32.
 ///
 /// # Shapes
@@ -53,7 +53,7 @@ fn by_one_product(
         && bias.is_none_or(|bias| bias.dims() == [*outer])
         && residual.elem_count() > 0
         && *inner > 0;
-    if input.device().is_cpu() || !fits {
+    if !fits {
         return Ok(None);
     }
     let [x, w] = cast_inputs("linear", [input, weight])?;
@@ -118,5 +118,52 @@ impl Op for LinearAdd {
         let grad = cast_to(&whole.detach(), self.0.dtype().unwrap_or(whole.dtype()))?;
         let product = self.0.gradients(cx, 1, &grad)?;
         Ok([vec![cx.wanted(0).then_some(whole)], product].concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+    use precision_types::Accelerator;
+
+    use super::*;
+    use crate::{Autocast, backward, ops};
+
+    /// 1 + 2⁻⁹ added to 256: rounded to bf16 before the addition, the small part is lost, and 257 goes to the even 256.
+    fn case(dtype: DType, around: DType) -> Result<[Var; 3]> {
+        let var = |x: &[f32], dims: (usize, usize), dtype| {
+            Ok(Var::from_tensor(&Tensor::from_slice(x, dims, &Device::Cpu)?.to_dtype(dtype)?)?)
+        };
+        Ok([
+            var(&[1., 1. / 512.], (1, 2), dtype)?,
+            var(&[1., 1., 2., 0.], (2, 2), dtype)?,
+            var(&[256., 0.5], (1, 2), around)?,
+        ])
+    }
+
+    fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+        Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    #[test]
+    fn a_sum_of_16_bits_is_rounded_once() -> Result<()> {
+        let [x, w, around] = case(DType::BF16, DType::BF16)?;
+        let sum = linear_add(&x, &w, None, &around)?;
+        assert_eq!(numbers(&sum)?, [258., 2.5]);
+        let grads = backward(ops::sum_all(&sum)?)?;
+        let of = |var: &Var| grads.get(var).map(numbers).transpose();
+        assert_eq!(of(&around)?, Some(vec![1., 1.]));
+        assert_eq!(of(&x)?, Some(vec![3., 1.]));
+        assert_eq!(of(&w)?, Some(vec![1., 1. / 512., 1., 1. / 512.]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_residual_of_f32_stays_f32_in_a_region() -> Result<()> {
+        let [x, w, around] = case(DType::F32, DType::F32)?;
+        let region = Autocast::new(Accelerator::Cpu, DType::BF16)?;
+        let sum = region.run(|| linear_add(&x, &w, None, &around))?;
+        assert_eq!((sum.dtype(), numbers(&sum)?), (DType::F32, vec![257. + 1. / 512., 2.5]));
+        Ok(())
     }
 }

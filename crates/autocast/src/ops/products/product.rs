@@ -72,7 +72,7 @@ pub(crate) fn product_plus_row(a: &Tensor, b: &Tensor, row: &Tensor) -> Result<T
     })
 }
 
-/// `a · b + row + matrix`, of which one is given, in their dtype and rounded once, where a kernel does so: on a CPU it adds no matrix.
+/// `a · b + row + matrix`, of which one is given, in their dtype and rounded once, where a kernel does so.
 pub(crate) fn product_plus(
     a: &Tensor,
     b: &Tensor,

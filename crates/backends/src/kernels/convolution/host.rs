@@ -1,4 +1,4 @@
-//! On the CPU: products of the kernel as a matrix, for f32 and f64 whose channels lie second. Values and the gradient of the kernel are
+//! On the CPU: products of the kernel as a matrix, for operands whose channels lie second; 16 bits are widened first, and rounded once. Values and the gradient of the kernel are
 //! products with the pixels on which taps stand, packed from where they lie.
 //!
 //! So is the gradient of images where positions are neighbours, with kernels turned around; or else it is made of columns, which
@@ -9,6 +9,8 @@ use super::operands::{Around, Channels, Padded, Positions, Taps};
 use super::sizes::{Sizes, each_of};
 use super::{OP, Part};
 use crate::buffer::{In, Place, Ran, Slice, SliceMut, Why};
+use crate::heap::fresh;
+use crate::kernels::cast::convert_slice;
 use crate::kernels::product::{
     Float, Lies, Matrix, Operand, Strided, Then, Threads, matrix_product, multiply, multiply_turned,
 };
@@ -44,16 +46,31 @@ fn written(a: &In<'_>, b: &In<'_>, out: Option<SliceMut<'_>>, map: impl Map) -> 
     if !a.is_contiguous() || !b.is_contiguous() {
         return Ran::Composed(Why::Layout("an operand"));
     }
-    match (a.place(), b.place(), out) {
-        (Place::Host(Slice::F32(x)), Place::Host(Slice::F32(y)), Some(SliceMut::F32(out))) => {
-            map.map(&x[..a.count()], &y[..b.count()], out);
-        }
-        (Place::Host(Slice::F64(x)), Place::Host(Slice::F64(y)), Some(SliceMut::F64(out))) => {
-            map.map(&x[..a.count()], &y[..b.count()], out);
+    let (Place::Host(x), Place::Host(y), Some(out)) = (a.place(), b.place(), out) else {
+        return Ran::Composed(Why::Device);
+    };
+    match (x.until(a.count()), y.until(b.count()), out) {
+        (Slice::F32(x), Slice::F32(y), SliceMut::F32(out)) => map.map(x, y, out),
+        (Slice::F64(x), Slice::F64(y), SliceMut::F64(out)) => map.map(x, y, out),
+        (x @ Slice::F16(_), y @ Slice::F16(_), out @ SliceMut::F16(_))
+        | (x @ Slice::Bf16(_), y @ Slice::Bf16(_), out @ SliceMut::Bf16(_)) => {
+            let mut sums = fresh(out.len());
+            map.map(&widened(x), &widened(y), &mut sums);
+            return match convert_slice(Isa::best(), Slice::F32(&sums), out) {
+                Ran::Kernel(_) => Ran::Kernel(OP),
+                composed => composed,
+            };
         }
         _ => return Ran::Composed(Why::Dtype("an operand")),
     }
     Ran::Kernel(OP)
+}
+
+/// 16-bit numbers in f32.
+fn widened(x: Slice<'_>) -> Vec<f32> {
+    let mut wide = fresh(x.len());
+    convert_slice(Isa::best(), x, SliceMut::F32(&mut wide));
+    wide
 }
 
 /// A matrix whose rows lie one after another.

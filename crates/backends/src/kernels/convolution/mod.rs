@@ -7,7 +7,8 @@
 //! where candle's `set_gemm_reduced_precision_f32` says so. A bias is added before that, where there is an engine which does so.
 //! Scratch memory is at most 256 MiB.
 //!
-//! On a CPU, f32 and f64 with their channels second: matrix products. Results do not depend on the number of threads. Otherwise there is no kernel, and the op composes.
+//! On a CPU, with their channels second: matrix products, whose sums are f32 (f64 for f64) and rounded once. Results do not depend on
+//! the number of threads. Otherwise there is no kernel, and the op composes.
 //!
 //! Contract: with `u` the roundoff of the sums and `k` their terms, off by at most `2u · k · Σ|a·b|` and a rounding to the
 //! type. Where a NaN or an infinity meets a tap that stands on no pixel, nothing is said of the result.

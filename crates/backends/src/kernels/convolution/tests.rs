@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::buffer::{Slice, SliceMut};
+use half::{bf16, f16};
 
 const MOVES: Moves = Moves { padding: [1, 1], stride: [2, 2], dilation: [1, 1] };
 
@@ -64,13 +65,46 @@ fn terms(s: sizes::Sizes, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-fn seen(numbers: &[f32], dims: [usize; 4]) -> In<'_> {
-    let strides = [dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1];
-    In::host(OP, Slice::F32(numbers), &dims, &strides).unwrap()
+/// A type that convolutions are computed in.
+trait Number: Copy + PartialEq + std::fmt::Debug {
+    fn of(x: f32) -> Self;
+    fn slice(x: &[Self]) -> Slice<'_>;
+    fn slice_mut(x: &mut [Self]) -> SliceMut<'_>;
 }
 
-/// The three maps at these sizes, against the formula, on numbers whose sums are exact.
+macro_rules! numbers {
+    ($($t:ty, $variant:ident, $of:expr;)*) => {$(
+        impl Number for $t {
+            fn of(x: f32) -> Self {
+                $of(x)
+            }
+
+            fn slice(x: &[Self]) -> Slice<'_> {
+                Slice::$variant(x)
+            }
+
+            fn slice_mut(x: &mut [Self]) -> SliceMut<'_> {
+                SliceMut::$variant(x)
+            }
+        }
+    )*};
+}
+numbers!(f32, F32, |x| x; f64, F64, f64::from; bf16, Bf16, bf16::from_f32; f16, F16, f16::from_f32;);
+
+fn seen<T: Number>(numbers: &[T], dims: [usize; 4]) -> In<'_> {
+    let strides = [dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1];
+    In::host(OP, T::slice(numbers), &dims, &strides).unwrap()
+}
+
+/// The three maps at these sizes, against the formula, on numbers whose sums are exact until they are rounded.
 fn check_maps(s: sizes::Sizes) {
+    check_maps_of::<f32>(s);
+    check_maps_of::<f64>(s);
+    check_maps_of::<bf16>(s);
+    check_maps_of::<f16>(s);
+}
+
+fn check_maps_of<T: Number>(s: sizes::Sizes) {
     let numbers =
         |len: usize, seed: usize| (0..len).map(|i| ((i * 7 + seed) % 11) as f32 - 5.).collect::<Vec<_>>();
     let of = |n: usize, channels: usize, [height, width]: [usize; 2]| [n, channels, height, width];
@@ -85,9 +119,11 @@ fn check_maps(s: sizes::Sizes) {
         expected[1][image] += y[values] * w[kernel];
         expected[2][kernel] += x[image] * y[values];
     });
+    let typed = |x: &[f32]| x.iter().map(|&x| T::of(x)).collect::<Vec<_>>();
+    let (x, w, y) = (typed(&x), typed(&w), typed(&y));
     for (which, dims) in [values, image, kernel].into_iter().enumerate() {
-        let mut made = vec![f32::NAN; dims.iter().product()];
-        let mut out = Out::host(OP, SliceMut::F32(&mut made), &dims).unwrap();
+        let mut made = vec![T::of(f32::NAN); dims.iter().product()];
+        let mut out = Out::host(OP, T::slice_mut(&mut made), &dims).unwrap();
         let out = Part::Out(&mut out, Channels::Second);
         let (x, w, y) = (seen(&x, image), seen(&w, kernel), seen(&y, values));
         let ran = match which {
@@ -96,7 +132,7 @@ fn check_maps(s: sizes::Sizes) {
             _ => convolution(s.moves, Part::In(&x), out, Part::In(&y)),
         };
         assert!(matches!(ran, Ok(Ran::Kernel(_))), "{ran:?}");
-        assert_eq!(made, expected[which], "map {which}");
+        assert_eq!(made, typed(&expected[which]), "map {which}");
     }
 }
 

@@ -10,9 +10,9 @@ use crate::simd::rows::PARALLEL;
 use ::gemm::Parallelism;
 use rayon::prelude::*;
 
-/// Rows and columns for which it pays that each element of the operands is packed, and terms for which it pays that sums stay in the
-/// cache.
-const LARGE: (usize, usize) = (192, 512);
+/// Rows and columns for which it pays that each element of the operands is packed, terms for which it pays that sums stay in the
+/// cache, and multiplications.
+const LARGE: (usize, usize, usize) = (192, 256, 1 << 26);
 
 /// Bytes of the vectors with which that was measured to be so: AVX2's.
 const PACKED: usize = 32;
@@ -38,7 +38,8 @@ pub(crate) fn matrix_product<T: Float>(
     b: Operand<'_, T>,
     threads: Threads,
 ) {
-    let large = a.1.rows.min(b.1.columns) >= LARGE.0 && a.1.columns >= LARGE.1;
+    let (m, k, n) = (a.1.rows, a.1.columns, b.1.columns);
+    let large = m.min(n) >= LARGE.0 && k >= LARGE.1 && m * n >= LARGE.2 / k;
     let isa = Isa::best();
     if large && isa.bytes() == PACKED {
         multiply_matrices::<T, T, T>(isa, a, b, then, out, threads);

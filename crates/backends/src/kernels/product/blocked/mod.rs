@@ -48,6 +48,8 @@ const TALL: usize = 4;
 const TASK: usize = TALL * ROWS;
 /// Panels of the right operand that are packed at a time: 8 MiB.
 const WIDE: usize = 128;
+/// Times as many columns as rows for which columns are packed where they are multiplied.
+const WIDER: usize = 4;
 /// Multiplications that are worth a second thread.
 const WORTH_SHARING: usize = 1 << 19;
 /// Elements that are worth a task that packs them.
@@ -122,7 +124,13 @@ pub(crate) fn multiply_matrices<E: Term, X: Source<E>, O: Stored<E::Sum>>(
     assert!(then.row.is_none_or(|row| row.len() == rhs.columns), "a row of a product");
     assert_eq!(out.len(), lhs.rows * rhs.columns, "where a product goes");
     let (a, b) = (Strided::new(a, lhs), Strided::new(b, rhs.transposed()));
-    multiply::<E, O>(unit, a, b, then, (out, Lies::by_rows(rhs.columns)), threads);
+    let out = (out, Lies::by_rows(rhs.columns));
+    // What is packed for all threads is read again for every few lanes of the other: the shorter one.
+    if rhs.columns / WIDER >= lhs.rows && lhs.rows >= 2 * TASK {
+        multiply_turned::<E, O>(unit, a, b, then, out, threads);
+    } else {
+        multiply::<E, O>(unit, a, b, then, out, threads);
+    }
 }
 
 /// A product whose rows and columns are as tiles lie.
