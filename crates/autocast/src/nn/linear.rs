@@ -19,7 +19,7 @@ impl Linear {
         Self { weight, bias }
     }
 
-    /// `residual + forward(input)`, which a GPU computes as one product: see [`ops::linear_add`](crate::ops::linear_add).
+    /// `residual + forward(input)`, computed as one product: see [`ops::linear_add`](crate::ops::linear_add).
     ///
     /// # Errors
     ///

@@ -109,6 +109,27 @@ impl<'a, O> Output<'a, O> {
     }
 }
 
+/// A block of the output to which sums go from their registers, and what is added to them.
+#[derive(Clone, Copy)]
+pub(super) struct Direct<T> {
+    /// Its first element.
+    pub(super) to: *mut T,
+    /// From a row to the next, of the matrix too.
+    pub(super) pitch: usize,
+    pub(super) row: Option<*const T>,
+    pub(super) matrix: Option<*const T>,
+}
+
+impl<T> Direct<T> {
+    /// Of the rows from one on.
+    #[inline(always)]
+    pub(super) fn from(self, row: usize) -> Self {
+        let further = row * self.pitch;
+        let matrix = self.matrix.map(|x| x.wrapping_add(further));
+        Self { to: self.to.wrapping_add(further), matrix, ..self }
+    }
+}
+
 /// The writing of tiles, each to a block of the output.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a, T, O> {
@@ -117,6 +138,28 @@ pub(crate) struct Finish<'a, T, O> {
 }
 
 impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
+    /// The block of `rows` by `columns` from a row and a column on, where sums can be written as they are: their type is the output's, and
+    /// its rows are theirs.
+    #[inline(always)]
+    pub(super) fn direct(&self, at: [usize; 2], [rows, columns]: [usize; 2]) -> Option<Direct<T>> {
+        let Self { out, then } = self;
+        let (first, there) = out.lies.place(at[1], columns);
+        let as_they_are = O::in_place(&mut []).is_some() && then.factor == T::ONE;
+        if !as_they_are || out.turned != Turned::Not || there < columns || rows == 0 {
+            return None;
+        }
+        let pitch = out.lies.pitch;
+        let (first, span) = (first + at[0] * pitch, (rows - 1) * pitch + columns);
+        assert!(first + span <= out.len, "a block of the output");
+        let to = out.first.wrapping_add(first).cast::<T>();
+        let matrix = match then.plus {
+            Plus::Nothing => None,
+            Plus::Output => Some(to.cast_const()),
+            Plus::Matrix(matrix) => Some(matrix[first..][..span].as_ptr().cast()),
+        };
+        Some(Direct { to, pitch, row: then.row.map(|row| row[at[1]..][..columns].as_ptr()), matrix })
+    }
+
     /// Writes `rows` by `columns` sums of a tile, whose rows are `pitch` apart, from a row and a column on.
     #[inline(always)]
     pub(super) fn tile<S: Simd>(

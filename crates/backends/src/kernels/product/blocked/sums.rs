@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "loops over panels without a check for each term")]
 
-use super::finish::Finish;
+use super::finish::{Direct, Finish};
 use super::{ROWS, RUN, TASK, Term, steps};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::{Lanes, fetch};
@@ -83,13 +83,18 @@ pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTOR
                 // Sums of one run alone are written before the next panel's are made.
                 let held = if terms > RUN { (j - near.start) * TASK * E::COLUMNS } else { 0 };
                 let held = &mut sums_held[held..][..TASK * pitch(there)];
+                let (first, columns) = ([at[0], at[1] + j * E::COLUMNS], size[1] - j * E::COLUMNS);
+                // Sums that are whole go to the output as they are, if no register has sums beyond it.
+                let whole = run.end == terms && rows.is_multiple_of(STEP) && columns >= pitch(there);
+                let direct = if whole { finish.direct(first, [rows, pitch(there)]) } else { None };
                 for row in (0..rows).step_by(MOST) {
                     let a = &product.left[from(counts[0], row / ROWS, ROWS)..][..ROWS * run.len()];
                     // The next panels come from the third level while these are multiplied, a part of them for each row.
                     let step = there * E::COLUMNS * MOST / rows.next_multiple_of(MOST);
                     let next = b.as_ptr().wrapping_add(b.len() + row / MOST * step * run.len());
                     let (next, apart, continues) = ((next, step), run.len() * E::COLUMNS, run.start > 0);
-                    let call = Tile { a: (a, row % ROWS), b, next, apart, continues };
+                    let direct = direct.map(|block| block.from(row));
+                    let call = Tile { a: (a, row % ROWS), b, next, apart, continues, direct };
                     let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
                     let to = &mut held[row * pitch(there)..];
                     if there < together {
@@ -98,10 +103,8 @@ pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTOR
                         call.rows::<D, STEP, VECTORS>(dot, count, to);
                     }
                 }
-                if run.end == terms {
-                    let at = [at[0], at[1] + j * E::COLUMNS];
-                    let columns = pitch(there).min(size[1] - j * E::COLUMNS);
-                    finish.tile(simd, (held, pitch(there)), at, [rows, columns]);
+                if run.end == terms && direct.is_none() {
+                    finish.tile(simd, (held, pitch(there)), first, [rows, columns.min(pitch(there))]);
                 }
             }
         }
@@ -109,7 +112,7 @@ pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTOR
 }
 
 /// One set of registers.
-struct Tile<'a, E> {
+struct Tile<'a, E: Term> {
     /// The left panel's terms, and the first of its rows.
     a: (&'a [E], usize),
     /// From the first term of the first right panel on.
@@ -120,6 +123,8 @@ struct Tile<'a, E> {
     apart: usize,
     /// Whether these are added to the sums that are there.
     continues: bool,
+    /// Where they go, if not to where sums are held.
+    direct: Option<Direct<E::Sum>>,
 }
 
 impl<E: Term> Tile<'_, E> {
@@ -140,7 +145,7 @@ impl<E: Term> Tile<'_, E> {
         }
     }
 
-    /// Writes the sums of `COUNT` rows to `to`, one row after another.
+    /// Writes the sums of `COUNT` rows to `to`, one row after another, or to the output.
     #[inline(always)]
     fn sum<D: Lanes<E, Sum = E::Sum>, const COUNT: usize, const VECTORS: usize>(
         self,
@@ -172,11 +177,20 @@ impl<E: Term> Tile<'_, E> {
             (a, b, next) = (a.wrapping_add(ROWS), b.wrapping_add(E::COLUMNS), next.wrapping_add(step));
         }
         for (row, sums) in sums.iter().enumerate() {
+            let direct = self.direct.map(|block| block.from(row));
             for (v, &sum) in sums.iter().enumerate() {
-                // SAFETY: by the assertions all of it is there.
+                // SAFETY: by the assertions all of it is there, and all of a row of a direct block, which is this task's alone.
                 unsafe {
-                    let to = to.as_mut_ptr().add((row * VECTORS + v) * D::LANES);
-                    dot.write(if self.continues { dot.plus(dot.held(to), sum) } else { sum }, to);
+                    let held = to.as_mut_ptr().add((row * VECTORS + v) * D::LANES);
+                    let mut sum = if self.continues { dot.plus(dot.held(held), sum) } else { sum };
+                    let Some(Direct { to, row, matrix, .. }) = direct else {
+                        dot.write(sum, held);
+                        continue;
+                    };
+                    for added in [row, matrix].into_iter().flatten() {
+                        sum = dot.plus(sum, dot.held(added.add(v * D::LANES)));
+                    }
+                    dot.write(sum, to.add(v * D::LANES));
                 }
             }
         }
