@@ -62,12 +62,20 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     }
     let dims = [ids.dims(), &[width]].concat();
     check_size(OP, &dims, DType::F64)?;
-    if let Some(picked) = by_kernel(ids, &weight, padding, &dims)? {
+    // On a GPU one kernel makes NaN of ids that are no row, and the sums of gradients leave those out.
+    if !weight.device().is_cpu()
+        && let Some(picked) = by_kernel(ids, &weight, padding, &dims)?
+    {
         return Ok(picked);
     }
     let ids = Range { op: OP, argument: "id", things: "rows", count: rows, except: None }.check(ids)?;
     if dims.contains(&0) {
         return without_gradient(OP, &[&weight], Tensor::zeros(dims, weight.dtype(), weight.device())?);
+    }
+    if weight.device().is_cpu()
+        && let Some(picked) = by_kernel(&ids.valid, &weight, padding, &dims)?
+    {
+        return Ok(picked);
     }
     let picked = weight.detach().contiguous()?.index_select(&ids.valid, 0)?.reshape(dims)?;
     let picked = record(Lookup { padding, ids: ids.valid, rows, width }, &[&weight], Value::fresh(picked))?;
@@ -77,7 +85,7 @@ fn lookup(ids: &Tensor, weight: &Tensor, padding: Option<usize>) -> Result<Tenso
     }
 }
 
-/// On a GPU one kernel makes NaN of ids that are no row, and the sums of gradients leave those out.
+/// The rows where a kernel takes the call.
 fn by_kernel(
     ids: &Tensor,
     weight: &Tensor,
@@ -121,6 +129,10 @@ impl Op for Lookup {
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let grad = cx.grad().reshape(((), self.width))?;
+        if grad.device().is_cpu() {
+            let sums = self.on_cpu(&grad)?;
+            return Ok(vec![Some(cast_to(&sums, cx.grad().dtype())?)]);
+        }
         let sums = row_sums(&self.ids, &grad, (self.rows, self.width))?;
         // Choosing instead of leaving out: the padding row is zeroed where its sum is, whatever that is.
         let sums = match self.padding {
@@ -135,21 +147,29 @@ impl Op for Lookup {
     }
 }
 
-/// The rows of `grad` added up by their id, in f32 (f64 for f64): a row that is looked up a million times has the sum of a
+impl Lookup {
+    /// [`row_sums`] on a CPU; the padding row's id is none there.
+    fn on_cpu(&self, grad: &Tensor) -> Result<Tensor> {
+        let (rows, width) = (self.rows, self.width);
+        let mut ids = self.ids.to_vec1::<i64>()?;
+        if let Some(padding) = self.padding {
+            ids.iter_mut().filter(|id| **id == padding as i64).for_each(|id| *id = -1);
+        }
+        let sums = bridge::with_floats("row_sums", [grad], |[grad]| kernel(&ids, grad, rows, width));
+        Ok(match sums.and_then(|sums| sums)? {
+            RowSums::F32(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu)?,
+            RowSums::F64(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu)?,
+        })
+    }
+}
+
+/// The rows of `grad` on a GPU added up by their id, in f32 (f64 for f64): a row that is looked up a million times has the sum of a
 /// million gradients, so they are added in f64.
 fn row_sums(ids: &Tensor, grad: &Tensor, (rows, width): (usize, usize)) -> Result<Tensor> {
-    let wide = accumulation_dtype(grad.dtype());
     if let Call::Ran(sums) = row_sums_of(ids, grad, rows)? {
         return Ok(sums);
     }
-    if !grad.device().is_cpu() {
-        let sums = Tensor::zeros((rows, width), DType::F64, grad.device())?;
-        return Ok(sums.index_add(ids, &grad.to_dtype(DType::F64)?, 0)?.to_dtype(wide)?);
-    }
-    let ids = ids.to_vec1::<i64>()?;
-    let sums = bridge::with_floats("embedding", [grad], |[grad]| kernel(&ids, grad, rows, width));
-    Ok(match sums.and_then(|sums| sums)? {
-        RowSums::F32(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu)?,
-        RowSums::F64(sums) => Tensor::from_vec(sums, (rows, width), &Device::Cpu)?,
-    })
+    let wide = accumulation_dtype(grad.dtype());
+    let sums = Tensor::zeros((rows, width), DType::F64, grad.device())?;
+    Ok(sums.index_add(ids, &grad.to_dtype(DType::F64)?, 0)?.to_dtype(wide)?)
 }

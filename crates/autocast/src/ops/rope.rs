@@ -1,9 +1,11 @@
 //! Rotary position embeddings, differentiable (candle-nn's have no gradient) and computed in f32.
 
+use backends::bridge::Call;
+use backends::kernels::rope::{Pairs, Turn, rotated};
 use candle_core::{D, Tensor};
 
 use crate::dtypes::{accumulation_dtype, check_constant, check_float};
-use crate::graph::{Keep, composed, wide};
+use crate::graph::{Backward, Keep, Op, Value, composed, record, wide};
 use crate::ops::shape::empty::of_no_elements;
 use crate::region::{cast_inputs, retyped};
 use crate::{Error, Result};
@@ -61,6 +63,9 @@ pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Res
     if let Some(empty) = of_no_elements(OP, &[&input], input.dims(), input.dtype())? {
         return Ok(empty);
     }
+    if let Call::Ran(value) = pairs.by_kernel(&input, [&cos, &sin], Turn::Forth)? {
+        return record(Rope { pairs, cos, sin }, &[&input], Value::fresh(value));
+    }
     let [x] = wide([&input])?;
     let value = pairs.rotate(&x, &cos, &sin)?.to_dtype(input.dtype())?;
     // The inverse of a rotation is its transpose.
@@ -69,7 +74,33 @@ pub fn rope(input: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RopePairs) -> Res
     })
 }
 
+/// Pairs that are turned, by angles that are kept.
+struct Rope {
+    pairs: RopePairs,
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Op for Rope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let grad = self.pairs.by_kernel(cx.grad(), [&self.cos, &self.sin], Turn::Back)?;
+        Ok(vec![Some(grad.ran().ok_or_else(|| Error::refused("rope"))?)])
+    }
+}
+
 impl RopePairs {
+    fn by_kernel(self, x: &Tensor, angles: [&Tensor; 2], turn: Turn) -> Result<Call<Tensor>> {
+        let pairs = match self {
+            Self::Halves => Pairs::Halves,
+            Self::Interleaved => Pairs::Interleaved,
+        };
+        Ok(rotated(x, angles, pairs, turn)?)
+    }
+
     fn rotate(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> candle_core::Result<Tensor> {
         let half = x.dim(D::Minus1)? / 2;
         let mut dims = x.dims().to_vec();

@@ -3,11 +3,14 @@
 use super::number::{Number, read, written};
 use super::over_rows::ran;
 use super::{Case, Kernel, Size};
+use backends::buffer::{In, Slice};
 use backends::kernels::add::{Sign, add};
+use backends::kernels::binary::{Binary, binary};
 use backends::kernels::cast::convert;
 use backends::kernels::dropout::{Draw, drop_out};
 use backends::kernels::finite::finite_or_zero;
 use backends::kernels::pointwise::{Function, gradients, values};
+use backends::kernels::rope::{Inputs, Pairs, Turn, rotate};
 use backends::kernels::sum::{Axes, Term, sum};
 use half::{bf16, f16};
 use std::hint::black_box;
@@ -25,6 +28,9 @@ pub(super) fn kernels<T: Number>() -> Vec<Kernel> {
         ("scale", |size| value::<T>(Function::Scale { factor: 0.3 }, size)),
         ("add", |size| sum_of_two::<T>(size.len(), size)),
         ("add row", |size| sum_of_two::<T>(size.width, size)),
+        ("multiply", |size| product::<T>(size, [size.width, 1])),
+        ("multiply columns", |size| product::<T>(size, [1, 0])),
+        ("rope", turned::<T>),
         ("dropout", dropout::<T>),
         ("finite or zero", finite::<T>),
         ("column sums", column_sums::<T>),
@@ -56,6 +62,32 @@ fn sum_of_two<T: Number>(repeated: usize, size: Size) -> Case {
     Case::new(2 * size_of_val(&*a) + size_of_val(&*b), move || {
         let (a, b) = (read(T::slice(&a), &[size.len()]), read(T::slice(&b), &[repeated]));
         ran(add(&a, &b, Sign::Plus, &mut written(T::slice_mut(&mut y), &[size.len()])));
+    })
+}
+
+/// Of elements with others that lie so, or are repeated along a row.
+fn product<T: Number>(size: Size, strides: [usize; 2]) -> Case {
+    let dims = [size.rows, size.width];
+    let (a, b, mut y) = (T::numbers(size.len()), T::numbers(size.len()), T::numbers(size.len()));
+    let read_beside = if strides[1] == 0 { size.rows * size_of::<T>() } else { size_of_val(&*b) };
+    Case::new(2 * size_of_val(&*a) + read_beside, move || {
+        let (a, b) = (read(T::slice(&a), &dims), In::host("b", T::slice(&b), &dims, &strides).expect("fits"));
+        ran(binary(Binary::Times, &a, &b, &mut written(T::slice_mut(&mut y), &dims)));
+    })
+}
+
+/// Angles of 128 rows, in f32 or f64, repeated.
+fn turned<T: Number>(Size { rows, width }: Size) -> Case {
+    const STEPS: usize = 128;
+    let (x, mut y) = (T::numbers(rows * width), T::numbers(rows * width));
+    let (narrow, wide) = (f32::numbers(STEPS * width / 2), f64::numbers(STEPS * width / 2));
+    Case::new(2 * size_of_val(&*x), move || {
+        let dims = [rows / STEPS, STEPS, width];
+        let angles = if size_of::<T>() == 8 { Slice::F64(&wide) } else { Slice::F32(&narrow) };
+        let half = [dims[0], STEPS, width / 2];
+        let angles = In::host("angles", angles, &half, &[0, width / 2, 1]).expect("fits");
+        let inputs = Inputs { x: &read(T::slice(&x), &dims), cos: &angles, sin: &angles };
+        ran(rotate(inputs, Pairs::Halves, Turn::Forth, &mut written(T::slice_mut(&mut y), &dims)));
     })
 }
 

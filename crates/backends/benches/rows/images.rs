@@ -1,9 +1,12 @@
 //! What is done to images, and to rows of a table: planes of 56 × 56 are a plane's elements here.
 
-use super::number::Number;
+use super::number::{Number, read, written};
 use super::{Case, Kernel, Size};
 use backends::bridge::Call;
+use backends::buffer::{Ran, Slice};
 use backends::kernels::batch_norm::{self, Centre, Dims, Norm, Then, Wanted};
+use backends::kernels::group_norm::{self, GroupNorm};
+use backends::kernels::lookup;
 use backends::kernels::max_pool::{self, Windows};
 use backends::kernels::resample::{Taps, resample};
 use backends::kernels::row_sums::row_sums;
@@ -14,8 +17,11 @@ pub(super) fn kernels<T: Number>() -> Vec<Kernel> {
     let mut all: Vec<Kernel> = vec![
         ("batch_norm", batch_norm::<T>),
         ("batch_norm backward", batch_norm_backward::<T>),
+        ("group_norm", group_norm::<T>),
+        ("group_norm backward", group_norm_backward::<T>),
         ("max_pool", pooled::<T>),
         ("max_pool backward", pooled_backward::<T>),
+        ("embedding", looked_up::<T>),
         ("embedding backward", lookup_backward::<T>),
     ];
     match size_of::<T>() {
@@ -31,7 +37,7 @@ const SIDE: usize = 56;
 
 fn image<T: Number>(size: Size) -> (Norm, Tensor) {
     let (batch, plane) = (8, SIDE * SIDE);
-    let channels = (size.len() / batch / plane).max(1);
+    let channels = (size.len() / batch / plane / 4 * 4).max(4);
     let dims = Dims { outer: batch, channels, inner: plane };
     let x = Tensor::from_vec(T::numbers(dims.count()), (batch, channels, SIDE, SIDE), &Device::Cpu);
     (Norm { dims, centre: Centre::Mean, then: Then::Relu, eps: 1e-5 }, x.expect("as many"))
@@ -63,6 +69,32 @@ fn batch_norm_backward<T: Number>(size: Size) -> Case {
     })
 }
 
+/// Groups of four channels.
+fn groups<T: Number>(size: Size) -> (GroupNorm, Tensor) {
+    let (norm, x) = image::<T>(size);
+    let channels = norm.dims.channels;
+    (GroupNorm { groups: channels / 4, channels, positions: norm.dims.inner, eps: 1e-5 }, x)
+}
+
+fn group_norm<T: Number>(size: Size) -> Case {
+    let (norm, x) = groups::<T>(size);
+    let parameter = Tensor::ones(norm.channels, x.dtype(), &Device::Cpu).expect("ones");
+    Case::new(2 * size_of::<T>() * x.elem_count(), move || {
+        drop(black_box(ran(group_norm::value_of(norm, &x, [Some(&parameter); 2], x.dtype()))));
+    })
+}
+
+fn group_norm_backward<T: Number>(size: Size) -> Case {
+    let (norm, x) = groups::<T>(size);
+    let parameter = Tensor::ones(norm.channels, x.dtype(), &Device::Cpu).expect("ones");
+    let statistics = ran(group_norm::value_of(norm, &x, [None; 2], x.dtype())).statistics;
+    let dtype = Some(x.dtype());
+    let wanted = group_norm::Wanted { x: dtype, weight: dtype, bias: dtype };
+    Case::new(3 * size_of::<T>() * x.elem_count(), move || {
+        drop(black_box(ran(group_norm::gradients_of(norm, &x, &x, Some(&parameter), &statistics, wanted))));
+    })
+}
+
 /// Windows of 3 × 3, two pixels apart, and the images that they are of.
 fn windows<T: Number>(size: Size) -> (Windows, Tensor) {
     let (norm, x) = image::<T>(size);
@@ -86,6 +118,18 @@ fn pooled_backward<T: Number>(size: Size) -> Case {
     let [dy, taps] = ran(max_pool::largest_of(&windows, &x));
     Case::new(count * size_of::<T>() * 5 / 4 + count / 4, move || {
         drop(black_box(ran(max_pool::gradient_of(&windows, &dy, &taps))));
+    })
+}
+
+/// Rows of a table of 512 that lie anywhere in it.
+fn looked_up<T: Number>(Size { rows, width }: Size) -> Case {
+    let (table, mut out) = (T::numbers(512 * width), T::numbers(rows * width));
+    let ids: Vec<i64> = (0..rows as i64).map(|i| i * 7919 % 512).collect();
+    Case::new(2 * size_of_val(&*out), move || {
+        let (ids, table) = (read(Slice::I64(&ids), &[rows]), read(T::slice(&table), &[512, width]));
+        let kernel =
+            lookup::lookup(&ids, &table, width, &mut written(T::slice_mut(&mut out), &[rows, width]));
+        assert!(matches!(kernel, Ok(Ran::Kernel(_))), "{kernel:?}");
     })
 }
 

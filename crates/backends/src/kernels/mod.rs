@@ -6,6 +6,7 @@ pub mod attention;
 // Its doors are those of candle's tensors.
 #[cfg(feature = "candle")]
 pub mod batch_norm;
+pub mod binary;
 pub mod cast;
 pub mod convolution;
 pub mod copy_if_applied;
@@ -13,6 +14,7 @@ pub mod cross_entropy;
 pub mod difference_loss;
 pub mod dropout;
 pub mod finite;
+pub mod group_norm;
 pub mod head_rows;
 pub mod lion;
 pub mod lookup;
@@ -23,6 +25,7 @@ pub mod pointwise;
 pub mod product;
 pub mod relayout;
 pub mod resample;
+pub mod rope;
 pub mod row_sums;
 pub mod scale_by;
 pub mod sgd;

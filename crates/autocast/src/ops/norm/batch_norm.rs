@@ -2,14 +2,16 @@
 //! evaluation. It leaves the running statistics to the layer.
 
 use backends::kernels::batch_norm::Then;
+use backends::kernels::binary::Binary;
 use backends::kernels::sum::Term;
 use candle_core::Tensor;
 
 use super::by_channel::{Others, Spec};
 use super::normalize::normalize;
 use super::view::{Centre, View};
-use crate::dtypes::check_constant;
+use crate::dtypes::{check_constant, rounded};
 use crate::graph::{Keep, composed, wide};
+use crate::ops::pointwise::binary::combined;
 use crate::ops::pointwise::{add, relu};
 use crate::ops::shape::broadcast::sum_to;
 use crate::ops::shape::empty::of_no_elements;
@@ -188,19 +190,24 @@ pub fn batch_norm_eval(
     let [w] = wide([&x])?;
     let to = |t: &Tensor| t.detach().to_dtype(w.dtype())?.reshape(&*along);
     let (mean, inv_std) = (to(mean)?, (to(var)? + eps)?.sqrt()?.recip()?);
-    let normalized = w.broadcast_sub(&mean)?.broadcast_mul(&inv_std)?;
-    let value = normalized.broadcast_mul(&to(&weight)?)?.broadcast_add(&to(&bias)?)?;
+    let normalized = move |x: &Tensor, mean: &Tensor, inv_std: &Tensor| -> Result<Tensor> {
+        let dtype = mean.dtype();
+        combined(Binary::Times, &combined(Binary::Minus, x, mean, dtype)?, inv_std, dtype)
+    };
+    let scaled = combined(Binary::Times, &normalized(&w, &mean, &inv_std)?, &to(&weight)?, w.dtype())?;
+    let value = combined(Binary::Plus, &scaled, &to(&bias)?, w.dtype())?;
     composed(
         OP,
         [&x, &weight, &bias],
-        value.to_dtype(x.dtype())?,
+        rounded(&value, x.dtype())?,
         Keep::Inputs,
         move |grad, _, [x, weight, _]| {
             let [x, weight] = wide([x, weight])?;
-            let normalized = x.broadcast_sub(&mean)?.broadcast_mul(&inv_std)?;
+            let normalized = normalized(&x, &mean, &inv_std)?;
             let scale = weight.to_dtype(grad.dtype())?.reshape(&*along)?.mul(&inv_std)?;
             let sum = |t: &Tensor| -> Result<Tensor> { Ok(sum_to(t, &along)?.reshape(channels)?) };
-            Ok([grad.broadcast_mul(&scale)?, sum(&(grad * normalized)?)?, sum(grad)?])
+            let times = |x: &Tensor| combined(Binary::Times, grad, x, grad.dtype());
+            Ok([times(&scale)?, sum(&times(&normalized)?)?, sum(grad)?])
         },
     )
 }

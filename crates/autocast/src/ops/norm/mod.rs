@@ -3,6 +3,7 @@
 pub(crate) mod batch_norm;
 mod by_channel;
 mod formula;
+mod groups;
 mod layer_norm;
 pub(crate) mod normalize;
 mod rows;

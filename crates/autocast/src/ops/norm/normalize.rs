@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::formula::Norm;
+use super::groups::of_groups;
 use super::rows::{Parts, of_rows};
 use super::view::{Centre, View};
 use crate::Result;
@@ -37,11 +38,14 @@ pub(crate) fn normalize(
         return Ok(empty);
     }
     let norm = Norm { view: view.clone(), centre, eps };
-    if view.is_of_rows() {
-        let parts = Parts { weight: weight.is_some(), bias: bias.is_some() };
-        if let Some(value) = of_rows(op, &norm, &as_they_are, parts, dtype)? {
-            return Ok(value);
-        }
+    let parts = Parts { weight: weight.is_some(), bias: bias.is_some() };
+    if let Some(value) = of_groups(op, &norm, &as_they_are, parts, dtype)? {
+        return Ok(value);
+    }
+    if view.is_of_rows()
+        && let Some(value) = of_rows(op, &norm, &as_they_are, parts, dtype)?
+    {
+        return Ok(value);
     }
     let cast = inputs.iter().map(|(input, dtype)| cast_to(input, *dtype)).collect::<Result<Vec<_>>>()?;
     match (weight, bias, cast.as_slice()) {

@@ -53,6 +53,17 @@ impl View {
         Ok(())
     }
 
+    /// Groups of a sample, channels and positions, where weight and bias have an element for each channel of samples that lie one after
+    /// another.
+    pub(super) fn groups(&self) -> Option<[usize; 3]> {
+        match (&self.affine[..], &self.weight[..]) {
+            (&[samples, channels, positions], &[1, of, 1]) if of == channels && samples > 0 => {
+                Some([self.rows[0] / samples, channels, positions])
+            }
+            _ => None,
+        }
+    }
+
     /// Whether each row has the whole weight.
     pub(super) fn is_of_rows(&self) -> bool {
         self.affine == self.rows && self.weight == [1, self.rows[1]]

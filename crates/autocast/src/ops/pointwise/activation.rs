@@ -3,7 +3,7 @@
 use backends::kernels::pointwise::Function;
 use candle_core::Tensor;
 
-use super::arithmetic::mul;
+use super::binary::mul;
 use super::elementwise::unary;
 use crate::{Error, Result};
 

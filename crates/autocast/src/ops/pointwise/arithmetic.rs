@@ -1,10 +1,12 @@
-//! Sums, differences, products and quotients of floats with PyTorch's broadcasting and type promotion. The gradient of a broadcast
+//! Sums and differences of floats, and of numbers with them, with PyTorch's broadcasting and type promotion. The gradient of a broadcast
 //! operand is summed in f32 (f64 for f64).
 
 use backends::kernels::add::{Sign, sum_of};
+use backends::kernels::binary::Binary;
 use backends::kernels::pointwise::Function;
 use candle_core::{DType, Shape, Tensor};
 
+use super::binary::{combined, negated};
 use super::elementwise::unary_of;
 use super::whole::{Whole, wrapping};
 use crate::Result;
@@ -35,7 +37,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if let Some(empty) = of_nothing("add", &a, &b)? {
         return Ok(empty);
     }
-    let value = off_graph("add", &a, &b, Tensor::broadcast_add)?;
+    let value = combined(Binary::Plus, &a, &b, result_type("add", &a, &b)?)?;
     composed("add", [&a, &b], value, Keep::Nothing, |grad, _, [a, b]| {
         Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?])
     })
@@ -57,57 +59,9 @@ pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if let Some(empty) = of_nothing("sub", &a, &b)? {
         return Ok(empty);
     }
-    let value = off_graph("sub", &a, &b, Tensor::broadcast_sub)?;
+    let value = combined(Binary::Minus, &a, &b, result_type("sub", &a, &b)?)?;
     composed("sub", [&a, &b], value, Keep::Nothing, |grad, _, [a, b]| {
-        Ok([sum_to(grad, a.dims())?, sum_to(grad, b.dims())?.neg()?])
-    })
-}
-
-/// `a · b`, element by element.
-///
-/// # Errors
-///
-/// As [`add`].
-pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let [a, b] = cast_inputs("mul", [a, b])?;
-    if result_type("mul", &a, &b)?.is_int() {
-        return wrapping("mul", Whole::Mul, &a, &b);
-    }
-    if let Some(empty) = of_nothing("mul", &a, &b)? {
-        return Ok(empty);
-    }
-    let value = off_graph("mul", &a, &b, Tensor::broadcast_mul)?;
-    composed("mul", [&a, &b], value, Keep::Inputs, |grad, _, [a, b]| {
-        let [wa, wb] = operands(grad, [a, b])?;
-        let da = sum_to(&grad.broadcast_mul(&wb)?, a.dims())?;
-        let db = sum_to(&grad.broadcast_mul(&wa)?, b.dims())?;
-        Ok([da, db])
-    })
-}
-
-/// `a / b`; integers divide to f32.
-///
-/// # Errors
-///
-/// As [`add`].
-pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let [a, b] = cast_inputs("div", [a, b])?;
-    let dtype = match result_type("div", &a, &b)? {
-        float if float.is_float() => float,
-        _ => DType::F32,
-    };
-    let dims = broadcast_dims("div", a.dims(), b.dims())?;
-    if let Some(empty) = of_no_elements("div", &[&a, &b], &dims, dtype)? {
-        return Ok(empty);
-    }
-    let [x, y] = [a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?];
-    let value = x.broadcast_div(&y)?;
-    composed("div", [&a, &b], value, Keep::Inputs, |grad, _, [a, b]| {
-        let [wa, wb] = operands(grad, [a, b])?;
-        let over = grad.broadcast_div(&wb)?;
-        // Not a/b²: the square overflows long before the quotient does.
-        let db = over.mul(&wa.broadcast_div(&wb)?.broadcast_as(over.shape())?)?.neg()?;
-        Ok([sum_to(&over, a.dims())?, sum_to(&db, b.dims())?])
+        Ok([sum_to(grad, a.dims())?, negated(&sum_to(grad, b.dims())?)?])
     })
 }
 
@@ -193,7 +147,7 @@ impl Op for Sum {
                     true => cast_to(whole, *dtype)?,
                     false => cast_to(&sum_to(&widen(whole)?, shape.dims())?, *dtype)?,
                 };
-                Ok(if (self.sign, input) == (Sign::Minus, 1) { own.neg()? } else { own })
+                Ok(if (self.sign, input) == (Sign::Minus, 1) { negated(&own)? } else { own })
             };
             cx.wanted(input).then(grad).transpose()
         });
@@ -202,25 +156,8 @@ impl Op for Sum {
 }
 
 /// The result of two operands that broadcast to no elements.
-fn of_nothing(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
+pub(super) fn of_nothing(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
     of_no_elements(op, &[a, b], &broadcast_dims(op, a.dims(), b.dims())?, result_type(op, a, b)?)
-}
-
-fn off_graph(
-    op: &str,
-    a: &Tensor,
-    b: &Tensor,
-    compute: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
-) -> Result<Tensor> {
-    let dtype = result_type(op, a, b)?;
-    broadcast_dims(op, a.dims(), b.dims())?;
-    Ok(compute(&a.detach().to_dtype(dtype)?, &b.detach().to_dtype(dtype)?)?)
-}
-
-/// Both operands in the dtype of the widened gradient.
-fn operands(grad: &Tensor, inputs: [&Tensor; 2]) -> Result<[Tensor; 2]> {
-    let [a, b] = inputs;
-    Ok([a.to_dtype(grad.dtype())?, b.to_dtype(grad.dtype())?])
 }
 
 /// `x`, in f32 if it is of integers.

@@ -3,6 +3,7 @@
 mod activation;
 mod arithmetic;
 pub(crate) mod bias;
+pub(crate) mod binary;
 pub(crate) mod elementwise;
 mod functions;
 mod prelu;
@@ -12,7 +13,8 @@ pub use activation::{
     elu, gelu, gelu_tanh, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, sigmoid, silu, softplus,
     swiglu, tanh,
 };
-pub use arithmetic::{add, add_scalar, div, div_scalar, mul, mul_scalar, sub};
+pub use arithmetic::{add, add_scalar, div_scalar, mul_scalar, sub};
+pub use binary::{div, mul};
 pub use functions::{
     abs, acos, asin, atan, clamp, cos, cosh, erf, erfinv, exp, expm1, log, log1p, log2, log10, maximum,
     minimum, neg, pow, powf, reciprocal, rsqrt, sin, sinh, sqrt, square, tan,

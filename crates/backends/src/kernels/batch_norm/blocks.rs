@@ -1,11 +1,14 @@
-//! What a batch norm on the CPU reads and writes: blocks of a channel, in f64, which are folded into sums or filled and rounded.
+//! What a batch norm on the CPU reads and writes: blocks of a channel, in the type of the arithmetic, which are folded into sums or filled and
+//! rounded.
 
 use rayon::prelude::*;
 
 use super::{Dims, Norm, OP};
 use crate::buffer::{In, Out, Ran, SliceMut, Why};
-use crate::simd::{Isa, LANES, Simd, Work};
-use crate::{Element, Floats, Real, Store};
+use crate::simd::convert::Stored;
+use crate::simd::rows::SUMS;
+use crate::simd::{Isa, Simd, Work};
+use crate::{Element, Floats, Real};
 use std::marker::PhantomData;
 
 /// Elements that are worked on at a time.
@@ -14,12 +17,95 @@ pub(super) const BLOCK: usize = 256;
 /// Elements that are worth another task.
 pub(super) const TASK: usize = 8 * 1024;
 
-pub(super) type Block = [f64; BLOCK];
+/// Sums that are taken side by side.
+type Lanes = [f64; SUMS];
 
-/// A block to be written.
-pub(super) const NONE: Block = [0.; BLOCK];
+/// The type of the arithmetic: f32, or f64 for what is of f64 or has factors that f32 does not hold.
+pub(super) trait Arithmetic: Real {
+    /// A block to be written.
+    const NONE: [Self; BLOCK] = [Self::ZERO; BLOCK];
 
-/// What is read, in f64.
+    /// A number in two parts, the smaller one last.
+    fn split(x: f64) -> [Self; 2];
+
+    /// Elements that are of this type.
+    fn own(x: Floats<'_>) -> Option<&[Self]>;
+
+    /// Adds each term to the sum in its lane. Of f32, up to four terms are added in f32 first.
+    fn gather(lanes: &mut Lanes, block: &[Self]);
+
+    /// Writes a number of each element; whether it did.
+    fn fill(dims: Dims, out: SliceMut<'_>, of: &impl Fill<Self>) -> bool;
+}
+
+impl Arithmetic for f32 {
+    #[inline(always)]
+    fn split(x: f64) -> [f32; 2] {
+        crate::simd::rows::split(x).into()
+    }
+
+    #[inline(always)]
+    fn own(x: Floats<'_>) -> Option<&[f32]> {
+        if let Floats::F32(x) = x { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn gather(lanes: &mut Lanes, block: &[f32]) {
+        let (groups, rest) = block.as_chunks::<SUMS>();
+        if let Some((first, others)) = groups.split_first() {
+            let mut short = *first;
+            for group in others {
+                short.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
+            }
+            lanes.iter_mut().zip(short).for_each(|(lane, sum)| *lane += f64::from(sum));
+        }
+        lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += f64::from(x));
+    }
+
+    fn fill(dims: Dims, out: SliceMut<'_>, of: &impl Fill<f32>) -> bool {
+        match out {
+            SliceMut::F16(out) => planes(dims, out, of),
+            SliceMut::Bf16(out) => planes(dims, out, of),
+            SliceMut::F32(out) => planes(dims, out, of),
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Arithmetic for f64 {
+    #[inline(always)]
+    fn split(x: f64) -> [f64; 2] {
+        [x, 0.]
+    }
+
+    #[inline(always)]
+    fn own(x: Floats<'_>) -> Option<&[f64]> {
+        if let Floats::F64(x) = x { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn gather(lanes: &mut Lanes, block: &[f64]) {
+        let (groups, rest) = block.as_chunks::<SUMS>();
+        for group in groups {
+            lanes.iter_mut().zip(group).for_each(|(lane, x)| *lane += x);
+        }
+        lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += x);
+    }
+
+    fn fill(dims: Dims, out: SliceMut<'_>, of: &impl Fill<f64>) -> bool {
+        match out {
+            SliceMut::F16(out) => planes(dims, out, &Narrow(of)),
+            SliceMut::Bf16(out) => planes(dims, out, &Narrow(of)),
+            SliceMut::F32(out) => planes(dims, out, &Narrow(of)),
+            SliceMut::F64(out) => planes(dims, out, of),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// What is read.
 #[derive(Clone, Copy)]
 pub(super) struct Read<'a>(pub(super) Floats<'a>);
 
@@ -32,52 +118,61 @@ impl<'a> Read<'a> {
         x.map_or(Some(None), |x| Self::of(x).map(Some))
     }
 
-    /// As many elements as `to` has, from an index on.
+    /// As many elements as `buffer` has, from an index on: where they lie if they are of the type, else there.
     #[inline(always)]
-    pub(super) fn load(self, at: usize, to: &mut [f64]) {
-        if let Some(part) = self.0.get(at..at + to.len()) {
-            f64::load(part, to);
+    pub(super) fn seen<'b, A: Arithmetic>(self, at: usize, buffer: &'b mut [A]) -> &'b [A]
+    where
+        'a: 'b,
+    {
+        let Some(part) = self.0.get(at..at + buffer.len()) else { return buffer };
+        if let Some(own) = A::own(part) {
+            return own;
         }
+        A::load(part, buffer);
+        buffer
     }
 
     pub(super) fn at(self, index: usize) -> f64 {
-        let mut one = [0.];
-        self.load(index, &mut one);
-        one[0]
+        self.seen::<f64>(index, &mut [0.])[0]
     }
 }
 
 /// Terms of `N` sums over elements.
-pub(super) trait Fold<const N: usize> {
+pub(super) trait Fold<A, const N: usize> {
     /// The terms of as many elements as each of `to` has, from an index on.
-    fn terms(&self, at: usize, to: [&mut [f64]; N]);
+    fn terms(&self, at: usize, to: [&mut [A]; N]);
 }
 
 /// The sums over a channel.
-pub(super) fn fold<const N: usize>(norm: Norm, channel: usize, of: impl Fold<N>) -> [f64; N] {
-    Isa::best().run(Folded { dims: norm.dims, channel, of })
+pub(super) fn fold<A: Arithmetic, const N: usize>(
+    norm: Norm,
+    channel: usize,
+    of: impl Fold<A, N>,
+) -> [f64; N] {
+    Isa::best().run(Folded { dims: norm.dims, channel, of, by_way_of: PhantomData::<A> })
 }
 
-struct Folded<const N: usize, F> {
+struct Folded<const N: usize, A, F> {
     dims: Dims,
     channel: usize,
     of: F,
+    by_way_of: PhantomData<A>,
 }
 
-impl<const N: usize, F: Fold<N>> Work for Folded<N, F> {
+impl<const N: usize, A: Arithmetic, F: Fold<A, N>> Work for Folded<N, A, F> {
     type Output = [f64; N];
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> [f64; N] {
         let Dims { outer, channels, inner } = self.dims;
-        let (mut blocks, mut lanes) = ([NONE; N], [[0.; LANES]; N]);
+        let (mut blocks, mut lanes) = ([A::NONE; N], [[0.; SUMS]; N]);
         for row in 0..outer {
             let first = (row * channels + self.channel) * inner;
             for from in (0..inner).step_by(BLOCK) {
                 let len = BLOCK.min(inner - from);
                 self.of.terms(first + from, blocks.each_mut().map(|block| &mut block[..len]));
                 for (lanes, block) in lanes.iter_mut().zip(&blocks) {
-                    add(lanes, &block[..len]);
+                    A::gather(lanes, &block[..len]);
                 }
             }
         }
@@ -85,34 +180,31 @@ impl<const N: usize, F: Fold<N>> Work for Folded<N, F> {
     }
 }
 
-#[inline(always)]
-fn add(lanes: &mut [f64; LANES], block: &[f64]) {
-    let (groups, rest) = block.as_chunks::<LANES>();
-    for group in groups {
-        lanes.iter_mut().zip(group).for_each(|(lane, x)| *lane += x);
-    }
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += x);
+/// A number of each element of a channel.
+pub(super) trait Fill<A>: Sync {
+    /// Those of as many elements as `to` has, from an index on.
+    fn block(&self, channel: usize, at: usize, to: &mut [A], scratch: &mut [[A; BLOCK]; 2]);
 }
 
-/// A number of each element of a channel.
-pub(super) trait Fill: Sync {
-    /// Those of as many elements as `to` has, from an index on.
-    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]);
+/// What is computed in f64, in f32.
+struct Narrow<'a, F>(&'a F);
+
+impl<F: Fill<f64>> Fill<f32> for Narrow<'_, F> {
+    #[inline(always)]
+    fn block(&self, channel: usize, at: usize, to: &mut [f32], _: &mut [[f32; BLOCK]; 2]) {
+        let (mut wide, mut scratch) = (f64::NONE, [f64::NONE; 2]);
+        let wide = &mut wide[..to.len()];
+        self.0.block(channel, at, wide, &mut scratch);
+        f32::load(f64::floats(wide), to);
+    }
 }
 
 /// Writes a number of each element.
-pub(super) fn fill(dims: Dims, out: &mut Out<'_>, of: &impl Fill) -> bool {
-    match out.host_slice() {
-        Some(SliceMut::F16(out)) => planes::<f32, _>(dims, out, of),
-        Some(SliceMut::Bf16(out)) => planes::<f32, _>(dims, out, of),
-        Some(SliceMut::F32(out)) => planes::<f32, _>(dims, out, of),
-        Some(SliceMut::F64(out)) => planes::<f64, _>(dims, out, of),
-        _ => return false,
-    }
-    true
+pub(super) fn fill<A: Arithmetic>(dims: Dims, out: &mut Out<'_>, of: &impl Fill<A>) -> bool {
+    out.host_slice().is_some_and(|out| A::fill(dims, out, of))
 }
 
-fn planes<A: Real, T: Store<A>>(dims: Dims, out: &mut [T], of: &impl Fill) {
+fn planes<A: Arithmetic, T: Stored<A>>(dims: Dims, out: &mut [T], of: &impl Fill<A>) {
     let each = (TASK / dims.inner).max(1);
     let tasks = out.par_chunks_mut(each * dims.inner).enumerate();
     tasks.for_each(|(i, out)| {
@@ -129,19 +221,24 @@ struct Planes<'a, T, A, F> {
     by_way_of: PhantomData<A>,
 }
 
-impl<A: Real, T: Store<A>, F: Fill> Work for Planes<'_, T, A, F> {
+impl<A: Arithmetic, T: Stored<A>, F: Fill<A>> Work for Planes<'_, T, A, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Dims { channels, inner, .. } = self.dims;
-        let (mut block, mut scratch, mut narrow) = (NONE, [NONE; 2], [A::ZERO; BLOCK]);
+        let (mut block, mut scratch) = (A::NONE, [A::NONE; 2]);
         for (plane, out) in (self.first..).zip(self.out.chunks_mut(inner)) {
             for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-                let (block, narrow) = (&mut block[..out.len()], &mut narrow[..out.len()]);
-                self.of.block(plane % channels, plane * inner + i * BLOCK, block, &mut scratch);
-                A::load(f64::floats(block), narrow);
-                T::store(narrow, out);
+                let (channel, at) = (plane % channels, plane * inner + i * BLOCK);
+                match T::in_place(out) {
+                    Some(out) => self.of.block(channel, at, out, &mut scratch),
+                    None => {
+                        let block = &mut block[..out.len()];
+                        self.of.block(channel, at, block, &mut scratch);
+                        T::write(simd, block, out);
+                    }
+                }
             }
         }
     }

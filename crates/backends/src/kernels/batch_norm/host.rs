@@ -1,80 +1,39 @@
 //! On the CPU: a channel after the other for sums, a plane after the other for what is written, on as many threads as are worth
-//! it. All arithmetic is f64, of several elements at once.
+//! it.
 
-use std::ops::Range;
-
-use super::blocks::{Block, Fill, Fold, NONE, Read, by_channel, fill, fold, ran, write};
-use super::{Centre, GradientsOut, Inputs, Norm, OP, Then};
-use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
+use super::blocks::{Arithmetic, BLOCK, Fill, Fold, Read, by_channel, fill, fold, ran, write};
+pub(super) use super::statistics::{given, moments, moved};
+use super::{Centre, GradientsOut, Inputs, Norm, Then};
+use crate::buffer::{In, Out, Ran, Why};
 use crate::{Floats, Real};
 
-pub(super) fn moments(norm: Norm, x: &In<'_>, [statistics, mean, var]: [&mut Out<'_>; 3]) -> Ran {
-    let Some(x) = Read::of(x) else { return Ran::Composed(Why::Layout("x")) };
-    let count = (norm.dims.outer * norm.dims.inner) as f64;
-    let found: Vec<[f64; 2]> = by_channel(norm, |channel| {
-        // From the first element, so that a large mean costs no digits.
-        let first = Some(x.at(channel * norm.dims.inner)).filter(|first| first.is_finite()).unwrap_or(0.);
-        let [moved] = fold(norm, channel, Deviations { x, from: first });
-        let centre = if norm.centre == Centre::Mean { first + moved / count } else { 0. };
-        let [squares] = fold(norm, channel, Squares { x, centre });
-        [first + moved / count, squares]
-    });
-    let part = |f: &dyn Fn(&[f64; 2]) -> f64| found.iter().map(f).collect::<Vec<f64>>();
-    let centre = part(&|[mean, _]| if norm.centre == Centre::Mean { *mean } else { 0. });
-    let scale = part(&|[_, squares]| 1. / (squares / count + norm.eps).sqrt());
-    ran(write(&[centre, scale].concat(), statistics)
-        && write(&part(&|[mean, _]| *mean), mean)
-        && write(&part(&|[_, squares]| squares / (count - 1.)), var))
-}
-
-#[derive(Clone, Copy)]
-struct Deviations<'a> {
-    x: Read<'a>,
-    from: f64,
-}
-
-impl Fold<1> for Deviations<'_> {
-    #[inline(always)]
-    fn terms(&self, at: usize, [to]: [&mut [f64]; 1]) {
-        self.x.load(at, to);
-        to.iter_mut().for_each(|x| *x -= self.from);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Squares<'a> {
-    x: Read<'a>,
-    centre: f64,
-}
-
-impl Fold<1> for Squares<'_> {
-    #[inline(always)]
-    fn terms(&self, at: usize, [to]: [&mut [f64]; 1]) {
-        self.x.load(at, to);
-        to.iter_mut().for_each(|x| *x = (*x - self.centre) * (*x - self.centre));
-    }
+/// `x` less a centre.
+#[inline(always)]
+pub(super) fn less<A: Real>(x: A, [high, low]: [A; 2]) -> A {
+    x - high - low
 }
 
 /// A channel's normalisation: `(x − centre) · scale · weight + bias`.
 #[derive(Clone, Copy)]
-struct Channel {
-    centre: f64,
-    scale: f64,
-    weight: f64,
-    bias: f64,
+struct Channel<A> {
+    centre: [A; 2],
+    scale: A,
+    /// With the weight.
+    factor: A,
+    bias: A,
 }
 
-impl Channel {
+impl<A: Real> Channel<A> {
     #[inline(always)]
-    fn of(self, x: f64) -> f64 {
-        (x - self.centre) * self.scale * self.weight + self.bias
+    fn of(self, x: A) -> A {
+        less(x, self.centre) * self.factor + self.bias
     }
 }
 
 /// A NaN is not below.
 #[inline(always)]
-fn relu(x: f64) -> f64 {
-    if x <= 0. { 0. } else { x }
+fn relu<A: Real>(x: A) -> A {
+    if x <= A::ZERO { A::ZERO } else { x }
 }
 
 /// What both directions read.
@@ -82,7 +41,8 @@ struct Operands<'a> {
     norm: Norm,
     x: Read<'a>,
     beside: Option<Read<'a>>,
-    channels: Vec<Channel>,
+    /// Centre, scale, weight and bias of each channel.
+    channels: Vec<[f64; 4]>,
 }
 
 impl<'a> Operands<'a> {
@@ -90,14 +50,29 @@ impl<'a> Operands<'a> {
         let (weight, bias) = (Read::optional(inputs.weight)?, Read::optional(inputs.bias)?);
         let statistics = Read::of(statistics)?;
         let count = norm.dims.channels;
-        let channel = |c: usize| Channel {
-            centre: statistics.at(c),
-            scale: statistics.at(count + c),
-            weight: weight.map_or(1., |weight| weight.at(c)),
-            bias: bias.map_or(0., |bias| bias.at(c)),
+        let channel = |c: usize| {
+            let [weight, bias] = [(weight, 1.), (bias, 0.)].map(|(of, none)| of.map_or(none, |of| of.at(c)));
+            [statistics.at(c), statistics.at(count + c), weight, bias]
         };
         let (x, beside) = (Read::of(inputs.x)?, Read::optional(inputs.beside)?);
         Some(Self { norm, x, beside, channels: (0..count).map(channel).collect() })
+    }
+
+    /// Whether f32 holds every factor with all its digits, and no element is wider.
+    fn fit_f32(&self) -> bool {
+        let held = |x: f64| x == 0. || (x as f32).is_normal() || !x.is_finite();
+        let fits = |&[_, scale, weight, _]: &[f64; 4]| held(scale) && held(scale * weight);
+        !matches!(self.x.0, Floats::F64(_)) && self.channels.iter().all(fits)
+    }
+
+    fn channels<A: Arithmetic>(&self) -> Vec<Channel<A>> {
+        let channel = |&[centre, scale, weight, bias]: &[f64; 4]| Channel {
+            centre: A::split(centre),
+            scale: A::from_f64(scale),
+            factor: A::from_f64(scale * weight),
+            bias: A::from_f64(bias),
+        };
+        self.channels.iter().map(channel).collect()
     }
 
     /// The largest number that the type of `x` takes for 0: half of the least above it.
@@ -112,28 +87,28 @@ impl<'a> Operands<'a> {
 }
 
 /// The values, before they are rounded.
-struct Values<'a>(&'a Operands<'a>);
+struct Values<'a, A> {
+    of: &'a Operands<'a>,
+    channels: Vec<Channel<A>>,
+}
 
-impl Fill for Values<'_> {
+impl<A: Arithmetic> Fill<A> for Values<'_, A> {
     #[inline(always)]
-    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]) {
-        let (of, channel) = (self.0, self.0.channels[channel]);
-        of.x.load(at, to);
-        let [plus, _] = scratch;
-        let plus = of.beside.map(|beside| {
-            let plus = &mut plus[..to.len()];
-            beside.load(at, plus);
-            &*plus
-        });
+    fn block(&self, channel: usize, at: usize, to: &mut [A], scratch: &mut [[A; BLOCK]; 2]) {
+        let (of, channel) = (self.of, self.channels[channel]);
+        let [x, plus] = scratch.each_mut().map(|block| &mut block[..to.len()]);
+        let x = of.x.seen(at, x);
+        let plus = of.beside.map(|beside| beside.seen(at, plus));
         // Each in one loop: a number that is left or replaced where it lies becomes a store with a mask, which is slow on some processors.
+        let each = to.iter_mut().zip(x);
         match (plus, of.norm.then) {
-            (None, Then::Nothing) => to.iter_mut().for_each(|x| *x = channel.of(*x)),
-            (None, Then::Relu) => to.iter_mut().for_each(|x| *x = relu(channel.of(*x))),
+            (None, Then::Nothing) => each.for_each(|(to, &x)| *to = channel.of(x)),
+            (None, Then::Relu) => each.for_each(|(to, &x)| *to = relu(channel.of(x))),
             (Some(plus), Then::Nothing) => {
-                to.iter_mut().zip(plus).for_each(|(x, plus)| *x = channel.of(*x) + plus);
+                each.zip(plus).for_each(|((to, &x), &plus)| *to = channel.of(x) + plus);
             }
             (Some(plus), Then::Relu) => {
-                to.iter_mut().zip(plus).for_each(|(x, plus)| *x = relu(channel.of(*x) + plus));
+                each.zip(plus).for_each(|((to, &x), &plus)| *to = relu(channel.of(x) + plus));
             }
         }
     }
@@ -141,77 +116,80 @@ impl Fill for Values<'_> {
 
 pub(super) fn apply(norm: Norm, inputs: Inputs<'_, '_>, statistics: &In<'_>, y: &mut Out<'_>) -> Ran {
     let Some(of) = Operands::of(norm, inputs, statistics) else { return Ran::Composed(Why::Layout("x")) };
-    ran(fill(norm.dims, y, &Values(&of)))
+    ran(match of.fit_f32() {
+        true => fill(norm.dims, y, &Values::<f32> { of: &of, channels: of.channels() }),
+        false => fill(norm.dims, y, &Values::<f64> { of: &of, channels: of.channels() }),
+    })
 }
 
 /// The gradient of the value, where the relu let it pass.
-struct Passed<'a> {
+struct Passed<'a, A> {
     of: &'a Operands<'a>,
+    channels: Vec<Channel<A>>,
     dy: Read<'a>,
-    zero: f64,
+    zero: A,
 }
 
-impl Fill for Passed<'_> {
+impl<A: Arithmetic> Fill<A> for Passed<'_, A> {
     #[inline(always)]
-    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]) {
+    fn block(&self, channel: usize, at: usize, to: &mut [A], scratch: &mut [[A; BLOCK]; 2]) {
         let of = self.of;
-        if of.norm.then != Then::Relu {
-            return self.dy.load(at, to);
-        }
         let [value, grad] = scratch.each_mut().map(|block| &mut block[..to.len()]);
-        self.dy.load(at, grad);
-        match of.beside {
-            Some(beside) => {
-                beside.load(at, value);
-                let to = to.iter_mut().zip(&*grad).zip(&*value);
-                to.for_each(|((to, &g), &value)| *to = if value <= 0. { 0. } else { g });
+        let grad = self.dy.seen(at, grad);
+        let each = to.iter_mut().zip(grad);
+        match (of.norm.then, of.beside) {
+            (Then::Nothing, _) => each.for_each(|(to, &g)| *to = g),
+            (Then::Relu, Some(beside)) => {
+                let value = beside.seen(at, value);
+                each.zip(value).for_each(|((to, &g), &v)| *to = if v <= A::ZERO { A::ZERO } else { g });
             }
-            None => {
-                let (channel, zero) = (of.channels[channel], self.zero);
-                of.x.load(at, value);
-                let to = to.iter_mut().zip(&*grad).zip(&*value);
-                to.for_each(|((to, &g), &x)| *to = if channel.of(x) <= zero { 0. } else { g });
+            (Then::Relu, None) => {
+                let (channel, zero) = (self.channels[channel], self.zero);
+                let x = of.x.seen(at, value);
+                each.zip(x).for_each(|((to, &g), &x)| {
+                    *to = if channel.of(x) <= zero { A::ZERO } else { g };
+                });
             }
         }
     }
 }
 
 /// What the gradient of the value comes to over a channel, and over what was normalised.
-struct Sums<'a> {
-    passed: &'a Passed<'a>,
+struct Sums<'a, A> {
+    passed: &'a Passed<'a, A>,
     channel: usize,
 }
 
-impl Fold<2> for Sums<'_> {
+impl<A: Arithmetic> Fold<A, 2> for Sums<'_, A> {
     #[inline(always)]
-    fn terms(&self, at: usize, [grads, along]: [&mut [f64]; 2]) {
-        let of = self.passed.of;
-        let Channel { centre, scale, .. } = of.channels[self.channel];
-        let mut scratch = [NONE; 2];
+    fn terms(&self, at: usize, [grads, along]: [&mut [A]; 2]) {
+        let Channel { centre, scale, .. } = self.passed.channels[self.channel];
+        let mut scratch = [A::NONE; 2];
         self.passed.block(self.channel, at, grads, &mut scratch);
-        of.x.load(at, along);
-        along.iter_mut().zip(&*grads).for_each(|(x, g)| *x = (*x - centre) * scale * g);
+        let x = self.passed.of.x.seen(at, &mut scratch[0][..grads.len()]);
+        for ((along, &x), &g) in along.iter_mut().zip(x).zip(&*grads) {
+            *along = less(x, centre) * scale * g;
+        }
     }
 }
 
 /// The gradient of `x`, from what [`Sums`] come to of each channel, over their number.
-struct OfX<'a> {
-    passed: &'a Passed<'a>,
+struct OfX<'a, A> {
+    passed: &'a Passed<'a, A>,
     means: Vec<[f64; 2]>,
 }
 
-impl Fill for OfX<'_> {
+impl<A: Arithmetic> Fill<A> for OfX<'_, A> {
     #[inline(always)]
-    fn block(&self, channel: usize, at: usize, to: &mut [f64], scratch: &mut [Block; 2]) {
+    fn block(&self, channel: usize, at: usize, to: &mut [A], scratch: &mut [[A; BLOCK]; 2]) {
         let of = self.passed.of;
-        let Channel { centre, scale, weight, .. } = of.channels[channel];
-        let [mean, along] = self.means[channel];
-        let mean = if of.norm.centre == Centre::Mean { mean } else { 0. };
+        let ([mean, along], Channel { centre, scale, factor, .. }) =
+            (self.means[channel], self.passed.channels[channel]);
+        let mean = A::from_f64(if of.norm.centre == Centre::Mean { mean } else { 0. });
+        let slope = scale * A::from_f64(along);
         self.passed.block(channel, at, to, scratch);
-        let x = &mut scratch[0][..to.len()];
-        of.x.load(at, x);
-        let (factor, slope) = (scale * weight, scale * along);
-        to.iter_mut().zip(&*x).for_each(|(g, &x)| *g = factor * (*g - mean - (x - centre) * slope));
+        let x = of.x.seen(at, &mut scratch[0][..to.len()]);
+        to.iter_mut().zip(x).for_each(|(g, &x)| *g = factor * (*g - mean - less(x, centre) * slope));
     }
 }
 
@@ -225,44 +203,26 @@ pub(super) fn gradients(
     let (Some(of), Some(dy)) = (Operands::of(norm, inputs, statistics), Read::of(dy)) else {
         return Ran::Composed(Why::Layout("x"));
     };
-    let passed = Passed { of: &of, dy, zero: of.rounds_to_zero() };
-    let sums = by_channel(norm, |channel| fold(norm, channel, Sums { passed: &passed, channel }));
-    let count = (norm.dims.outer * norm.dims.inner) as f64;
-    let part = |which: usize| sums.iter().map(|sums| sums[which]).collect::<Vec<_>>();
-    let of_x = OfX { passed: &passed, means: sums.iter().map(|sums| sums.map(|sum| sum / count)).collect() };
-    let GradientsOut { x, passed: let_through, weight, bias } = grads;
-    ran(x.is_none_or(|out| fill(norm.dims, out, &of_x))
-        && let_through.is_none_or(|out| fill(norm.dims, out, &passed))
-        && weight.is_none_or(|out| write(&part(1), out))
-        && bias.is_none_or(|out| write(&part(0), out)))
+    let zero = of.rounds_to_zero();
+    ran(match of.fit_f32() && !matches!(dy.0, Floats::F64(_)) {
+        // 2⁻¹⁵⁰ is none of f32: there 0 is 0.
+        true => Passed::<f32> { of: &of, channels: of.channels(), dy, zero: zero as f32 }.gradients(grads),
+        false => Passed::<f64> { of: &of, channels: of.channels(), dy, zero }.gradients(grads),
+    })
 }
 
-pub(super) fn given(eps: f64, mean: &In<'_>, var: &In<'_>, statistics: &mut Out<'_>) -> Ran {
-    let (Some(mean), Some(var)) = (Read::of(mean), Read::of(var)) else {
-        return Ran::Composed(Why::Layout("mean"));
-    };
-    let all: Range<usize> = 0..statistics.count() / 2;
-    let scales = all.clone().map(|c| 1. / (var.at(c) + eps).sqrt());
-    let numbers: Vec<f64> = all.clone().map(|c| mean.at(c)).chain(scales).collect();
-    ran(write(&numbers, statistics))
-}
-
-pub(super) fn moved(momentum: f64, [old, fresh, guard]: [&In<'_>; 3], out: &mut Out<'_>) -> Ran {
-    fn move_on<T: Real>(momentum: f64, [old, fresh, guard]: [&[T]; 3], out: &mut [T]) {
-        let (keep, add) = (T::from_f64(1. - momentum), T::from_f64(momentum));
-        for (i, out) in out.iter_mut().enumerate() {
-            let finite = fresh[i].is_finite() && guard[i].is_finite();
-            *out = if finite { old[i] * keep + fresh[i] * add } else { old[i] };
-        }
+impl<A: Arithmetic> Passed<'_, A> {
+    /// Whether all were written.
+    fn gradients(&self, grads: GradientsOut<'_, '_>) -> bool {
+        let norm = self.of.norm;
+        let sums = by_channel(norm, |channel| fold(norm, channel, Sums { passed: self, channel }));
+        let count = (norm.dims.outer * norm.dims.inner) as f64;
+        let part = |which: usize| sums.iter().map(|sums| sums[which]).collect::<Vec<_>>();
+        let of_x = OfX { passed: self, means: sums.iter().map(|sums| sums.map(|sum| sum / count)).collect() };
+        let GradientsOut { x, passed, weight, bias } = grads;
+        x.is_none_or(|out| fill(norm.dims, out, &of_x))
+            && passed.is_none_or(|out| fill(norm.dims, out, self))
+            && weight.is_none_or(|out| write(&part(1), out))
+            && bias.is_none_or(|out| write(&part(0), out))
     }
-    match (old.host_slice(), fresh.host_slice(), guard.host_slice(), out.host_slice()) {
-        (Some(Slice::F32(a)), Some(Slice::F32(b)), Some(Slice::F32(c)), Some(SliceMut::F32(out))) => {
-            move_on(momentum, [a, b, c], out);
-        }
-        (Some(Slice::F64(a)), Some(Slice::F64(b)), Some(Slice::F64(c)), Some(SliceMut::F64(out))) => {
-            move_on(momentum, [a, b, c], out);
-        }
-        _ => return Ran::Composed(Why::Dtype("old")),
-    }
-    Ran::Kernel(OP)
 }

@@ -2,9 +2,9 @@
 //! variance for each channel, over `outer` and `inner`, and where that is asked for `max(y + plus, 0)`, rounded once at its end.
 //! Images that lie as they are counted have their pixels as `inner`; those whose channels lie last have an `inner` of 1.
 //!
-//! Elements are f16, bf16, f32 or f64; weight and bias are of that type or f32 (f64 beside f64). Arithmetic is f32 (f64 for f64) on a GPU, f64 on a CPU. Deviations
-//! are taken from a channel's first element, on a GPU up to eight of them are added in f32 (for planes 64), and those sums in f64, so that nothing cancels
-//! and the order is always the same. Statistics are f64. A channel with a NaN or an infinity has no finite value.
+//! Elements are f16, bf16, f32 or f64; weight and bias are of that type or f32 (f64 beside f64). Arithmetic is f32 (f64 for f64, and on a CPU where f32 does not
+//! hold a channel's factor or the squares of its deviations). Deviations are taken from a channel's first element, up to eight of them are added in f32 (on a CPU four,
+//! on a GPU for planes 64), and those sums in f64, so that nothing cancels and the order is always the same. Statistics are f64. A channel with a NaN or an infinity has no finite value.
 //!
 //! The relu is that of PyTorch: 0 for what is not above 0, NaN stays NaN, and the gradient is 0 at 0. Where something was
 //! added, the gradient looks at the value; else it computes again what was rounded.
@@ -18,6 +18,7 @@ mod cuda;
 mod host;
 #[cfg(feature = "cuda")]
 mod shares;
+mod statistics;
 #[cfg(feature = "candle")]
 mod tensors;
 #[cfg(test)]

@@ -70,15 +70,28 @@ impl<T: Real, X: Stored<T>> Work for Forward<'_, X, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Windows { dims: [_, _, width, inner], count, kernel, stride, padding } = *self.windows;
+        let Windows { dims: [_, height, width, inner], count, kernel, stride, padding } = *self.windows;
         let row = count[1] * inner;
+        let dealt = Dealt::of(self.windows);
         let mut wide = vec![T::ZERO; width * inner];
-        // The pixels that are `stride` apart next to each other, those from each of the first on.
-        let mut phases = vec![vec![T::ZERO; width.div_ceil(stride[1]) * inner]; stride[1].min(width)];
-        let (mut best, mut chosen) = (vec![T::ZERO; row], vec![0u32; row]);
-        let firsts: Vec<u32> = (0..row).map(|i| taps_of(self.windows, 1, i / inner).start as u32).collect();
-        let under: Vec<Range<usize>> =
-            (0..kernel[1]).map(|across| windows_of(self.windows, across)).collect();
+        let mut pixels = vec![T::from_f64(f64::NEG_INFINITY); height * dealt.row()];
+        let mut has_nan = vec![false; height];
+        for (y, has_nan) in has_nan.iter_mut().enumerate() {
+            let x = &self.x[y * width * inner..][..width * inner];
+            let x = match X::as_it_is(x) {
+                Some(x) => x,
+                None => {
+                    X::read(simd, x, &mut wide);
+                    &wide
+                }
+            };
+            *has_nan = x.iter().fold(0, |any, &x| any | u32::from(is_nan(x))) > 0;
+            dealt.deal(x, &mut pixels[y * dealt.row()..][..dealt.row()]);
+        }
+        let (mut best, mut chosen) = (vec![T::ZERO; dealt.windows], vec![0u32; dealt.windows]);
+        let mut next = chosen.clone();
+        let first = |i: usize| if i < row { taps_of(self.windows, 1, i / inner).start as u32 } else { 0 };
+        let firsts: Vec<u32> = (0..dealt.windows).map(first).collect();
         let rows = self.out.chunks_exact_mut(row).zip(self.taps.chunks_exact_mut(row));
         for (y, (out, taps)) in rows.enumerate() {
             let down = taps_of(self.windows, 0, y);
@@ -87,24 +100,91 @@ impl<T: Real, X: Stored<T>> Work for Forward<'_, X, T> {
             let before = (down.start * kernel[1]) as u32;
             chosen.iter_mut().zip(&firsts).for_each(|(chosen, first)| *chosen = before + first);
             for down in down {
-                let from = (y * stride[0] + down - padding[0]) * width * inner;
-                X::read(simd, &self.x[from..from + width * inner], &mut wide);
-                let has_nan = wide.iter().fold(0, |any, &x| any | u32::from(is_nan(x))) > 0;
-                for (phase, to) in phases.iter_mut().enumerate() {
-                    deal(&wide, (phase, stride[1], inner), to);
-                }
-                for (across, windows) in under.iter().enumerate().filter(|(_, windows)| !windows.is_empty()) {
-                    let first = windows.start * stride[1] + across - padding[1];
-                    let x = &phases[first % stride[1]][first / stride[1] * inner..];
-                    let part = windows.start * inner..windows.end * inner;
-                    let (best, chosen) = (&mut best[part.clone()], &mut chosen[part]);
-                    let tap = (down * kernel[1] + across) as u32;
-                    if has_nan { take_of_all(x, tap, best, chosen) } else { take(x, tap, best, chosen) }
+                let at = y * stride[0] + down - padding[0];
+                let pixels = &pixels[at * dealt.row()..][..dealt.row()];
+                for across in 0..kernel[1] {
+                    let (x, tap) = (dealt.under(pixels, across), (down * kernel[1] + across) as u32);
+                    match has_nan[at] {
+                        true => take_of_all(x, tap, &mut best, &mut chosen),
+                        false => {
+                            take(x, tap, &mut best, &chosen, &mut next);
+                            std::mem::swap(&mut chosen, &mut next);
+                        }
+                    }
                 }
             }
-            X::write(simd, &best, out);
+            X::write(simd, &best[..row], out);
             taps.iter_mut().zip(&chosen).for_each(|(tap, &chosen)| *tap = chosen as u8);
         }
+    }
+}
+
+/// A row of pixels with those next to each other that are `stride` apart, once from each of the first on, behind as many −∞ as the padding
+/// is wide, and with −∞ where windows end: so a tap lies under all windows at once, and a tap on no pixel is never the largest.
+struct Dealt {
+    inner: usize,
+    stride: usize,
+    padding: usize,
+    /// How many of the first some tap lies on.
+    phases: usize,
+    /// Elements from one of the first to the next.
+    pitch: usize,
+    /// Elements of a row of windows, and some more, so that they are whole vectors.
+    windows: usize,
+}
+
+impl Dealt {
+    fn of(windows: &Windows) -> Self {
+        /// Elements of the largest vectors.
+        const VECTOR: usize = 16;
+        let Windows { dims: [_, _, width, inner], count, kernel, stride, padding } = *windows;
+        // From the second window on nothing is left of a row that is no wider than a step.
+        let (stride, padding) = (stride[1].clamp(1, (width + padding[1]).max(1)), padding[1]);
+        let windows = (count[1] * inner).next_multiple_of(VECTOR);
+        let pixels = (width + padding).div_ceil(stride) * inner;
+        let pitch = pixels.max(windows + kernel[1] / stride * inner);
+        Self { inner, stride, padding, phases: stride.min(kernel[1]), pitch, windows }
+    }
+
+    fn row(&self) -> usize {
+        self.pitch * self.phases
+    }
+
+    /// Deals the pixels of a row.
+    #[inline(always)]
+    fn deal<T: Copy>(&self, x: &[T], to: &mut [T]) {
+        let Self { inner, stride, padding, phases, pitch, .. } = *self;
+        let place = |pixel: usize| (pixel + padding) % stride * pitch + (pixel + padding) / stride * inner;
+        match (stride, phases, inner) {
+            (1, 1, _) => to[place(0)..][..x.len()].copy_from_slice(x),
+            (2, 2, 1) => {
+                let (low, high) = to.split_at_mut(pitch);
+                let (even, odd) = match padding % 2 {
+                    0 => (&mut low[padding / 2..], &mut high[padding / 2..]),
+                    _ => (&mut high[padding / 2..], &mut low[padding / 2 + 1..]),
+                };
+                let (pairs, rest) = x.as_chunks::<2>();
+                for ((even, odd), pair) in even.iter_mut().zip(odd).zip(pairs) {
+                    [*even, *odd] = *pair;
+                }
+                if let [last] = rest {
+                    even[pairs.len()] = *last;
+                }
+            }
+            _ => {
+                let under_a_tap = |(pixel, _): &(usize, &[T])| (pixel + padding) % stride < phases;
+                for (pixel, x) in x.chunks_exact(inner).enumerate().filter(under_a_tap) {
+                    to[place(pixel)..][..inner].copy_from_slice(x);
+                }
+            }
+        }
+    }
+
+    /// What lies under a tap of each window.
+    #[inline(always)]
+    fn under<'a, T>(&self, pixels: &'a [T], tap: usize) -> &'a [T] {
+        let first = tap % self.stride * self.pitch + tap / self.stride * self.inner;
+        &pixels[first..first + self.windows]
     }
 }
 
@@ -115,25 +195,6 @@ fn taps_of(windows: &Windows, along: usize, window: usize) -> Range<usize> {
     padding.saturating_sub(from)..windows.kernel[along].min(windows.dims[along + 1] + padding - from)
 }
 
-/// The windows of a row under which a tap lies on a pixel.
-#[inline(always)]
-fn windows_of(windows: &Windows, tap: usize) -> Range<usize> {
-    let (stride, padding) = (windows.stride[1], windows.padding[1]);
-    let end = (windows.dims[2] + padding).saturating_sub(tap).div_ceil(stride);
-    padding.saturating_sub(tap).div_ceil(stride)..windows.count[1].min(end)
-}
-
-/// Pixels of `inner` elements that are `stride` apart, from the first on.
-#[inline(always)]
-fn deal<T: Copy>(x: &[T], (first, stride, inner): (usize, usize, usize), to: &mut [T]) {
-    if inner == 1 {
-        to.iter_mut().zip(x[first..].iter().step_by(stride)).for_each(|(to, x)| *to = *x);
-    } else {
-        let pixels = x.chunks_exact(inner).skip(first).step_by(stride);
-        to.chunks_exact_mut(inner).zip(pixels).for_each(|(to, pixel)| to.copy_from_slice(pixel));
-    }
-}
-
 #[inline(always)]
 fn is_nan<T: Real>(x: T) -> bool {
     x.partial_cmp(&x).is_none()
@@ -141,10 +202,10 @@ fn is_nan<T: Real>(x: T) -> bool {
 
 /// Takes what is larger than the best so far, of elements of which none is NaN.
 #[inline(always)]
-fn take<T: Real>(x: &[T], tap: u32, best: &mut [T], chosen: &mut [u32]) {
-    for (&x, (best, chosen)) in x.iter().zip(best.iter_mut().zip(chosen)) {
-        // By bits: a number that is left or replaced where it lies becomes a store with a mask, which is slow on some processors.
-        *chosen ^= (*chosen ^ tap) & u32::from(x > *best).wrapping_neg();
+fn take<T: Real>(x: &[T], tap: u32, best: &mut [T], chosen: &[u32], to: &mut [u32]) {
+    for ((&x, best), (&chosen, to)) in x.iter().zip(best).zip(chosen.iter().zip(to)) {
+        // To another place: a number that is left or replaced where it lies becomes a store with a mask, which is slow on some processors.
+        *to = if x > *best { tap } else { chosen };
         *best = if x > *best { x } else { *best };
     }
 }

@@ -14,6 +14,15 @@ fn all() -> Vec<Windows> {
         Windows { dims: [2, 7, 9, 3], ..plain },
         Windows { dims: [1, 1, 70, 1], count: [1, 24], kernel: [1, 3], stride: [1, 3], padding: [0, 1] },
         Windows { dims: [1, 4, 4, 1], count: [3, 3], kernel: [4, 4], stride: [2, 2], padding: [2, 2] },
+        Windows {
+            dims: [2, 5, 9, 1],
+            count: [1, 1],
+            kernel: [2, 3],
+            stride: [1 << 40, 1 << 46],
+            padding: [0, 1],
+        },
+        Windows { dims: [1, 9, 9, 2], count: [2, 2], kernel: [2, 1], stride: [5, 5], padding: [0, 0] },
+        Windows { dims: [1, 4, 9, 1], count: [2, 5], kernel: [1, 1], stride: [2, 2], padding: [0, 0] },
     ]
 }
 

@@ -31,8 +31,8 @@ mod scalar;
 #[cfg(feature = "candle")]
 mod tensors;
 #[cfg(test)]
-mod tests;
-mod wide;
+pub(in crate::kernels) mod tests;
+pub(in crate::kernels) mod wide;
 
 pub use scalar::{backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]

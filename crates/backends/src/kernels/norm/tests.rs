@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// Numbers in storage of one of the float types.
 #[derive(Clone, Debug)]
-enum Stored {
+pub(in crate::kernels) enum Stored {
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
     F32(Vec<f32>),
@@ -16,7 +16,7 @@ enum Stored {
 }
 
 impl Stored {
-    fn of(kind: usize, x: &[f64]) -> Self {
+    pub(in crate::kernels) fn of(kind: usize, x: &[f64]) -> Self {
         match kind {
             0 => Self::F16(x.iter().map(|&x| f16::from_f32(x as f32)).collect()),
             1 => Self::Bf16(x.iter().map(|&x| bf16::from_f32(x as f32)).collect()),
@@ -25,7 +25,7 @@ impl Stored {
         }
     }
 
-    fn slice(&self) -> Slice<'_> {
+    pub(in crate::kernels) fn slice(&self) -> Slice<'_> {
         match self {
             Self::F16(x) => Slice::F16(x),
             Self::Bf16(x) => Slice::Bf16(x),
@@ -34,7 +34,7 @@ impl Stored {
         }
     }
 
-    fn slice_mut(&mut self) -> SliceMut<'_> {
+    pub(in crate::kernels) fn slice_mut(&mut self) -> SliceMut<'_> {
         match self {
             Self::F16(x) => SliceMut::F16(x),
             Self::Bf16(x) => SliceMut::Bf16(x),
@@ -43,7 +43,7 @@ impl Stored {
         }
     }
 
-    fn values(&self) -> Vec<f64> {
+    pub(in crate::kernels) fn values(&self) -> Vec<f64> {
         match self {
             Self::F16(x) => x.iter().map(|x| x.to_f64()).collect(),
             Self::Bf16(x) => x.iter().map(|x| x.to_f64()).collect(),
@@ -63,11 +63,11 @@ impl Stored {
     }
 }
 
-fn numbers(seed: u64, len: usize, offset: f64) -> Vec<f64> {
+pub(in crate::kernels) fn numbers(seed: u64, len: usize, offset: f64) -> Vec<f64> {
     (0..len).map(|i| f64::from(random_bits(seed, i as u64) as i32) / 1e9 + offset).collect()
 }
 
-fn close(got: &Stored, want: &[f64], size: impl Fn(usize) -> f64, what: &str) {
+pub(in crate::kernels) fn close(got: &Stored, want: &[f64], size: impl Fn(usize) -> f64, what: &str) {
     let inside = if matches!(got, Stored::F64(_)) { 2f64.powi(-53) } else { 2f64.powi(-24) };
     let (u, smallest) = got.unit();
     for (i, (got, &want)) in got.values().into_iter().zip(want).enumerate() {

@@ -6,13 +6,13 @@ use crate::simd::rows::{PARALLEL, SUMS, share_out, to_f64};
 use crate::simd::{Isa, Simd, Work};
 
 /// Sums side by side, and what their additions have lost.
-struct Sums {
+pub(in crate::kernels) struct Sums {
     sums: Vec<f64>,
     lost: Vec<f64>,
 }
 
 impl Sums {
-    fn new(count: usize) -> Self {
+    pub(in crate::kernels) fn new(count: usize) -> Self {
         Self { sums: vec![0.; count], lost: vec![0.; count] }
     }
 
@@ -39,7 +39,13 @@ impl Sums {
 
     /// The mean of a row, by sums that are used again.
     #[inline(always)]
-    fn mean(&mut self, row: &[f64]) -> f64 {
+    pub(in crate::kernels) fn mean(&mut self, row: &[f64]) -> f64 {
+        self.total(row) / row.len() as f64
+    }
+
+    /// The sum of a row, likewise.
+    #[inline(always)]
+    pub(in crate::kernels) fn total(&mut self, row: &[f64]) -> f64 {
         self.sums.fill(0.);
         self.lost.fill(0.);
         for group in row.chunks(SUMS) {
@@ -56,7 +62,7 @@ impl Sums {
             }
             width /= 2;
         }
-        self.values().next().unwrap_or(0.) / row.len() as f64
+        self.values().next().unwrap_or(0.)
     }
 }
 
