@@ -1,9 +1,10 @@
 //! `cargo xtask check-cuda`: the `cuda` feature's types and lints, without a GPU and without the CUDA toolkit.
 //!
 //! Build scripts find a stand-in for `nvcc`: this very program under that name (see [`crate::nvcc`]). It comes first
-//! even where a real one is installed, for the check then takes the same minute everywhere. The target directory is its
-//! own: build scripts remember what they compiled, and must not take an empty kernel for a real one in a later build.
-//! Nothing built there does more than compile, so nothing is optimised: that makes the step three times as fast.
+//! even where a real one is installed, for the check then takes the same minute everywhere. The two crates whose build
+//! scripts call it, candle-kernels and `backends`, are built under a profile of their own, and so in folders of their own:
+//! build scripts remember what they compiled, and must not take an empty kernel for a real one in a later build. All that
+//! these two are not part of is what `cargo xtask clippy` has checked already.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,13 +16,11 @@ use crate::command;
 use crate::workspace::Workspace;
 
 pub(crate) fn run(line: &str, workspace: &Workspace) -> Result<Outcome, String> {
-    let target = workspace.target.join("check-cuda");
-    let bin = target.join("nvcc-stand-in").join("bin");
+    let bin = workspace.target.join("nvcc-stand-in").join("bin");
     let nvcc = install(&bin)
         .map_err(|e| format!("cannot write the stand-in for nvcc into {}: {e}", bin.display()))?;
     let mut command = command::parse(line, &workspace.root);
     command
-        .env("CARGO_TARGET_DIR", &target)
         .env("NVCC", nvcc)
         .env("PATH", path_with(&bin)?)
         // What is compiled for does not matter; that cudaforge need not ask a GPU does.

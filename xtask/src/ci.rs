@@ -64,7 +64,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "check-cuda",
         about: "lints of the cuda and cudnn features; needs neither a GPU nor the CUDA toolkit",
-        line: "cargo clippy --config 'profile.dev.package.\"*\".opt-level=0' --workspace --all-targets --features cuda,cudnn -- -D warnings",
+        line: "cargo clippy --config 'profile.dev.package.backends.opt-level=0' --config 'profile.dev.package.candle-kernels.opt-level=0' --workspace --all-targets --features cuda,cudnn -- -D warnings",
         run: check_cuda::run,
     },
     Step {

@@ -1,8 +1,8 @@
 //! A stand-in for `nvcc` that compiles nothing: it writes the files that build scripts expect, empty.
 //!
 //! Type-checking the `cuda` feature runs the build scripts of candle-kernels and of `backends`, which call `nvcc`, and
-//! reads none of what it makes. Linking against that would fail or, worse, not fail; so [`crate::check_cuda`] keeps it
-//! in a target directory of its own.
+//! reads none of what it makes. Linking against that would fail or, worse, not fail; so [`crate::check_cuda`] has it
+//! written where no other build looks.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

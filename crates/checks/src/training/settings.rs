@@ -76,9 +76,8 @@ fn rounds() -> Outcome<String> {
 fn timed(precision: Precision) -> Outcome<String> {
     const GPT: GptConfig =
         GptConfig { vocabulary: 96, context: 64, width: 128, heads: 2, layers: 2, ..GptConfig::GPT2 };
-    const IMAGES: ResNetConfig = ResNetConfig { side: 32, width: 16, blocks: [1, 1, 1, 1], classes: 10 };
     let mut apart = Vec::new();
-    for kind in [Kind::Gpt(GPT), Kind::ResNet(IMAGES)] {
+    for kind in [Kind::Gpt(GPT), Kind::ResNet(ResNetConfig::SMALL)] {
         let data = kind.batches(8, &crate::device::gpu()?)?;
         let fit = |builder: TrainerBuilder| {
             let builder = builder.precision(precision).accelerator("gpu").seed(3).max_steps(8);

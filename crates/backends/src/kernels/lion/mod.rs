@@ -14,7 +14,7 @@
 
 #[cfg(feature = "cuda")]
 use super::step::launch::DeviceRule;
-use super::step::{Rule, RuleSettings, sealed::Sealed};
+use super::step::{Rule, RuleSettings, on_host, sealed::Sealed};
 use crate::Real;
 #[cfg(feature = "cuda")]
 use crate::cuda::module;
@@ -40,6 +40,8 @@ impl RuleSettings for Settings {
     fn rule<A: Real>(&self, _step: u64) -> impl Rule<A> {
         Lion::new(self)
     }
+
+    on_host!();
 
     #[cfg(feature = "cuda")]
     fn on_device(&self) -> DeviceRule {

@@ -17,7 +17,7 @@
 
 #[cfg(feature = "cuda")]
 use super::step::launch::DeviceRule;
-use super::step::{Rule, RuleSettings, sealed::Sealed};
+use super::step::{Rule, RuleSettings, on_host, sealed::Sealed};
 use crate::Real;
 #[cfg(feature = "cuda")]
 use crate::cuda::module;
@@ -62,6 +62,8 @@ impl RuleSettings for Settings {
     fn rule<A: Real>(&self, step: u64) -> impl Rule<A> {
         Sgd::new(self, step)
     }
+
+    on_host!();
 
     #[cfg(feature = "cuda")]
     fn on_device(&self) -> DeviceRule {

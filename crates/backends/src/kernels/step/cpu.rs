@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::cell::Cell;
 
 /// Updates every parameter, of which this is the step after those in `steps`, by its group's settings.
-pub(super) fn update<R: RuleSettings>(
+pub(crate) fn update<R: RuleSettings>(
     parameters: &[Parameter<'_>],
     groups: &[R],
     steps: &[u64],
@@ -59,7 +59,7 @@ where
 fn with_slice<T: Stored>(tensor: Option<&Tensor>, f: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
     let Some(tensor) = tensor else { return f(&mut []) };
     let mut outcome = Ok(());
-    let apply = |storage: &mut CpuStorage, layout: &Layout| {
+    let apply: Box<Apply<'_>> = Box::new(|storage, layout| {
         let range = layout.contiguous_offsets().map(|(start, end)| start..end);
         let slice = range.and_then(|range| T::slice(storage)?.get_mut(range));
         outcome = match slice {
@@ -68,24 +68,29 @@ fn with_slice<T: Stored>(tensor: Option<&Tensor>, f: impl FnOnce(&mut [T]) -> Re
                 Err(operand("a tensor", "contiguous".into(), format!("strided as {:?}", layout.stride())))
             }
         };
-        Ok(())
-    };
+    });
     tensor
         .inplace_op1(&InPlace(Cell::new(Some(apply))))
         .map_err(|error| Error::Device { op: OP.into(), message: error.to_string() })?;
     outcome
 }
 
-/// A closure as one of candle's in-place ops, which is how a crate other than candle may write to a tensor.
-struct InPlace<F>(Cell<Option<F>>);
+type Apply<'a> = dyn FnOnce(&mut CpuStorage, &Layout) + 'a;
 
-impl<F: FnOnce(&mut CpuStorage, &Layout) -> candle_core::Result<()>> InplaceOp1 for InPlace<F> {
+/// A closure as one of candle's in-place ops, which is how a crate other than candle may write to a tensor. Boxed, so that candle's part is
+/// compiled once.
+struct InPlace<'a>(Cell<Option<Box<Apply<'a>>>>);
+
+impl InplaceOp1 for InPlace<'_> {
     fn name(&self) -> &'static str {
         "optimizer step"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        self.0.take().map_or(Ok(()), |apply| apply(storage, layout))
+        if let Some(apply) = self.0.take() {
+            apply(storage, layout);
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@
 //! which a norm is summed.
 
 #[cfg(feature = "candle")]
-mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
@@ -82,11 +82,38 @@ pub trait RuleSettings: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed {
         self.rule::<f32>(1).moments()
     }
 
+    /// Updates every parameter on a CPU, of which this is the step after those in `steps`. Each rule writes it out with `on_host!`, so
+    /// that it is compiled with this crate: as a function of any rule it would be compiled again for whatever has an optimizer.
+    #[cfg(feature = "candle")]
+    #[doc(hidden)]
+    fn on_host(
+        groups: &[Self],
+        parameters: &[Parameter<'_>],
+        steps: &[u64],
+        transform: &GradTransform,
+    ) -> crate::Result<()>;
+
     /// The same for a CUDA device, which counts steps itself.
     #[cfg(feature = "cuda")]
     #[doc(hidden)]
     fn on_device(&self) -> launch::DeviceRule;
 }
+
+/// [`RuleSettings`]'s `on_host` of a rule.
+macro_rules! on_host {
+    () => {
+        #[cfg(feature = "candle")]
+        fn on_host(
+            groups: &[Self],
+            parameters: &[crate::kernels::step::Parameter<'_>],
+            steps: &[u64],
+            transform: &crate::kernels::step::GradTransform,
+        ) -> crate::Result<()> {
+            crate::kernels::step::cpu::update(parameters, groups, steps, transform)
+        }
+    };
+}
+pub(crate) use on_host;
 
 pub(crate) mod sealed {
     /// Keeps [`RuleSettings`](super::RuleSettings) to this crate, which has the kernels.

@@ -4,7 +4,7 @@
 use super::cuda::OnDevice;
 use super::operands::{OP, Parameter, SUPPORTED_DEVICES, check, is_supported, operand};
 use super::update::GradTransform;
-use super::{GradStats, Outcome, Pending, RuleSettings, Seen, StepCounts, Tally, clip_coef, cpu, grad_stats};
+use super::{GradStats, Outcome, Pending, RuleSettings, Seen, StepCounts, Tally, clip_coef, grad_stats};
 use crate::bridge::with_list_of_floats;
 use crate::kernels::loss_scale::LossScale;
 use crate::{Error, Result};
@@ -233,7 +233,7 @@ fn step_on_host<R: RuleSettings>(
         let transform = GradTransform { inv_scale, clip_coef, clip_value: settings.clip_value };
         let rate = settings.rate.map_or(1.0, |rate| rate(applied));
         let groups: Vec<R> = groups.iter().map(|group| group.with_rate(rate)).collect();
-        cpu::update(parameters, &groups, steps, &transform)?;
+        R::on_host(&groups, parameters, steps, &transform)?;
         parameters.iter().for_each(|p| steps[p.slot] += 1);
     }
     Ok(Pending::known(Outcome { found_inf, grad_norm, applied_before: applied }, seen))

@@ -165,8 +165,8 @@ fn sums<T: Stored<W>, W: Real, A: Accumulator>(x: &[T], axes: Axes, term: Term) 
     } else {
         let (slab, columns) = (reduced * inner, |slab: &[T]| down_columns::<T, W, A>(slab, inner, term));
         if x.len() >= PARALLEL && slab < PARALLEL {
-            let slabs = x.par_chunks_exact(slab).with_min_len(PARALLEL.div_ceil(2 * slab));
-            slabs.flat_map_iter(columns).collect()
+            let slabs = in_order(x.chunks_exact(slab).collect(), PARALLEL.div_ceil(2 * slab), &columns);
+            slabs.into_iter().flatten().collect()
         } else {
             x.chunks_exact(slab).flat_map(columns).collect()
         }
@@ -181,12 +181,10 @@ fn along_rows<T: Stored<W>, W: Real, A: Accumulator>(x: &[T], reduced: usize, te
         return x.chunks_exact(reduced).map(row).collect();
     }
     if reduced <= CHUNK {
-        let rows = x.par_chunks_exact(reduced).with_min_len(PARALLEL.div_ceil(2 * reduced));
-        return rows.map(row).collect();
+        return in_order(x.chunks_exact(reduced).collect(), PARALLEL.div_ceil(2 * reduced), &row);
     }
     let chunked = |row: &[T]| {
-        let parts: Vec<A> = row.par_chunks(CHUNK).map(|chunk| run::<T, W, A>(chunk, term)).collect();
-        merged(parts.into_iter())
+        merged(in_order(row.chunks(CHUNK).collect(), 1, &|chunk| run::<T, W, A>(chunk, term)).into_iter())
     };
     x.chunks_exact(reduced).map(chunked).collect()
 }
@@ -279,11 +277,16 @@ fn down_columns<T: Stored<W>, W: Real, A: Accumulator>(slab: &[T], inner: usize,
         return slab.chunks(ROWS * inner).map(chunk).reduce(add_rows).unwrap_or_default();
     }
     if slab.len() <= ROWS * inner {
-        let blocks: Vec<usize> = (0..inner).step_by(COLUMNS).collect();
-        return blocks.into_par_iter().flat_map_iter(|from| tile(slab, from)).collect();
+        let blocks = in_order((0..inner).step_by(COLUMNS).collect(), 1, &|from| tile(slab, from));
+        return blocks.into_iter().flatten().collect();
     }
-    let parts: Vec<Vec<A>> = slab.par_chunks(ROWS * inner).map(chunk).collect();
+    let parts = in_order(slab.chunks(ROWS * inner).collect(), 1, &chunk);
     parts.into_iter().reduce(add_rows).unwrap_or_default()
+}
+
+/// `work` for each task, at least so many of which are worth a thread. Not generic over the work: rayon is compiled for each of its.
+fn in_order<T: Copy + Sync, R: Send>(tasks: Vec<T>, least: usize, work: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {
+    tasks.par_iter().with_min_len(least).map(|&task| work(task)).collect()
 }
 
 fn add_rows<A: Accumulator>(mut all: Vec<A>, row: Vec<A>) -> Vec<A> {

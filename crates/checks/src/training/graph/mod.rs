@@ -26,16 +26,17 @@ const CALLS: usize = 4;
 const GPT: GptConfig =
     GptConfig { vocabulary: 96, context: 48, width: 64, heads: 2, layers: 2, ..GptConfig::GPT2 };
 const MLP: MlpConfig = MlpConfig { width: 64, layers: 3 };
-const IMAGES: ResNetConfig = ResNetConfig { side: 32, width: 16, blocks: [1, 1, 1, 1], classes: 10 };
 
 pub(super) fn run(device: &Device, report: &mut Report) {
     for precision in Precision::ALL {
         let mut check = |what: &str, f: &dyn Fn() -> Outcome<String>| {
             report.check(&format!("recorded: {what}, at {precision}"), f);
         };
-        for (what, kind) in
-            [("a GPT", Kind::Gpt(GPT)), ("an MLP", Kind::Mlp(MLP)), ("a ResNet", Kind::ResNet(IMAGES))]
-        {
+        for (what, kind) in [
+            ("a GPT", Kind::Gpt(GPT)),
+            ("an MLP", Kind::Mlp(MLP)),
+            ("a ResNet", Kind::ResNet(ResNetConfig::SMALL)),
+        ] {
             check(what, &|| {
                 let data = kind.batches(4, device)?;
                 equal(&Learner::new(kind), &|| builder(precision), &data, 1)

@@ -45,7 +45,7 @@ pub(super) fn fused<S: Simd + Lanes<E, Sum = E::Sum>, E: Term, O: Stored<E::Sum>
     simd: S,
     sums: Sums<'_, E, O>,
 ) {
-    match <S as Lanes<E>>::LANES * size_of::<E>() {
+    match const { <S as Lanes<E>>::LANES * size_of::<E>() } {
         64 => all::<S, S, E, O, 12, 4, 2>(simd, simd, sums),
         32 => all::<S, S, E, O, 6, 2, 2>(simd, simd, sums),
         _ if Baseline::FUSES => all::<S, S, E, O, 6, 2, 4>(simd, simd, sums),
@@ -97,7 +97,7 @@ pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTOR
                     let call = Tile { a: (a, row % ROWS), b, next, apart, continues, direct };
                     let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
                     let to = &mut held[row * pitch(there)..];
-                    if there < together {
+                    if const { VECTORS * D::LANES > E::COLUMNS } && there < together {
                         call.rows::<D, STEP, 1>(dot, count, to);
                     } else {
                         call.rows::<D, STEP, VECTORS>(dot, count, to);

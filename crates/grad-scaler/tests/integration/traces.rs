@@ -7,7 +7,7 @@ use serde_json::Value;
 
 #[test]
 fn every_recorded_trace_is_followed_to_the_bit() {
-    let recorded: Value = serde_json::from_str(include_str!("data/grad_scaler_traces.json")).unwrap();
+    let recorded: Value = serde_json::from_str(include_str!("../data/grad_scaler_traces.json")).unwrap();
     let traces = recorded["traces"].as_array().unwrap();
     assert_eq!(traces.len(), 60);
     for (number, trace) in traces.iter().enumerate() {

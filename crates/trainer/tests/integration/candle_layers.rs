@@ -3,17 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
-#[path = "../examples/candle_gpt/mod.rs"]
+#[path = "../../examples/candle_gpt/mod.rs"]
 mod candle_gpt;
 
 use std::sync::{Arc, Mutex};
 
+use crate::common::{Pair, bits, builder, folder, numbers, parameter_bits};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_gpt::{CandleGpt, sequences};
 use candle_nn::VarBuilder;
-use common::{Pair, bits, builder, folder, numbers, parameter_bits};
 use optim::{AdamW, AdamWConfig, Sgd, SgdConfig};
 use trainer::{
     Callback, Error, Fit, Gradients, Notice, Optimization, Parameters, Result, StepContext, StepOutput,
@@ -224,7 +222,7 @@ fn a_norm_whose_gradient_candle_drops_is_named_with_the_layer_to_use() {
             Ok(Optimization::new(Sgd::new(parameters.to_named(), SgdConfig::default())?))
         }
     }
-    let error = builder("32-true").build().unwrap().fit(&Normed, &common::batches(1)).unwrap_err();
+    let error = builder("32-true").build().unwrap().fit(&Normed, &crate::common::batches(1)).unwrap_err();
     let Error::MissingGradient { names, norms } = &error else { panic!("{error}") };
     assert_eq!(names, &["block.norm.bias", "block.norm.weight", "rms.weight", "up.bias", "up.weight"]);
     assert_eq!(norms, &[("block.norm".to_string(), "layer_norm"), ("rms".to_string(), "rms_norm")]);

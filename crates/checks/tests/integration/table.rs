@@ -37,12 +37,12 @@ fn check(file: &str, table: &OpTable, rows: &str) {
 
 #[test]
 fn the_gpu_table_agrees_with_every_recorded_row() {
-    check("cuda", &OpTable::gpu(), include_str!("../data/autocast_cuda.json"));
+    check("cuda", &OpTable::gpu(), include_str!("../../data/autocast_cuda.json"));
 }
 
 #[test]
 fn the_cpu_table_agrees_with_every_recorded_row() {
-    check("cpu", &OpTable::cpu(), include_str!("../data/autocast_cpu.json"));
+    check("cpu", &OpTable::cpu(), include_str!("../../data/autocast_cpu.json"));
 }
 
 fn assert_rule(table: &OpTable, rule: CastRule, names: &str) {

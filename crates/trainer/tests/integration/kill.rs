@@ -6,13 +6,11 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Net, batches, builder, folder, parameter_bits};
+use crate::common::{Net, batches, builder, folder, parameter_bits};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use trainer::{Best, EndReason, ModelCheckpoint, TrainingState};
@@ -41,7 +39,7 @@ fn child() {
 
 fn start(folder: &Path, precision: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let command = command.args(["--exact", "child"]).env(FOLDER, folder).env(PRECISION, precision);
+    let command = command.args(["--exact", "kill::child"]).env(FOLDER, folder).env(PRECISION, precision);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

@@ -2,12 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
+use crate::common::{CPU_PRECISIONS, Net, batches, bits, builder, modest, numbers, parameter_bits};
 use autocast::{nn, ops};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
-use common::{CPU_PRECISIONS, Net, batches, bits, builder, modest, numbers, parameter_bits};
 use optim::{Adam, AdamConfig, Clip, Sgd, SgdConfig};
 use trainer::{
     Error, Optimization, OwnPrecision, Parameters, Precision, Result, StepContext, StepOutput, Trainer,

@@ -13,7 +13,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// What an example prints with `--short`. `cargo test` builds examples with the tests; after `cargo test --test examples` alone
+/// What an example prints with `--short`. `cargo test` builds examples with the tests; after `cargo test --test integration` alone
 /// they are absent or old, and `cargo build --examples` makes them.
 #[track_caller]
 fn run(example: &str) -> String {

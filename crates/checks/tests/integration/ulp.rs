@@ -16,7 +16,7 @@ fn parse(bits: &str) -> f64 {
 }
 
 fn recorded() -> HashMap<String, Vec<Vec<String>>> {
-    serde_json::from_str(include_str!("../data/pointwise.json")).unwrap()
+    serde_json::from_str(include_str!("../../data/pointwise.json")).unwrap()
 }
 
 /// Value and gradient of each of `x`.

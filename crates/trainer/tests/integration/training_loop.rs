@@ -2,15 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::{CPU_PRECISIONS, Net, Pair, batches, builder, modest, numbers};
 use autocast::{nn, ops};
 use candle_core::{Device, Module, Tensor};
 use candle_nn::VarBuilder;
-use common::{CPU_PRECISIONS, Net, Pair, batches, builder, modest, numbers};
 use optim::{Sgd, SgdConfig};
 use trainer::{
     Callback, Control, EndReason, Error, FitEnd, FitStart, Gradients, Limit, Logger, Metrics, Optimization,

@@ -2,12 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
+use crate::common::{Layers, Net, Pair, batches, bits, builder, folder, parameter_bits};
 use autocast::ops;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use common::{Layers, Net, Pair, batches, bits, builder, folder, parameter_bits};
 use optim::{Sgd, SgdConfig};
 use trainer::{
     Error, ModelCheckpoint, Optimization, Parameters, Result, StepContext, StepOutput, TrainingModule,
@@ -63,13 +61,14 @@ fn a_full_disk_leaves_the_last_checkpoint_as_it_was() {
     let child = std::process::Command::new("bash")
         .args([
             "-c",
-            "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact a_full_disk_leaves_the_last_checkpoint_as_it_was",
+            "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact failures::a_full_disk_leaves_the_last_checkpoint_as_it_was",
         ])
         .arg(this)
         .env(FOLDER, &folder)
         .output()
         .unwrap();
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
     assert_eq!(std::fs::read(folder.join("last.safetensors")).unwrap(), before);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
 }

@@ -8,9 +8,7 @@ use grad_scaler::{
     DiagnosticsConfig, Error, GradScaler, Refill, Scaled, ScalerConfig, StepCounts, StepOutcome,
 };
 
-mod gpu;
-
-use gpu::gpu;
+use crate::gpu::gpu;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 

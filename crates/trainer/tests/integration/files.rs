@@ -2,13 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::common::{Net, batches, bits, builder, folder, numbers, parameter_bits};
 use candle_core::{DType, Device, Tensor};
-use common::{Net, batches, bits, builder, folder, numbers, parameter_bits};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use trainer::{

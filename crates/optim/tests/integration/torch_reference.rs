@@ -17,7 +17,7 @@ use std::collections::HashMap;
 const MAX_ULPS: f64 = 4.0;
 
 fn reference() -> Value {
-    serde_json::from_str(include_str!("data/torch_reference.json")).unwrap()
+    serde_json::from_str(include_str!("../data/torch_reference.json")).unwrap()
 }
 
 /// The recorded bits as a tensor of the recorded dtype.

@@ -1,8 +1,6 @@
 //! Stochastic rounding: one of the two neighbours, unbiased, and the same function as a kernel's add-and-truncate.
 
-mod oracle;
-
-use oracle::any_f64;
+use crate::oracle::any_f64;
 use precision_types::{FloatFormat, round_nearest_even, round_stochastic};
 use proptest::prelude::*;
 

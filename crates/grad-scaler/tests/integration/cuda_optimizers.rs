@@ -10,9 +10,7 @@ use optim::{
 };
 use std::collections::HashMap;
 
-mod gpu;
-
-use gpu::gpu;
+use crate::gpu::gpu;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod common;
-
-use common::{CPU_PRECISIONS, Net, Pair, batches, bits, builder, folder, parameter_bits};
+use crate::common::{CPU_PRECISIONS, Net, Pair, batches, bits, builder, folder, parameter_bits};
 use trainer::{Callback, Control, EndReason, Error, ModelCheckpoint, Notice, Result, Step, TrainingState};
 
 /// Through a file, as a resumed run has it.

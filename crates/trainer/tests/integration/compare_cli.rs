@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The example's binary. `cargo test` builds it with the tests; after `cargo test --test compare_cli` alone it is absent
+/// The example's binary. `cargo test` builds it with the tests; after `cargo test --test integration` alone it is absent
 /// or old, and `cargo build --example compare` makes it.
 fn compare() -> Command {
     let test = std::env::current_exe().expect("a test knows its own path");

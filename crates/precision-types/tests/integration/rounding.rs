@@ -1,10 +1,8 @@
 //! Rounding to nearest and ULPs, held to oracles that share no code with them: a search among all the values of a 16-bit
 //! or 8-bit format, and Rust's own casts for f32 and f64.
 
-mod oracle;
-
+use crate::oracle::{SMALL, all_bits, any_f64, magnitudes, meaning};
 use half::{bf16, f16};
-use oracle::{SMALL, all_bits, any_f64, magnitudes, meaning};
 use precision_types::{
     FloatFormat, bf16_from_f64, f16_from_f64, round_nearest_even, round_stochastic, ulp_distance,
 };

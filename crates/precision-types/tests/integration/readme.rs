@@ -4,7 +4,7 @@ use precision_types::SupportMatrix;
 
 #[test]
 fn the_readme_prints_the_support_matrix() {
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../../../README.md");
     let (_, rest) =
         readme.split_once("<!-- support-matrix:begin -->\n").expect("README.md has the begin marker");
     let (table, _) = rest.split_once("<!-- support-matrix:end -->").expect("README.md has the end marker");

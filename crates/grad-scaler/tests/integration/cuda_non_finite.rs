@@ -7,9 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use grad_scaler::{DiagnosticsConfig, GradScaler, StepOutcome};
 use optim::{Clip, Error, Optimizer, Parameter, Sgd, SgdConfig, WriteBack, clip_grad_norm, clip_grad_value};
 
-mod gpu;
-
-use gpu::gpu;
+use crate::gpu::gpu;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
