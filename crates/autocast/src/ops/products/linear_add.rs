@@ -131,7 +131,7 @@ mod tests {
 
     /// 1 + 2⁻⁹ added to 256: rounded to bf16 before the addition, the small part is lost, and 257 goes to the even 256.
     fn case(dtype: DType, around: DType) -> Result<[Var; 3]> {
-        let var = |x: &[f32], dims: (usize, usize), dtype| {
+        let var = |x: &[f32], dims: (usize, usize), dtype| -> Result<Var> {
             Ok(Var::from_tensor(&Tensor::from_slice(x, dims, &Device::Cpu)?.to_dtype(dtype)?)?)
         };
         Ok([
