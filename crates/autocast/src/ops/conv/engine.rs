@@ -53,7 +53,7 @@ impl Engine {
         bias: Option<&Tensor>,
         dims: [usize; 4],
     ) -> Result<Option<Tensor>> {
-        if dims.contains(&0) {
+        if dims.contains(&0) || input.elem_count() == 0 || weight.elem_count() == 0 {
             return Ok(None);
         }
         let (image, kernel) = match self.wide(input, weight)? {
