@@ -52,3 +52,15 @@ pub enum Error {
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// [`LengthMismatch`](Self::LengthMismatch), unless the lengths are one.
+    pub(crate) fn same_length(
+        op: &'static str,
+        argument: &'static str,
+        expected: usize,
+        got: usize,
+    ) -> Result<()> {
+        if expected == got { Ok(()) } else { Err(Self::LengthMismatch { op, argument, expected, got }) }
+    }
+}

@@ -201,3 +201,15 @@ impl<'a> Slice<'a> {
         })
     }
 }
+
+impl<'a> From<Floats<'a>> for Slice<'a> {
+    #[inline]
+    fn from(x: Floats<'a>) -> Self {
+        match x {
+            Floats::F16(x) => Self::F16(x),
+            Floats::Bf16(x) => Self::Bf16(x),
+            Floats::F32(x) => Self::F32(x),
+            Floats::F64(x) => Self::F64(x),
+        }
+    }
+}

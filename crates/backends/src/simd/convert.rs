@@ -15,6 +15,22 @@ pub(crate) trait Stored<T>: Copy + Default + Send + Sync {
     /// `from`, where it is in `T` already.
     fn as_it_is(from: &[Self]) -> Option<&[T]>;
 
+    /// `from` as `T`: where it lies, or in `buffer`, which is as long.
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](Self::read).
+    #[inline(always)]
+    fn seen<'a, S: Simd>(simd: S, from: &'a [Self], buffer: &'a mut [T]) -> &'a [T] {
+        match Self::as_it_is(from) {
+            Some(own) => own,
+            None => {
+                Self::read(simd, from, buffer);
+                buffer
+            }
+        }
+    }
+
     /// `to`, where it is of `T`.
     fn in_place(to: &mut [Self]) -> Option<&mut [T]>;
 

@@ -168,6 +168,12 @@ pub(crate) fn split(x: f64) -> (f32, f32) {
     (high, if high.is_finite() { low } else { 0. })
 }
 
+/// `x` less a number in two parts, the smaller one last.
+#[inline(always)]
+pub(crate) fn less<T: Real>(x: T, [high, low]: [T; 2]) -> T {
+    x - high - low
+}
+
 /// Rows of f64 one after another.
 pub(crate) fn gather(x: &[f64], rows: Rows, which: Range<usize>) -> Vec<f64> {
     which.flat_map(|row| &x[row * rows.pitch..row * rows.pitch + rows.width]).copied().collect()

@@ -7,6 +7,7 @@ mod groups;
 mod layer_norm;
 pub(crate) mod normalize;
 mod rows;
+mod saved;
 pub(crate) mod view;
 
 pub use batch_norm::{

@@ -4,7 +4,8 @@ use candle_core::Tensor;
 
 use super::formula::Norm;
 use super::groups::of_groups;
-use super::rows::{Parts, of_rows};
+use super::rows::of_rows;
+use super::saved::Parts;
 use super::view::{Centre, View};
 use crate::Result;
 use crate::dtypes::{check_float, check_float_dtype};

@@ -51,7 +51,7 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return Ok(empty);
     }
     let value = combined(Binary::Times, &a, &b, dtype)?;
-    let op = Product { a: Side::of(&a, b.track_op())?, b: Side::of(&b, a.track_op())? };
+    let op = Product { a: Side::of(&a, b.track_op()), b: Side::of(&b, a.track_op()) };
     record(op, &[&a, &b], Value::fresh(value))
 }
 
@@ -71,7 +71,7 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return Ok(empty);
     }
     let value = combined(Binary::Over, &a, &b, dtype)?;
-    let op = Quotient { a: Side::of(&a, b.track_op())?, b: Side::of(&b, true)? };
+    let op = Quotient { a: Side::of(&a, b.track_op()), b: Side::of(&b, true) };
     record(op, &[&a, &b], Value::fresh(value))
 }
 
@@ -83,8 +83,8 @@ struct Side {
 }
 
 impl Side {
-    fn of(x: &Tensor, needed: bool) -> Result<Self> {
-        Ok(Self { dims: x.dims().to_vec(), dtype: x.dtype(), x: needed.then(|| x.detach()) })
+    fn of(x: &Tensor, needed: bool) -> Self {
+        Self { dims: x.dims().to_vec(), dtype: x.dtype(), x: needed.then(|| x.detach()) }
     }
 
     /// What of the whole is this operand's, in its shape and dtype.

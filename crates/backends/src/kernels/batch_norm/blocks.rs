@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::{Dims, Norm, OP};
-use crate::buffer::{In, Out, Ran, SliceMut, Why};
+use crate::buffer::{In, Out, Ran, Scalar, SliceMut, Why};
 use crate::simd::convert::Stored;
 use crate::simd::rows::SUMS;
 use crate::simd::{Isa, Simd, Work};
@@ -21,15 +21,12 @@ pub(super) const TASK: usize = 8 * 1024;
 type Lanes = [f64; SUMS];
 
 /// The type of the arithmetic: f32, or f64 for what is of f64 or has factors that f32 does not hold.
-pub(super) trait Arithmetic: Real {
+pub(super) trait Arithmetic: Real + Scalar {
     /// A block to be written.
     const NONE: [Self; BLOCK] = [Self::ZERO; BLOCK];
 
     /// A number in two parts, the smaller one last.
     fn split(x: f64) -> [Self; 2];
-
-    /// Elements that are of this type.
-    fn own(x: Floats<'_>) -> Option<&[Self]>;
 
     /// Adds each term to the sum in its lane. Of f32, up to four terms are added in f32 first.
     fn gather(lanes: &mut Lanes, block: &[Self]);
@@ -42,11 +39,6 @@ impl Arithmetic for f32 {
     #[inline(always)]
     fn split(x: f64) -> [f32; 2] {
         crate::simd::rows::split(x).into()
-    }
-
-    #[inline(always)]
-    fn own(x: Floats<'_>) -> Option<&[f32]> {
-        if let Floats::F32(x) = x { Some(x) } else { None }
     }
 
     #[inline(always)]
@@ -77,11 +69,6 @@ impl Arithmetic for f64 {
     #[inline(always)]
     fn split(x: f64) -> [f64; 2] {
         [x, 0.]
-    }
-
-    #[inline(always)]
-    fn own(x: Floats<'_>) -> Option<&[f64]> {
-        if let Floats::F64(x) = x { Some(x) } else { None }
     }
 
     #[inline(always)]
@@ -125,7 +112,7 @@ impl<'a> Read<'a> {
         'a: 'b,
     {
         let Some(part) = self.0.get(at..at + buffer.len()) else { return buffer };
-        if let Some(own) = A::own(part) {
+        if let Some(own) = A::read(part.into()) {
             return own;
         }
         A::load(part, buffer);

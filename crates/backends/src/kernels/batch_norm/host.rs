@@ -5,13 +5,8 @@ use super::blocks::{Arithmetic, BLOCK, Fill, Fold, Read, by_channel, fill, fold,
 pub(super) use super::statistics::{given, moments, moved};
 use super::{Centre, GradientsOut, Inputs, Norm, Then};
 use crate::buffer::{In, Out, Ran, Why};
+use crate::simd::rows::less;
 use crate::{Floats, Real};
-
-/// `x` less a centre.
-#[inline(always)]
-pub(super) fn less<A: Real>(x: A, [high, low]: [A; 2]) -> A {
-    x - high - low
-}
 
 /// A channel's normalisation: `(x − centre) · scale · weight + bias`.
 #[derive(Clone, Copy)]

@@ -3,20 +3,20 @@
 use std::ops::Range;
 
 use super::blocks::{Arithmetic, Fold, Read, by_channel, fold, ran, write};
-use super::host::less;
 use super::{Centre, Norm, OP};
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
+use crate::simd::rows::less;
 use crate::{Floats, Real};
 
 pub(super) fn moments(norm: Norm, x: &In<'_>, [statistics, mean, var]: [&mut Out<'_>; 3]) -> Ran {
     let Some(x) = Read::of(x) else { return Ran::Composed(Why::Layout("x")) };
     let count = (norm.dims.outer * norm.dims.inner) as f64;
     let found: Vec<[f64; 2]> = by_channel(norm, |channel| {
-        let narrow = Some(()).filter(|()| !matches!(x.0, Floats::F64(_)));
+        let narrow = !matches!(x.0, Floats::F64(_));
         // Squares that f32 does not hold are taken in f64; so are those of what is not finite, of which nothing is.
         let held = |[_, squares]: &[f64; 2]| (2f64.powi(-100)..2f64.powi(100)).contains(&(squares / count));
         narrow
-            .map(|()| moments_of::<f32>(norm, x, channel))
+            .then(|| moments_of::<f32>(norm, x, channel))
             .filter(held)
             .unwrap_or_else(|| moments_of::<f64>(norm, x, channel))
     });

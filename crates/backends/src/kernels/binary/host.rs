@@ -1,7 +1,7 @@
 //! The CPU: blocks of the result, whose operands are read where they lie or brought to the type of the arithmetic in the first-level cache.
 
 use super::{Binary, OP};
-use crate::buffer::{In, Out, Ran, SliceMut, Why};
+use crate::buffer::{In, Out, Ran, Scalar, SliceMut, Why};
 use crate::simd::convert::{Stored, wide_bf16};
 use crate::simd::{Isa, Simd, Work};
 use crate::{Floats, Real};
@@ -64,26 +64,6 @@ impl Walk {
     }
 }
 
-/// The type of the arithmetic.
-trait Arithmetic: Real {
-    /// Elements that are of this type.
-    fn own(x: Floats<'_>) -> Option<&[Self]>;
-}
-
-impl Arithmetic for f32 {
-    #[inline(always)]
-    fn own(x: Floats<'_>) -> Option<&[f32]> {
-        if let Floats::F32(x) = x { Some(x) } else { None }
-    }
-}
-
-impl Arithmetic for f64 {
-    #[inline(always)]
-    fn own(x: Floats<'_>) -> Option<&[f64]> {
-        if let Floats::F64(x) = x { Some(x) } else { None }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Operands<'a> {
     of: Binary,
@@ -92,7 +72,7 @@ struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    fn shared_out<A: Arithmetic, T: Stored<A>>(self, isa: Isa, out: &mut [T]) {
+    fn shared_out<A: Real + Scalar, T: Stored<A>>(self, isa: Isa, out: &mut [T]) {
         let task = |(i, out): (usize, &mut [T])| {
             isa.run(Part { operands: self, at: i * CHUNK, out, by_way_of: PhantomData::<A> });
         };
@@ -111,7 +91,7 @@ struct Part<'a, T, A> {
     by_way_of: PhantomData<A>,
 }
 
-impl<A: Arithmetic, T: Stored<A>> Work for Part<'_, T, A> {
+impl<A: Real + Scalar, T: Stored<A>> Work for Part<'_, T, A> {
     type Output = ();
 
     #[inline(always)]
@@ -143,10 +123,10 @@ impl<A: Arithmetic, T: Stored<A>> Work for Part<'_, T, A> {
 
 /// As many elements as `buffer` has, from one on and so far apart: where they lie, or in the buffer.
 #[inline(always)]
-fn seen<'a, A: Arithmetic>(x: Floats<'a>, (at, step): (usize, usize), buffer: &'a mut [A]) -> &'a [A] {
+fn seen<'a, A: Real + Scalar>(x: Floats<'a>, (at, step): (usize, usize), buffer: &'a mut [A]) -> &'a [A] {
     if step == 1 {
         let Some(x) = x.get(at..at + buffer.len()) else { return buffer };
-        if let Some(own) = A::own(x) {
+        if let Some(own) = A::read(x.into()) {
             return own;
         }
         A::load(x, buffer);

@@ -62,9 +62,9 @@ pub fn forward(
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
     let Some(rows) = seen(loss, logits) else { return Ok(Ran::Composed(Why::Layout("logits"))) };
-    same_length("targets", rows.count, targets.count())?;
-    same_length("the losses", rows.count, losses.count())?;
-    same_length("lse", rows.count * lse_parts(logits.scalar_type()), lse.count())?;
+    Error::same_length(OP, "targets", rows.count, targets.count())?;
+    Error::same_length(OP, "the losses", rows.count, losses.count())?;
+    Error::same_length(OP, "lse", rows.count * lse_parts(logits.scalar_type()), lse.count())?;
     let wide = if logits.scalar_type() == ScalarType::F64 { ScalarType::F64 } else { ScalarType::F32 };
     if losses.scalar_type() != wide || lse.scalar_type() != ScalarType::F64 {
         return Ok(Ran::Composed(Why::Dtype("the losses")));
@@ -121,12 +121,12 @@ pub fn backward(
         None => in_place().map(|count| Rows { count, width, pitch: width }),
     };
     let Some(rows) = rows else { return Ok(Ran::Composed(Why::Layout("logits"))) };
-    same_length("dx", rows.count * width, dx.count())?;
+    Error::same_length(OP, "dx", rows.count * width, dx.count())?;
     let PerRow { targets, lse, factors } = per_row;
     let of = logits.map_or(dx.scalar_type(), In::scalar_type);
-    same_length("lse", rows.count * lse_parts(of), lse.count())?;
+    Error::same_length(OP, "lse", rows.count * lse_parts(of), lse.count())?;
     for (argument, each) in [("targets", targets), ("the factors", factors)] {
-        same_length(argument, rows.count, each.count())?;
+        Error::same_length(OP, argument, rows.count, each.count())?;
     }
     if !ScalarType::are_floats_of_one_width(&[of, dx.scalar_type()])
         || lse.scalar_type() != ScalarType::F64
@@ -159,8 +159,8 @@ fn both(
     losses: &mut Out<'_>,
     logits: &mut Out<'_>,
 ) -> Result<Ran> {
-    same_length("targets", losses.count(), targets.count())?;
-    same_length("the logits", losses.count() * loss.classes, logits.count())?;
+    Error::same_length(OP, "targets", losses.count(), targets.count())?;
+    Error::same_length(OP, "the logits", losses.count() * loss.classes, logits.count())?;
     let wide = if logits.scalar_type() == ScalarType::F64 { ScalarType::F64 } else { ScalarType::F32 };
     if losses.scalar_type() != wide || !logits.scalar_type().is_float() || target_rows(targets).is_none() {
         return Ok(Ran::Composed(Why::Dtype("the losses")));
@@ -180,8 +180,4 @@ fn target_rows(targets: &In<'_>) -> Option<Rows> {
     matches!(targets.scalar_type(), ScalarType::I64 | ScalarType::U32 | ScalarType::U8)
         .then(|| targets.rows(1))
         .flatten()
-}
-
-fn same_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {
-    if expected == got { Ok(()) } else { Err(Error::LengthMismatch { op: OP, argument, expected, got }) }
 }

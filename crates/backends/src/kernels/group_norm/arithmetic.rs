@@ -4,7 +4,7 @@ use crate::Real;
 use crate::buffer::{Slice, SliceMut};
 use crate::kernels::norm::wide::Sums;
 use crate::simd::Simd;
-use crate::simd::rows::{self, SUMS, split, sum, sum_pairs};
+use crate::simd::rows::{self, SUMS, less, split, sum, sum_pairs};
 use std::ops::Range;
 
 /// What sums of f64 are made in.
@@ -57,12 +57,6 @@ pub(super) trait Arithmetic: Real {
     fn factor(factor: f64) -> Option<Self>;
 }
 
-/// `x` less a centre.
-#[inline(always)]
-pub(super) fn moved<T: Real>(x: T, [high, low]: [T; 2]) -> T {
-    x - high - low
-}
-
 impl Arithmetic for f32 {
     #[inline(always)]
     fn seen<'a, S: Simd>(simd: S, x: Slice<'a>, range: Range<usize>, buffer: &'a mut [f32]) -> &'a [f32] {
@@ -99,7 +93,7 @@ impl Arithmetic for f32 {
     #[inline(always)]
     fn squares(_: &mut Scratch, x: &[f32], centre: [f32; 2]) -> f64 {
         sum(x, |x| {
-            let moved = f64::from(moved(x, centre));
+            let moved = f64::from(less(x, centre));
             moved * moved
         })
     }
@@ -107,7 +101,7 @@ impl Arithmetic for f32 {
     #[inline(always)]
     fn along(_: &mut Scratch, g: &[f32], x: &[f32], centre: [f32; 2]) -> [f64; 2] {
         // In f64, whose products of f32 neither overflow nor vanish.
-        let along = sum_pairs(g, x, |g, x| f64::from(g) * f64::from(moved(x, centre)));
+        let along = sum_pairs(g, x, |g, x| f64::from(g) * f64::from(less(x, centre)));
         [sum(g, f64::from), along]
     }
 
@@ -156,12 +150,12 @@ impl Arithmetic for f64 {
 
     #[inline(always)]
     fn squares(scratch: &mut Scratch, x: &[f64], centre: [f64; 2]) -> f64 {
-        scratch.total(x, x, |x, _| moved(x, centre) * moved(x, centre))
+        scratch.total(x, x, |x, _| less(x, centre) * less(x, centre))
     }
 
     #[inline(always)]
     fn along(scratch: &mut Scratch, g: &[f64], x: &[f64], centre: [f64; 2]) -> [f64; 2] {
-        let along = scratch.total(g, x, |g, x| g * moved(x, centre));
+        let along = scratch.total(g, x, |g, x| g * less(x, centre));
         [scratch.sums.total(g), along]
     }
 

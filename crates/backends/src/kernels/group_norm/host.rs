@@ -1,10 +1,10 @@
 //! The CPU: groups shared out among threads, each read for its sums and again for what is written.
 
-use super::arithmetic::{Arithmetic, Scratch, moved};
+use super::arithmetic::{Arithmetic, Scratch};
 use super::{GradientsOut, GroupNorm, Inputs, OP};
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
-use crate::kernels::norm::STATISTICS;
-use crate::simd::rows::{PARALLEL, share_out, store};
+use crate::kernels::norm::{STATISTICS, parameter};
+use crate::simd::rows::{PARALLEL, less, share_out, store};
 use crate::simd::{Isa, Simd, Work};
 use std::marker::PhantomData;
 
@@ -113,9 +113,9 @@ impl<T: Arithmetic> Work for Forward<'_, T> {
 fn normalize<T: Arithmetic>(x: &[T], centre: [T; 2], rstd: f64, (weight, bias): (T, T), y: &mut [T]) {
     let of = y.iter_mut().zip(x);
     match T::factor(rstd) {
-        Some(rstd) => of.for_each(|(y, &x)| *y = moved(x, centre) * rstd * weight + bias),
+        Some(rstd) => of.for_each(|(y, &x)| *y = less(x, centre) * rstd * weight + bias),
         None => of.for_each(|(y, &x)| {
-            *y = T::from_f64(moved(x, centre).to_f64() * rstd) * weight + bias;
+            *y = T::from_f64(less(x, centre).to_f64() * rstd) * weight + bias;
         }),
     }
 }
@@ -258,18 +258,13 @@ impl<T: Arithmetic> Factors<T> {
             Some(rstd) => {
                 let along = T::from_f64(along);
                 of.for_each(|((to, &x), &g)| {
-                    *to = (moved(g * weight, mean) - moved(x, centre) * rstd * along) * rstd;
+                    *to = (less(g * weight, mean) - less(x, centre) * rstd * along) * rstd;
                 });
             }
             None => of.for_each(|((to, &x), &g)| {
-                let left = moved(g * weight, mean).to_f64() - moved(x, centre).to_f64() * rstd * along;
+                let left = less(g * weight, mean).to_f64() - less(x, centre).to_f64() * rstd * along;
                 *to = T::from_f64(left * rstd);
             }),
         }
     }
-}
-
-/// A contiguous operand in host memory.
-fn parameter<'a>(parameter: Option<&In<'a>>) -> Result<Option<Slice<'a>>, ()> {
-    parameter.map(|parameter| parameter.host_slice().ok_or(())).transpose()
 }

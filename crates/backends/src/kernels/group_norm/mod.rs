@@ -29,6 +29,7 @@ pub use scalar::{backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]
 pub use tensors::{Gradients, Normalized, Wanted, gradients_of, value_of};
 
+pub use super::norm::Inputs;
 use super::norm::STATISTICS;
 use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
 use crate::simd::Isa;
@@ -66,17 +67,6 @@ impl GroupNorm {
     }
 }
 
-/// What [`forward`] reads: all contiguous.
-#[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
-    /// The elements.
-    pub x: &'a In<'a>,
-    /// A factor for each channel.
-    pub weight: Option<&'a In<'a>>,
-    /// A term for each channel.
-    pub bias: Option<&'a In<'a>>,
-}
-
 /// Where [`backward`] writes: to those that are wanted.
 #[derive(Debug, Default)]
 pub struct GradientsOut<'a, 'b> {
@@ -90,7 +80,8 @@ pub struct GradientsOut<'a, 'b> {
 
 const OP: &str = "group_norm";
 
-/// Writes `y`, of `x`'s shape and of any float type (f64 if `x` is), and the statistics, `[samples · groups, 3]` in f64.
+/// Writes `y`, of `x`'s shape and of any float type (f64 if `x` is), and the statistics, `[samples · groups, 3]` in f64. Inputs are
+/// contiguous, weight and bias of an element for each channel.
 ///
 /// # Errors
 ///
@@ -102,11 +93,11 @@ pub fn forward(
     statistics: &mut Out<'_>,
 ) -> Result<Ran> {
     let Some(groups) = norm.groups_of(inputs.x.count()) else { return Ok(Ran::Composed(Why::Shape("x"))) };
-    same_length("y", inputs.x.count(), y.count())?;
-    same_length("the statistics", groups * STATISTICS, statistics.count())?;
+    Error::same_length(OP, "y", inputs.x.count(), y.count())?;
+    Error::same_length(OP, "the statistics", groups * STATISTICS, statistics.count())?;
     for (argument, parameter) in [("weight", inputs.weight), ("bias", inputs.bias)] {
         if let Some(parameter) = parameter {
-            same_length(argument, norm.channels, parameter.count())?;
+            Error::same_length(OP, argument, norm.channels, parameter.count())?;
         }
     }
     if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), y.scalar_type()]) {
@@ -134,10 +125,10 @@ pub fn backward(
 ) -> Result<Ran> {
     let x = inputs.x;
     let Some(groups) = norm.groups_of(x.count()) else { return Ok(Ran::Composed(Why::Shape("x"))) };
-    same_length("dy", x.count(), dy.count())?;
-    same_length("the statistics", groups * STATISTICS, statistics.count())?;
+    Error::same_length(OP, "dy", x.count(), dy.count())?;
+    Error::same_length(OP, "the statistics", groups * STATISTICS, statistics.count())?;
     if let Some(weight) = inputs.weight {
-        same_length("weight", norm.channels, weight.count())?;
+        Error::same_length(OP, "weight", norm.channels, weight.count())?;
     }
     if !ScalarType::are_floats_of_one_width(&[x.scalar_type(), dy.scalar_type()]) {
         return Ok(Ran::Composed(Why::Dtype("dy")));
@@ -149,7 +140,7 @@ pub fn backward(
     ];
     for (argument, grad, expected) in outputs {
         let Some(grad) = grad else { continue };
-        same_length(argument, expected, grad.count())?;
+        Error::same_length(OP, argument, expected, grad.count())?;
         if !ScalarType::are_floats_of_one_width(&[x.scalar_type(), grad.scalar_type()]) {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
@@ -159,8 +150,4 @@ pub fn backward(
         #[cfg(feature = "cuda")]
         Place::Device(_) => Ok(Ran::Composed(Why::Device)),
     }
-}
-
-fn same_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {
-    if expected == got { Ok(()) } else { Err(Error::LengthMismatch { op: OP, argument, expected, got }) }
 }

@@ -23,12 +23,8 @@ const OP: &str = "lookup";
 ///
 /// [`Error::LengthMismatch`] where the table is not of whole rows or `out` not of one for each id, and [`Error::Device`].
 pub fn lookup(ids: &In<'_>, table: &In<'_>, width: usize, out: &mut Out<'_>) -> Result<Ran> {
-    let fits = |argument, expected, got| match expected == got {
-        true => Ok(()),
-        false => Err(Error::LengthMismatch { op: OP, argument, expected, got }),
-    };
-    fits("the table", table.count() / width.max(1) * width, table.count())?;
-    fits("the result", ids.count().saturating_mul(width), out.count())?;
+    Error::same_length(OP, "the table", table.count() / width.max(1) * width, table.count())?;
+    Error::same_length(OP, "the result", ids.count().saturating_mul(width), out.count())?;
     if out.scalar_type() != table.scalar_type() || !ids.is_contiguous() || !table.is_contiguous() {
         return Ok(Ran::Composed(Why::Layout("ids or the table")));
     }

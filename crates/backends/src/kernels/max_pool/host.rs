@@ -77,14 +77,7 @@ impl<T: Real, X: Stored<T>> Work for Forward<'_, X, T> {
         let mut pixels = vec![T::from_f64(f64::NEG_INFINITY); height * dealt.row()];
         let mut has_nan = vec![false; height];
         for (y, has_nan) in has_nan.iter_mut().enumerate() {
-            let x = &self.x[y * width * inner..][..width * inner];
-            let x = match X::as_it_is(x) {
-                Some(x) => x,
-                None => {
-                    X::read(simd, x, &mut wide);
-                    &wide
-                }
-            };
+            let x = X::seen(simd, &self.x[y * width * inner..][..width * inner], &mut wide);
             *has_nan = x.iter().fold(0, |any, &x| any | u32::from(is_nan(x))) > 0;
             dealt.deal(x, &mut pixels[y * dealt.row()..][..dealt.row()]);
         }

@@ -2,7 +2,9 @@
 
 use super::{Centre, GradientsOut, Inputs, Norm, STATISTICS, wide};
 use crate::buffer::{In, Out, Ran, Rows, Slice, SliceMut, Why};
-use crate::simd::rows::{PARALLEL, Whole, place, seen, settle, share_out, split, store, sum, sum_pairs};
+use crate::simd::rows::{
+    PARALLEL, Whole, less, place, seen, settle, share_out, split, store, sum, sum_pairs,
+};
 use crate::simd::{Isa, Simd, Work};
 
 /// Runs of rows whose sums are kept apart, at most: the result must not depend on the number of threads.
@@ -66,9 +68,9 @@ impl Work for Forward<'_> {
                 Centre::Mean => sum(x, f64::from) / width as f64,
                 Centre::Zero => 0.,
             };
-            let centre = split(mean);
+            let centre = split(mean).into();
             let squares = sum(x, |x| {
-                let moved = f64::from(moved(x, centre));
+                let moved = f64::from(less(x, centre));
                 moved * moved
             });
             let rstd = 1. / (squares / width as f64 + self.norm.eps).sqrt();
@@ -86,21 +88,15 @@ impl Work for Forward<'_> {
     }
 }
 
-/// `x` less a number in two parts, the smaller one last.
-#[inline(always)]
-fn moved(x: f32, (high, low): (f32, f32)) -> f32 {
-    x - high - low
-}
-
 /// Writes `(x − centre) · factor`, in f64 where the factor is no normal f32.
 #[inline(always)]
-fn normalize(x: &[f32], centre: (f32, f32), factor: f64, to: &mut [f32]) {
+fn normalize(x: &[f32], centre: [f32; 2], factor: f64, to: &mut [f32]) {
     let of = to.iter_mut().zip(x);
     if (factor as f32).is_normal() {
         let factor = factor as f32;
-        of.for_each(|(to, &x)| *to = moved(x, centre) * factor);
+        of.for_each(|(to, &x)| *to = less(x, centre) * factor);
     } else {
-        of.for_each(|(to, &x)| *to = (f64::from(moved(x, centre)) * factor) as f32);
+        of.for_each(|(to, &x)| *to = (f64::from(less(x, centre)) * factor) as f32);
     }
 }
 
@@ -214,7 +210,7 @@ impl Work for Backward<'_> {
                 continue;
             }
             let from = (self.first + i) * x_rows.pitch;
-            normalize(seen(simd, x, from..from + width, &mut beside), split(saved[0]), saved[2], n);
+            normalize(seen(simd, x, from..from + width, &mut beside), split(saved[0]).into(), saved[2], n);
             if let Some(sums) = &mut self.dw {
                 sums.iter_mut().zip(g).zip(&*n).for_each(|((sum, g), n)| *sum += f64::from(g * n));
             }
@@ -234,9 +230,9 @@ impl Work for Backward<'_> {
             let range = i * width..(i + 1) * width;
             let to = place(dx, range.clone(), &mut buffer);
             // In the place of what was normalised, what is left of `h`.
-            let centre = split(mean);
-            n.iter_mut().zip(h).for_each(|(n, &h)| *n = simd.mul_add(-*n, along, moved(h, centre)));
-            normalize(n, (0., 0.), saved[2], to);
+            let centre = split(mean).into();
+            n.iter_mut().zip(h).for_each(|(n, &h)| *n = simd.mul_add(-*n, along, less(h, centre)));
+            normalize(n, [0.; 2], saved[2], to);
             if let Some(plus) = self.plus {
                 let from = (self.first + i) * width;
                 let plus = seen(simd, plus, from..from + width, &mut beside);
@@ -248,6 +244,6 @@ impl Work for Backward<'_> {
 }
 
 /// A contiguous operand in host memory.
-fn parameter<'a>(parameter: Option<&In<'a>>) -> Result<Option<Slice<'a>>, ()> {
+pub(in crate::kernels) fn parameter<'a>(parameter: Option<&In<'a>>) -> Result<Option<Slice<'a>>, ()> {
     parameter.map(|parameter| parameter.host_slice().ok_or(())).transpose()
 }

@@ -34,6 +34,7 @@ mod tensors;
 pub(in crate::kernels) mod tests;
 pub(in crate::kernels) mod wide;
 
+pub(in crate::kernels) use host::parameter;
 pub use scalar::{backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]
 pub use tensors::{Gradients, Normalized, Wanted, gradients_of, value_of};
@@ -70,9 +71,9 @@ pub const STATISTICS: usize = 3;
 pub struct Inputs<'a> {
     /// The elements.
     pub x: &'a In<'a>,
-    /// `width` factors.
+    /// Factors: `width`.
     pub weight: Option<&'a In<'a>>,
-    /// `width` terms.
+    /// Terms: `width`.
     pub bias: Option<&'a In<'a>>,
 }
 
@@ -101,11 +102,11 @@ pub fn forward(norm: Norm, inputs: Inputs<'_>, y: &mut Out<'_>, statistics: &mut
         Ok(rows) => rows,
         Err(why) => return Ok(Ran::Composed(why)),
     };
-    same_length("y", rows.count * rows.width, y.count())?;
-    same_length("the statistics", rows.count * STATISTICS, statistics.count())?;
+    Error::same_length(OP, "y", rows.count * rows.width, y.count())?;
+    Error::same_length(OP, "the statistics", rows.count * STATISTICS, statistics.count())?;
     for (argument, parameter) in [("weight", inputs.weight), ("bias", inputs.bias)] {
         if let Some(parameter) = parameter {
-            same_length(argument, norm.width, parameter.count())?;
+            Error::same_length(OP, argument, norm.width, parameter.count())?;
         }
     }
     if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), y.scalar_type()])
@@ -137,31 +138,31 @@ pub fn backward(
         (Ok(x), Ok(dy)) => (x, dy),
         (Err(why), _) | (_, Err(why)) => return Ok(Ran::Composed(why)),
     };
-    same_length("dy", x_rows.count, dy_rows.count)?;
-    same_length("the statistics", x_rows.count * STATISTICS, statistics.count())?;
+    Error::same_length(OP, "dy", x_rows.count, dy_rows.count)?;
+    Error::same_length(OP, "the statistics", x_rows.count * STATISTICS, statistics.count())?;
     if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), dy.scalar_type()])
         || statistics.scalar_type() != ScalarType::F64
     {
         return Ok(Ran::Composed(Why::Dtype("dy")));
     }
     if let Some(weight) = inputs.weight {
-        same_length("weight", norm.width, weight.count())?;
+        Error::same_length(OP, "weight", norm.width, weight.count())?;
     }
     if let Some(dx) = &grads.x {
-        same_length("dx", x_rows.count * norm.width, dx.count())?;
+        Error::same_length(OP, "dx", x_rows.count * norm.width, dx.count())?;
         if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), dx.scalar_type()]) {
             return Ok(Ran::Composed(Why::Dtype("dx")));
         }
     }
     if let (Some(plus), Some(dx)) = (grads.plus, &grads.x) {
-        same_length("plus", dx.count(), plus.count())?;
+        Error::same_length(OP, "plus", dx.count(), plus.count())?;
         if plus.scalar_type() != dx.scalar_type() || !plus.is_contiguous() {
             return Ok(Ran::Composed(Why::Dtype("plus")));
         }
     }
     for (argument, grad) in [("dweight", &grads.weight), ("dbias", &grads.bias)] {
         let Some(grad) = grad else { continue };
-        same_length(argument, norm.width, grad.count())?;
+        Error::same_length(OP, argument, norm.width, grad.count())?;
         if !ScalarType::are_floats_of_one_width(&[inputs.x.scalar_type(), grad.scalar_type()]) {
             return Ok(Ran::Composed(Why::Dtype(argument)));
         }
@@ -186,8 +187,4 @@ fn rows(norm: Norm, argument: &'static str, x: &In<'_>) -> std::result::Result<R
         return Err(Why::Shape(argument));
     }
     x.rows(norm.width).ok_or(Why::Layout(argument))
-}
-
-fn same_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {
-    if expected == got { Ok(()) } else { Err(Error::LengthMismatch { op: OP, argument, expected, got }) }
 }

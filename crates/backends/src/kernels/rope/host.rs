@@ -75,14 +75,7 @@ impl<T: Real, X: Stored<T>> Work for Rows<'_, X, T> {
         let How { width, pairs, turn, starts } = self.how;
         let (mut wide, mut made) = (vec![T::ZERO; width], vec![T::ZERO; width]);
         for (row, out) in (self.first..).zip(self.out.chunks_exact_mut(width)) {
-            let x = &self.x[starts[0][row]..][..width];
-            let x = match X::as_it_is(x) {
-                Some(x) => x,
-                None => {
-                    X::read(simd, x, &mut wide);
-                    &wide
-                }
-            };
+            let x = X::seen(simd, &self.x[starts[0][row]..][..width], &mut wide);
             let angles = [1, 2].map(|i| &self.angles[i - 1][starts[i][row]..][..width / 2]);
             match X::in_place(out) {
                 Some(out) => turned(pairs, turn, x, angles, out),

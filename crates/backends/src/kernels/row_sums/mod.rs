@@ -94,13 +94,7 @@ impl<T: Stored<W>, W: Real, A: Accumulator> Work for Part<'_, T, W, A> {
             totals.fill(A::default());
             for &place in places {
                 let row = &self.x[place * width..(place + 1) * width];
-                let values = match T::as_it_is(row) {
-                    Some(values) => values,
-                    None => {
-                        T::read(simd, row, &mut wide);
-                        &wide
-                    }
-                };
+                let values = T::seen(simd, row, &mut wide);
                 totals.iter_mut().zip(values).for_each(|(total, &x)| total.add(x.to_f64()));
             }
             out.iter_mut().zip(&totals).for_each(|(out, &total)| *out = W::from_f64(total.value()));

@@ -79,7 +79,7 @@ pub fn forward(form: Form, seen: Seen, width: usize, x: &In<'_>, y: &mut Out<'_>
         return Ok(Ran::Composed(Why::Shape("x")));
     }
     let Some(rows) = x.rows(width) else { return Ok(Ran::Composed(Why::Layout("x"))) };
-    same_length("y", x.count(), y.count())?;
+    Error::same_length(OP, "y", x.count(), y.count())?;
     if !ScalarType::are_floats_of_one_width(&[x.scalar_type(), y.scalar_type()]) {
         return Ok(Ran::Composed(Why::Dtype("x")));
     }
@@ -107,8 +107,8 @@ pub fn backward(
     if width == 0 || !y.count().is_multiple_of(width) {
         return Ok(Ran::Composed(Why::Shape("y")));
     }
-    same_length("dy", y.count(), dy.count())?;
-    same_length("dx", y.count(), dx.count())?;
+    Error::same_length(OP, "dy", y.count(), dy.count())?;
+    Error::same_length(OP, "dx", y.count(), dx.count())?;
     let (Some(y_rows), Some(dy_rows)) = (y.rows(width), dy.rows(width)) else {
         return Ok(Ran::Composed(Why::Layout("y or dy")));
     };
@@ -127,8 +127,4 @@ pub fn backward(
         #[cfg(feature = "cuda")]
         _ => Ok(Ran::Composed(Why::Device)),
     }
-}
-
-fn same_length(argument: &'static str, expected: usize, got: usize) -> Result<()> {
-    if expected == got { Ok(()) } else { Err(Error::LengthMismatch { op: OP, argument, expected, got }) }
 }

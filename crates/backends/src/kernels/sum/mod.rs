@@ -250,13 +250,7 @@ impl<T: Stored<W>, W: Real, A: Accumulator> Work for Tile<'_, T, W, A> {
         let mut buffer = [W::ZERO; COLUMNS];
         for row in self.rows.chunks_exact(self.inner) {
             let row = &row[self.from..self.from + width];
-            let values = match T::as_it_is(row) {
-                Some(values) => values,
-                None => {
-                    T::read(simd, row, &mut buffer[..width]);
-                    &buffer[..width]
-                }
-            };
+            let values = T::seen(simd, row, &mut buffer[..width]);
             for (total, &x) in totals.iter_mut().zip(values) {
                 total.add(self.term.of(x.to_f64()));
             }

@@ -15,7 +15,6 @@ use super::blocked::{Then, Threads};
 use super::matrix::Matrix;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
-use crate::simd::rows::share_out;
 use crate::simd::{Isa, Simd, Work};
 use half::bf16;
 use operands::{Left, Right};
@@ -60,15 +59,11 @@ impl Amx {
         let right = Right::of(b, rhs.transposed(), threads);
         let columns = rhs.columns;
         let near = if lhs.rows >= 4 * NEAR * PANEL { NEAR } else { 1 };
-        let tasks: Vec<_> = out.chunks_mut(near * PANEL * columns).enumerate().collect();
-        let blocks = |(task, out): (usize, &mut [O])| {
+        let tasks = out.chunks_mut(near * PANEL * columns).enumerate().collect();
+        threads.share_out(tasks, |(task, out): (usize, &mut [O])| {
             let first = task * near * PANEL;
             Isa::best().run(Blocks { amx: self, a, lhs, right: &right, first, columns, then, out });
-        };
-        match threads {
-            Threads::One => tasks.into_iter().for_each(blocks),
-            Threads::All => share_out(tasks, blocks),
-        }
+        });
     }
 
     /// Has this thread's tiles hold 16 rows of 64 bytes each, as long as the result lives.

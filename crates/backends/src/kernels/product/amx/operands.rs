@@ -4,7 +4,6 @@ use super::{DEPTH, PANEL, SIDE};
 use crate::kernels::product::Matrix;
 use crate::kernels::product::blocked::{Memory, Operand, Strided, Threads};
 use crate::simd::lanes::{Pair, fetch};
-use crate::simd::rows::share_out;
 use crate::simd::turn::Turn;
 use crate::simd::{Isa, Simd, Work};
 use half::bf16;
@@ -37,13 +36,9 @@ impl Right {
             Threads::All => WORTH_PACKING,
         };
         let tasks = pairs[..count * panel].chunks_mut(each * panel).enumerate().collect();
-        let pack = |(task, to): (usize, &mut [Pair])| {
+        threads.share_out(tasks, |(task, to): (usize, &mut [Pair])| {
             Isa::best().run(PackRight { operand, matrix, first: task * each * SIDE, panel, to });
-        };
-        match threads {
-            Threads::One => Vec::into_iter(tasks).for_each(pack),
-            Threads::All => share_out(tasks, pack),
-        }
+        });
         Self { pairs, panel }
     }
 

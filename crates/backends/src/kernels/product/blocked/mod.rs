@@ -64,6 +64,16 @@ pub(crate) enum Threads {
     All,
 }
 
+impl Threads {
+    /// Does `work` on every task.
+    pub(crate) fn share_out<W: Send>(self, tasks: Vec<W>, work: impl Fn(W) + Sync + Send) {
+        match self {
+            Self::One => tasks.into_iter().for_each(work),
+            Self::All => share_out(tasks, work),
+        }
+    }
+}
+
 /// Parts of so many, of which the last may be shorter.
 fn steps(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..len).step_by(each).map(move |at| at..len.min(at + each))
@@ -173,7 +183,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
         for columns in steps(self.b.lanes(), WIDE * E::COLUMNS) {
             let right = self.panels(self.b, E::COLUMNS, &columns, &numbers, self.threads);
             let tasks = tasks([rows.div_ceil(ROWS), columns.len().div_ceil(E::COLUMNS)], threads);
-            self.share_out(self.threads, tasks, |[left, of]| {
+            self.threads.share_out(tasks, |[left, of]| {
                 let rows = left.start * ROWS..rows.min(left.end * ROWS);
                 let left = self.panels(self.a, ROWS, &rows, &numbers, Threads::One);
                 let (at, size) = ([rows.start, columns.start], [rows.len(), columns.len()]);
@@ -209,14 +219,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
                 tasks.push(Pack { operand, width, first, of, to });
             }
         }
-        self.share_out(threads, tasks, |pack| E::isa(self.unit).run(pack));
+        threads.share_out(tasks, |pack| E::isa(self.unit).run(pack));
         panels
-    }
-
-    fn share_out<W: Send>(&self, threads: Threads, tasks: Vec<W>, work: impl Fn(W) + Sync + Send) {
-        match threads {
-            Threads::One => tasks.into_iter().for_each(work),
-            Threads::All => share_out(tasks, work),
-        }
     }
 }
