@@ -40,6 +40,7 @@ mod machine;
 mod memory;
 pub mod nn;
 pub mod ops;
+mod plain;
 pub mod random;
 mod recording;
 mod region;

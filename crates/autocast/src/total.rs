@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::dtypes::{accumulation_dtype, rounded};
+use crate::plain::{minus, over};
 
 /// The sum of `x` over `dims`, which stay with length 1: f32 (f64 for f64), off the graph, 0 over nothing.
 ///
@@ -82,7 +83,7 @@ pub(crate) fn quotient_of(x: &Tensor, divisor: f64) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let divisor = Tensor::full(divisor, (), x.device())?.to_dtype(x.dtype())?;
-    Ok(x.broadcast_div(&divisor)?)
+    over(x, &divisor)
 }
 
 /// `x`, which is wide, less its mean over `dims`, which are `count` elements.
@@ -93,13 +94,13 @@ pub(crate) fn centred(x: &Tensor, dims: &[usize], count: usize) -> Result<Tensor
     let mean = |x: &Tensor| quotient_of(&total_f64(x, dims, Term::Value)?, count as f64);
     let exact = mean(x)?;
     let high = exact.to_dtype(x.dtype())?;
-    let once = x.broadcast_sub(&high)?;
+    let once = minus(x, &high)?;
     let low = match x.dtype() {
         DType::F64 => mean(&once)?,
         dtype => (exact - high.to_dtype(DType::F64)?)?.to_dtype(dtype)?,
     };
     // The mean of infinities is none, and what remains of it is NaN everywhere already.
-    Ok(once.broadcast_sub(&low)?)
+    minus(&once, &low)
 }
 
 #[cfg(test)]

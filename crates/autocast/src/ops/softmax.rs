@@ -1,5 +1,6 @@
 //! softmax, log_softmax and logsumexp along one dimension, in f32 or f64 inside whatever the dtype.
 
+use backends::kernels::pointwise::Function;
 use backends::kernels::softmax::{self as kernel, Form, Seen};
 use backends::kernels::sum::Term;
 use candle_core::shape::Dim;
@@ -8,6 +9,7 @@ use candle_core::{DType, Tensor};
 use crate::dtypes::{accumulation_dtype, check_float};
 use crate::graph::{Attribute, Backward, Call, Keep, Op, Value, composed, record, wide};
 use crate::ops::shape::empty::{of_no_elements, without_gradient};
+use crate::plain::{apply, minus, over, plus, times};
 use crate::region::{cast_to, float_inputs, uncast};
 use crate::total::{total, total_f64};
 use crate::{Error, Result};
@@ -46,11 +48,11 @@ fn of_form(op: &'static str, form: Form, x: &Tensor, dim: impl Dim) -> Result<Te
         };
         Ok([match form {
             Form::Softmax => {
-                let gy = (grad * &y)?;
+                let gy = times(grad, &y)?;
                 let total = total(&gy, &[dim])?;
-                (gy - y.broadcast_mul(&total)?)?
+                minus(&gy, &times(&y, &total)?)?
             }
-            Form::LogSoftmax => (grad - y.exp()?.broadcast_mul(&total(grad, &[dim])?)?)?,
+            Form::LogSoftmax => minus(grad, &times(&apply(Function::Exp, &y)?, &total(grad, &[dim])?)?)?,
         }])
     })
 }
@@ -118,8 +120,8 @@ fn kept(x: &Tensor) -> Keep {
 }
 
 pub(crate) fn softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
-    let exp = x.broadcast_sub(&x.max_keepdim(dim)?)?.exp()?;
-    Ok(exp.broadcast_div(&total(&exp, &[dim])?)?)
+    let exp = apply(Function::Exp, &minus(x, &x.max_keepdim(dim)?)?)?;
+    over(&exp, &total(&exp, &[dim])?)
 }
 
 /// `x − log Σ exp(x)` along `dim`.
@@ -136,8 +138,8 @@ pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
 }
 
 fn log_softmax_wide(x: &Tensor, dim: usize) -> Result<Tensor> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(dim)?)?;
-    Ok(shifted.broadcast_sub(&log_total(&shifted.exp()?, dim)?)?)
+    let shifted = minus(x, &x.max_keepdim(dim)?)?;
+    minus(&shifted, &log_total(&apply(Function::Exp, &shifted)?, dim)?)
 }
 
 /// `log Σ exp(x)` along `dim`, which is removed. Over nothing, and over −∞ alone, it is −∞.
@@ -166,16 +168,16 @@ pub fn logsumexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
         Tensor::full(f64::NEG_INFINITY, kept, x.device())?.to_dtype(w.dtype())?
     } else {
         let anchor = finite(&w.max_keepdim(dim)?)?;
-        (log_total(&w.broadcast_sub(&anchor)?.exp()?, dim)? + anchor)?
+        plus(&log_total(&apply(Function::Exp, &minus(&w, &anchor)?)?, dim)?, &anchor)?
     };
     let value = lse.squeeze(dim)?.to_dtype(x.dtype())?;
     composed(Call::from("logsumexp").with("dim", dim), [&x], value, Keep::Inputs, move |grad, _, [x]| {
         // Not exp(x − lse), which rounds the logarithm beside a large maximum before it subtracts it.
         let [x] = wide([x])?;
-        let exp = x.broadcast_sub(&finite(&x.max_keepdim(dim)?)?)?.exp()?;
+        let exp = apply(Function::Exp, &minus(&x, &finite(&x.max_keepdim(dim)?)?)?)?;
         let sum = total(&exp, &[dim])?;
-        let share = exp.broadcast_div(&sum.eq(0.)?.where_cond(&sum.ones_like()?, &sum)?)?;
-        Ok([share.broadcast_mul(&grad.unsqueeze(dim)?)?])
+        let share = over(&exp, &sum.eq(0.)?.where_cond(&sum.ones_like()?, &sum)?)?;
+        Ok([times(&share, &grad.unsqueeze(dim)?)?])
     })
 }
 

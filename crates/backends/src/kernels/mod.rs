@@ -8,6 +8,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
+pub mod choose;
 pub mod convolution;
 pub mod copy_if_applied;
 pub mod cross_entropy;

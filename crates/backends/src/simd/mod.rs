@@ -14,6 +14,7 @@ pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 pub(crate) mod turn;
+pub(crate) mod walk;
 
 use half::f16;
 use lanes::Lanes;

@@ -18,7 +18,12 @@ fn wide_heads(s: &mut Samples) -> Vec<Tensor> {
     (0..3).map(|_| s.uniform(&[1, 2, 5, 32], -1., 1.)).collect()
 }
 
-/// The same, side by side in one tensor `(batch, rows, 3, heads, width)`.
+/// A batch without a dimension of heads.
+fn one_head(s: &mut Samples) -> Vec<Tensor> {
+    (0..3).map(|_| s.uniform(&[2, 5, 32], -1., 1.)).collect()
+}
+
+/// Heads as [`wide_heads`] has them, side by side in one tensor `(batch, rows, 3, heads, width)`.
 fn packed_heads(s: &mut Samples) -> Vec<Tensor> {
     vec![s.uniform(&[1, 5, 3 * 2 * 32], -1., 1.)]
 }
@@ -61,6 +66,18 @@ pub const CASES: &[OpCase] = &[
     OpCase::new("scaled_dot_product_attention, heads of 32, dropout", wide_heads, |x| {
         let dropout = Some(AttentionDropout { p: 0.4, seed: 3.into() });
         attend(x, AttentionOptions { dropout, ..AttentionOptions::causal() })
+    })
+    .rounding(ROUNDINGS),
+    OpCase::new("scaled_dot_product_attention, heads of 32, boolean mask", wide_heads, |x| {
+        let seen = [[1u8, 0, 1, 1, 0], [0; 5], [1; 5], [0, 0, 0, 0, 1], [1; 5]];
+        let mask = AttentionMask::Boolean(Tensor::new(&seen, x[0].device())?);
+        attend(x, AttentionOptions { mask, ..Default::default() })
+    })
+    .rounding(ROUNDINGS),
+    OpCase::new("scaled_dot_product_attention, one head, added mask", one_head, |x| {
+        let added = [[[0.5f64, -1., f64::NEG_INFINITY, 0., 2.]], [[0.; 5]]];
+        let mask = AttentionMask::Additive(Tensor::new(&added, x[0].device())?);
+        attend(x, AttentionOptions { mask, ..Default::default() })
     })
     .rounding(ROUNDINGS),
     OpCase::new("scaled_dot_product_attention, boolean mask", qkv, |x| {

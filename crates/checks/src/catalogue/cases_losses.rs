@@ -38,6 +38,14 @@ pub const CASES: &[OpCase] = &[
         },
     ),
     OpCase::new(
+        "cross_entropy weighted",
+        |s| vec![s.uniform(&[6, 4], -3., 3.), s.indices(&[6], 4)],
+        |x| {
+            let options = CrossEntropy { weight: Some(class_weight(&x[0])), ..Default::default() };
+            ops::cross_entropy(&x[0], &x[1], &options)
+        },
+    ),
+    OpCase::new(
         "cross_entropy of images, unreduced",
         |s| vec![s.uniform(&[2, 4, 3], -3., 3.), s.indices(&[2, 3], 4)],
         |x| {

@@ -258,10 +258,18 @@ fn what_a_hidden_key_or_value_holds_does_not_matter() {
                         x[i] = Tensor::cat(&[&plain[i].narrow(0, 0, 2).unwrap(), &row], 0).unwrap();
                     }
                     let got = first_two(&x, &options);
+                    // A head that is not finite is computed another way.
+                    let near = |got: &[f64], want: &[f64]| {
+                        let off = got.iter().zip(want).map(|(got, want)| (got - want).abs());
+                        let most = if dtype == DType::F32 { 1e-6 } else { 1e-2 };
+                        let off = off
+                            .fold(0., |most: f64, off| if off > most || off.is_nan() { off } else { most });
+                        assert!(off <= most, "{name} {dtype:?} {odd} {which:?}: {got:?} for {want:?}");
+                    };
+                    near(&got.0, &want.0);
                     // The third query of the causal mask sees it all, but its gradient is 0 here, and 0 times that NaN.
-                    match name {
-                        "causal" => assert_eq!(got.0, want.0, "{name} {dtype:?} {odd} {which:?}"),
-                        _ => assert_eq!(got, want, "{name} {dtype:?} {odd} {which:?}"),
+                    if name != "causal" {
+                        got.1.iter().zip(&want.1).for_each(|(got, want)| near(got, want));
                     }
                 }
             }

@@ -187,7 +187,7 @@ fn results_that_do_not_fit_are_refused() {
     let long = Tensor::ones(1, DType::F32, &CPU).unwrap().broadcast_as(1 << 22).unwrap();
     let (row, column) = (long.unsqueeze(0).unwrap(), long.unsqueeze(1).unwrap());
     let wide = Tensor::ones((1, 1), DType::F32, &CPU).unwrap().broadcast_as((1 << 40, 1)).unwrap();
-    let mask = AttentionMask::Boolean(Tensor::ones((1, 1), DType::U8, &CPU).unwrap());
+    let mask = AttentionMask::Additive(Var::ones((1, 1), DType::F32, &CPU).unwrap().into_inner());
     let masked = AttentionOptions { mask, ..Default::default() };
     for (name, result) in [
         ("outer", ops::outer(&long, &long)),
@@ -200,7 +200,7 @@ fn results_that_do_not_fit_are_refused() {
         ("cat", ops::cat(&[&wide, &wide], 0)),
         ("stack", ops::stack(&[&wide, &wide], 0)),
         ("dropout", ops::dropout(&wide, 0.5, 1)),
-        // Without such a mask a kernel takes it, which has no tensor of queries times keys.
+        // Without a mask that is trained a kernel takes it, which has no tensor of queries times keys.
         ("attention", ops::scaled_dot_product_attention(&column, &column, &column, &masked)),
     ] {
         assert!(matches!(result, Err(autocast::Error::InvalidArgument { .. })), "{name}: {result:?}");

@@ -2,22 +2,23 @@
 
 use backends::bridge::Call;
 use backends::kernels::attention::{
-    Attended, Attention, Dropout, GradientOrder, Gradients, Mask, Order, gradients_of, value_of,
+    Attended, Attention, Dropout, GradientOrder, Gradients, Mask, Order, Tensors, gradients_of, value_of,
 };
 use candle_core::{Shape, Tensor};
 
 use super::mask::{AttentionDropout, AttentionMask, AttentionOptions, OP};
+use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op, Value, record};
+use crate::region::retyped;
 use crate::{Error, Result};
 
 /// The value, where a kernel takes the call: `(.., T, out)` for checked inputs of one dtype.
 pub(super) fn value(inputs: [&Tensor; 3], scale: f64, options: &AttentionOptions) -> Result<Option<Tensor>> {
     let mask = match options.mask {
-        AttentionMask::None => Mask::Full,
         AttentionMask::Causal => Mask::Causal,
-        AttentionMask::Boolean(_) | AttentionMask::Additive(_) => return Ok(None),
+        _ => Mask::Full,
     };
-    if inputs.iter().any(|input| input.rank() < 2) {
+    if inputs.iter().any(|input| input.rank() < 2) || !takes(&options.mask, inputs[0]) {
         return Ok(None);
     }
     let dropout = options.dropout.filter(|dropout| dropout.p != 0.);
@@ -27,18 +28,46 @@ pub(super) fn value(inputs: [&Tensor; 3], scale: f64, options: &AttentionOptions
     let plain = inputs.map(|input| in_heads(&input.detach()));
     let [query, key, value] = plain;
     let (query, key, value) = (query?, key?, value?);
+    let bias = bias(&options.mask, &query, &key, inputs[0])?;
+    let read = Tensors { query, key, value, bias };
     // With the heads of a row side by side, whoever merges them looks at the value as it lies.
-    let Call::Ran(Attended { out, lse }) = value_of(attention, &query, &key, &value, Order::RowsFirst)?
-    else {
+    let Call::Ran(Attended { out, lse }) = value_of(attention, &read, Order::RowsFirst)? else {
         return Ok(None);
     };
     let (leading, last) = inputs[0].dims().split_at(inputs[0].rank() - 2);
     let dims = [leading, &last[..1], &inputs[2].dims()[inputs[2].rank() - 1..]].concat();
     let shapes = inputs.map(|input| input.dims().to_vec());
-    let saved = Fused { attention, query, key, value, lse, shapes };
+    let saved = Fused { attention, read, lse, shapes };
     let by_rows = record(saved, &inputs, Value::fresh(out.transpose(1, 2)?))?;
     let by_heads = by_rows.transpose(1, 2)?;
     Ok(Some(if by_heads.dims() == dims { by_heads } else { by_heads.reshape(dims)? }))
+}
+
+/// Whether a kernel may take the mask: only a CPU's adds one to scores, reads it where it lies, and gives it no gradient.
+fn takes(mask: &AttentionMask, query: &Tensor) -> bool {
+    let reads = query.device().is_cpu() && query.rank() <= 4;
+    match mask {
+        AttentionMask::None | AttentionMask::Causal => true,
+        AttentionMask::Boolean(_) => reads,
+        AttentionMask::Additive(mask) => reads && !mask.track_op(),
+    }
+}
+
+/// What the mask of a call on `whole` queries adds to scores, `(batch, heads, queries, keys)`, where the caller gave one.
+fn bias(mask: &AttentionMask, query: &Tensor, key: &Tensor, whole: &Tensor) -> Result<Option<Tensor>> {
+    let mask = match mask {
+        AttentionMask::None | AttentionMask::Causal => return Ok(None),
+        AttentionMask::Boolean(mask) => mask.clone(),
+        AttentionMask::Additive(mask) => retyped(&mask.detach(), accumulation_dtype(query.dtype()))?,
+    };
+    let (leading, _) = whole.dims().split_at(whole.rank() - 2);
+    let of_scores = mask.broadcast_as([leading, &[query.dim(2)?, key.dim(2)?]].concat())?;
+    // As `in_heads`, which would copy what is repeated.
+    Ok(Some(match leading {
+        [] => of_scores.unsqueeze(0)?.unsqueeze(0)?,
+        [_] => of_scores.unsqueeze(1)?,
+        _ => of_scores,
+    }))
 }
 
 /// `(.., rows, width)` as `(batch, heads, rows, width)`.
@@ -53,9 +82,7 @@ fn in_heads(x: &Tensor) -> Result<Tensor> {
 /// Of `(batch, heads, rows, width)` each. Its value is `(batch, rows, heads, width)`.
 struct Fused {
     attention: Attention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    read: Tensors,
     lse: Tensor,
     /// Of the inputs.
     shapes: [Vec<usize>; 3],
@@ -81,9 +108,10 @@ impl Op for Fused {
     }
 
     fn attributes(&self) -> Vec<(&'static str, Attribute)> {
-        let mask = match self.attention.mask {
-            Mask::Full => "none",
-            Mask::Causal => "causal",
+        let mask = match (self.attention.mask, &self.read.bias) {
+            (_, Some(_)) => "given",
+            (Mask::Full, None) => "none",
+            (Mask::Causal, None) => "causal",
         };
         vec![("scale", Attribute::Number(self.attention.scale)), ("mask", Attribute::Word(mask))]
     }
@@ -93,7 +121,8 @@ impl Op for Fused {
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let Self { attention, query, key, value, lse, shapes } = self;
+        let Self { attention, read, lse, shapes } = self;
+        let Tensors { query, key, value, .. } = read;
         let refused = || Error::refused(OP);
         let out = cx.value().ok_or_else(refused)?.transpose(1, 2)?;
         let attended = Attended { out, lse: lse.clone() };
@@ -106,7 +135,7 @@ impl Op for Fused {
             (false, true) => GradientOrder::Each(Order::HeadsFirst),
             (false, false) => GradientOrder::Each(Order::RowsFirst),
         };
-        let grads = gradients_of(*attention, query, key, value, &attended, &grad, order)?;
+        let grads = gradients_of(*attention, read, &attended, &grad, order)?;
         match grads.ran().ok_or_else(refused)? {
             Gradients::Packed(grad) => {
                 cx.give_behind(0, grad)?;

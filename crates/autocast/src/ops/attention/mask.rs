@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::dtypes::{check_constant, check_float};
 use crate::ops::dropout::{self, DropoutSeed};
 use crate::ops::shape::broadcast::sum_to;
+use crate::plain::{choose, plus, zero_where};
 use crate::region::retyped;
 use crate::{Error, Result};
 
@@ -65,15 +66,15 @@ pub(super) struct Mask {
 impl Mask {
     /// `scores` where a key is visible, `fill` elsewhere: a choice, because no product or sum hides a NaN.
     pub(super) fn choose(&self, scores: &Tensor, fill: f32) -> Result<Tensor> {
-        let visible = self.visible.broadcast_as(&*self.dims)?.contiguous()?.reshape(scores.shape())?;
         let fill = Tensor::full(fill, (), scores.device())?.to_dtype(scores.dtype())?;
-        Ok(visible.where_cond(scores, &fill.broadcast_as(scores.shape())?)?)
+        let chosen = choose(&self.visible, &scores.reshape(&*self.dims)?, &fill)?;
+        Ok(chosen.reshape(scores.shape())?)
     }
 
     /// `scores`, untracked and of any shape with their elements, under the mask.
     pub(super) fn scores(&self, scores: &Tensor) -> Result<Tensor> {
         let scores = match &self.add {
-            Some(add) => scores.reshape(&*self.dims)?.broadcast_add(add)?.reshape(scores.shape())?,
+            Some(add) => plus(&scores.reshape(&*self.dims)?, add)?.reshape(scores.shape())?,
             None => scores.clone(),
         };
         self.choose(&scores, f32::NEG_INFINITY)
@@ -127,7 +128,7 @@ impl AttentionMask {
             Self::Additive(mask) => {
                 let mask = retyped(&mask.detach(), dtype)?.contiguous()?;
                 let visible = mask.ne(f64::NEG_INFINITY)?;
-                let add = visible.where_cond(&mask, &mask.zeros_like()?)?;
+                let add = zero_where(&mask.eq(f64::NEG_INFINITY)?, &mask)?;
                 (visible, Some(add))
             }
         };

@@ -5,6 +5,7 @@ mod mask;
 mod node;
 mod stored;
 
+use backends::kernels::pointwise::Function;
 use candle_core::{D, Tensor};
 pub use mask::{AttentionDropout, AttentionMask, AttentionOptions};
 use mask::{Mask, OP};
@@ -16,7 +17,8 @@ use crate::ops::products::product::product_transposed;
 use crate::ops::shape::empty::without_gradient;
 use crate::ops::shape::size::check_size;
 use crate::ops::softmax::softmax_wide;
-use crate::region::{cast_inputs, retyped, widen};
+use crate::plain::apply;
+use crate::region::{cast_inputs, cast_to, retyped, widen};
 use crate::{Error, Result};
 
 /// `softmax(scale · query · keyᵀ + mask) · value`.
@@ -154,7 +156,7 @@ impl Sizes {
 
 /// `scale · query · keyᵀ` in the accumulation dtype. The scale goes onto the queries, which are the smaller.
 fn scaled_scores(query: &Tensor, key: &Tensor, scale: f64) -> Result<Tensor> {
-    let scaled = retyped(&widen(query)?.affine(scale, 0.)?, query.dtype())?;
+    let scaled = cast_to(&apply(Function::Scale { factor: scale }, &widen(query)?)?, query.dtype())?;
     widen(&product_transposed(&scaled, key)?)
 }
 

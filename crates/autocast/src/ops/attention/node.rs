@@ -2,13 +2,15 @@
 //! Where keys are hidden, nothing that they or their values hold reaches a query that does not see them, nor the other
 //! way round: a probability of 0 is no factor that could hide a NaN.
 
+use backends::kernels::pointwise::Function;
 use candle_core::{DType, Shape, Tensor};
 
 use super::mask::{Mask, OP};
 use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op};
 use crate::ops::products::product::{product, product_transposed};
-use crate::region::retyped;
+use crate::plain::{apply, choose, minus, times, zero_where};
+use crate::region::{cast_to, retyped};
 use crate::total::total;
 use crate::{Error, Result};
 
@@ -82,7 +84,7 @@ impl Attention {
             Some(keep) => {
                 let dtype = self.probabilities.dtype();
                 let wide = self.probabilities.to_dtype(accumulation_dtype(dtype))?;
-                Ok((&wide * keep)?.to_dtype(dtype)?)
+                Ok(times(&wide, keep)?.to_dtype(dtype)?)
             }
         }
     }
@@ -99,8 +101,8 @@ impl Attention {
         };
         let seen = product(&weights.ne(0.)?.to_dtype(x.dtype())?, &odd.is.to_dtype(x.dtype())?)?;
         let sums = product(weights, &odd.replaced)?;
-        let nan = Tensor::full(f32::NAN, (), x.device())?.to_dtype(x.dtype())?.broadcast_as(sums.shape())?;
-        Ok(seen.gt(0.)?.where_cond(&nan, &sums)?)
+        let nan = Tensor::full(f32::NAN, (), x.device())?.to_dtype(x.dtype())?;
+        choose(&seen.gt(0.)?, &nan, &sums)
     }
 
     /// `x` for a product with what is 0 at hidden keys, and NaN already where something odd is seen.
@@ -117,19 +119,20 @@ impl Attention {
         let wide = accumulation_dtype(dtype);
         let grad = grad.to_dtype(dtype)?;
         let value_grad = self.sums(&self.weights()?.t()?, &grad)?;
-        let row_sums = total(&(grad.to_dtype(wide)? * out.to_dtype(wide)?)?, &[2])?;
+        let row_sums = total(&times(&grad.to_dtype(wide)?, &out.to_dtype(wide)?)?, &[2])?;
         let weights_grad = product_transposed(&grad, &self.clean(value)?)?.to_dtype(wide)?;
         let probabilities_grad = match &self.keep {
-            Some(keep) => (weights_grad * keep)?,
+            Some(keep) => times(&weights_grad, keep)?,
             None => weights_grad,
         };
-        let scores = (probabilities_grad.broadcast_sub(&row_sums)? * self.probabilities.to_dtype(wide)?)?;
+        let scores = times(&minus(&probabilities_grad, &row_sums)?, &self.probabilities.to_dtype(wide)?)?;
         let scores = match &self.mask {
             Some(mask) => mask.choose(&scores, 0.)?,
             None => scores,
         };
         let narrow = scores.to_dtype(dtype)?;
-        let scaled = |product: Tensor| retyped(&retyped(&product, wide)?.affine(self.scale, 0.)?, dtype);
+        let scale = Function::Scale { factor: self.scale };
+        let scaled = |product: Tensor| cast_to(&apply(scale, &cast_to(&product, wide)?)?, dtype);
         Ok(Gradients {
             query: scaled(product(&narrow, &self.clean(key)?)?)?,
             key: scaled(product(&narrow.t()?, &self.clean(query)?)?)?,
@@ -151,13 +154,14 @@ impl Odd {
     /// `None` if all entries are known to be finite: on a CPU, where looking is cheap.
     fn of(x: &Tensor) -> Result<Option<Self>> {
         // Only what is not finite is not 0 after a product with 0.
-        let is = if x.elem_count() == 0 { return Ok(None) } else { (x * 0.)?.ne(0.)? };
+        let nothing = Function::Scale { factor: 0. };
+        let is = if x.elem_count() == 0 { return Ok(None) } else { apply(nothing, x)?.ne(0.)? };
         if x.device().is_cpu()
             && is.flatten_all()?.to_dtype(DType::U8)?.to_vec1::<u8>()?.iter().all(|&is| is == 0)
         {
             return Ok(None);
         }
-        let replaced = is.where_cond(&x.zeros_like()?, x)?;
+        let replaced = zero_where(&is, x)?;
         Ok(Some(Self { is, replaced }))
     }
 }

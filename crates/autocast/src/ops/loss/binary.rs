@@ -7,7 +7,7 @@ use super::elementwise::of_pair;
 use super::reduction::Reduction;
 use super::rows::weighed;
 use crate::dtypes::{check_constant, same_dtype};
-use crate::ops::pointwise::elementwise::apply;
+use crate::plain::{apply, choose, complement, minus, negated, over, plus, times};
 use crate::region::float_inputs;
 use crate::{Error, Result};
 
@@ -44,20 +44,24 @@ pub fn binary_cross_entropy_with_logits(
     let (weight_too, positive_too) = (weight.clone(), positive.clone());
     let value = move |x: &Tensor, t: &Tensor| {
         let (yes, no) = sides(t, positive_too.as_ref())?;
-        let losses = (weighed(&apply(Function::Softplus, &x.neg()?)?, &yes)?
-            + weighed(&apply(Function::Softplus, x)?, &no)?)?;
+        let losses = plus(
+            &weighed(&apply(Function::Softplus, &negated(x)?)?, &yes)?,
+            &weighed(&apply(Function::Softplus, x)?, &no)?,
+        )?;
         weighted(losses, weight_too.as_ref())
     };
     of_pair(OP, [logits, targets], options.reduction, value, move |x, t| {
         let (yes, no) = sides(t, positive.as_ref())?;
-        let dx = (weighed(&apply(Function::Sigmoid, x)?, &no)?
-            - weighed(&apply(Function::Sigmoid, &x.neg()?)?, &yes)?)?;
+        let dx = minus(
+            &weighed(&apply(Function::Sigmoid, x)?, &no)?,
+            &weighed(&apply(Function::Sigmoid, &negated(x)?)?, &yes)?,
+        )?;
         let dt = match &positive {
-            None => x.neg()?,
-            Some(p) => {
-                let p = p.to_dtype(x.dtype())?.broadcast_as(x.shape())?.contiguous()?;
-                (weighed(&apply(Function::Softplus, &x.neg()?)?, &p)? - apply(Function::Softplus, x)?)?
-            }
+            None => negated(x)?,
+            Some(p) => minus(
+                &weighed(&apply(Function::Softplus, &negated(x)?)?, &p.to_dtype(x.dtype())?)?,
+                &apply(Function::Softplus, x)?,
+            )?,
         };
         Ok([weighted(dx, weight.as_ref())?, weighted(dt, weight.as_ref())?])
     })
@@ -94,39 +98,43 @@ pub fn binary_cross_entropy(
     }
     let weight_too = weight.clone();
     let value = move |x: &Tensor, t: &Tensor| {
-        let certain = (t * at_least_minus_100(apply(Function::Log, x)?)?)?;
-        let losses = (certain
-            + (t.affine(-1., 1.)? * at_least_minus_100(apply(Function::Log1p, &x.neg()?)?)?)?)?
-        .neg()?;
+        let [yes, no] = logarithms(x)?;
+        let losses = negated(&plus(&times(t, &yes)?, &times(&complement(t)?, &no)?)?)?;
         weighted(losses, weight_too.as_ref())
     };
     of_pair(OP, [probabilities, targets], reduction, value, move |x, t| {
-        let spread = (x * x.affine(-1., 1.)?)?;
-        let tiny = (spread.zeros_like()? + 1e-12)?;
-        let dx = ((x - t)? / spread.lt(&tiny)?.where_cond(&tiny, &spread)?)?;
-        let dt = (at_least_minus_100(apply(Function::Log1p, &x.neg()?)?)?
-            - at_least_minus_100(apply(Function::Log, x)?)?)?;
+        let spread = times(x, &complement(x)?)?;
+        let dx = over(&minus(x, t)?, &at_least(1e-12, &spread)?)?;
+        let [yes, no] = logarithms(x)?;
+        let dt = minus(&no, &yes)?;
         Ok([weighted(dx, weight.as_ref())?, weighted(dt, weight.as_ref())?])
     })
 }
 
-fn at_least_minus_100(x: Tensor) -> candle_core::Result<Tensor> {
-    x.lt(-100.)?.where_cond(&(x.zeros_like()? - 100.)?, &x)
+/// `log x` and `log(1 − x)`, each at least −100.
+fn logarithms(x: &Tensor) -> Result<[Tensor; 2]> {
+    let (yes, no) = (apply(Function::Log, x)?, apply(Function::Log1p, &negated(x)?)?);
+    Ok([at_least(-100., &yes)?, at_least(-100., &no)?])
+}
+
+/// `x`, or the number where that is more; a NaN stays one.
+fn at_least(low: f64, x: &Tensor) -> Result<Tensor> {
+    choose(&x.lt(low)?, &Tensor::full(low, (), x.device())?.to_dtype(x.dtype())?, x)
 }
 
 /// What the two sides of the loss weigh: `p·t` and `1 − t`.
-fn sides(t: &Tensor, positive: Option<&Tensor>) -> candle_core::Result<(Tensor, Tensor)> {
+fn sides(t: &Tensor, positive: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
     let yes = match positive {
-        Some(p) => p.to_dtype(t.dtype())?.broadcast_mul(t)?,
+        Some(p) => times(&p.to_dtype(t.dtype())?, t)?,
         None => t.clone(),
     };
-    Ok((yes, t.affine(-1., 1.)?))
+    Ok((yes, complement(t)?))
 }
 
 /// What weighs 0 does not matter, whatever it is.
-fn weighted(losses: Tensor, weight: Option<&Tensor>) -> candle_core::Result<Tensor> {
+fn weighted(losses: Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
     match weight {
-        Some(weight) => Ok(weighed(&losses, &weight.to_dtype(losses.dtype())?)?),
+        Some(weight) => weighed(&losses, &weight.to_dtype(losses.dtype())?),
         None => Ok(losses),
     }
 }

@@ -92,10 +92,10 @@ fn in_one(
 ) -> Result<Option<Tensor>> {
     let (rows, classes, dtype) = (hidden.dim(0)?, weight.dim(0)?, hidden.dtype());
     fused::check(&options.loss)?;
-    let Some(loss) = fused::by_kernel(&options.loss, classes) else { return Ok(None) };
-    if options.loss.reduction == Reduction::None {
+    if options.loss.weight.is_some() || options.loss.reduction == Reduction::None {
         return Ok(None);
     }
+    let loss = fused::by_kernel(&options.loss, classes);
     let wide = accumulation_dtype(dtype);
     let checked = Targets::new(fused::OP, targets, classes, loss.ignore_index, None, wide)?;
     let targets = targets.to_dtype(DType::I64)?;

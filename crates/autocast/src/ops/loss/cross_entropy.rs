@@ -1,5 +1,6 @@
 //! cross_entropy: log-softmax and negative log-likelihood in one op, so that no matrix of log-probabilities is kept.
 
+use backends::kernels::pointwise::Function;
 use candle_core::Tensor;
 
 use super::fused::{self, CrossEntropy, OP};
@@ -8,6 +9,7 @@ use super::targets::{Targets, check_class_weight, rows};
 use crate::dtypes::check_float;
 use crate::graph::{Keep, composed, wide};
 use crate::ops::softmax::log_total;
+use crate::plain::{apply, choose, minus, negated, plus, times};
 use crate::region::{cast_to, float_inputs, uncast};
 use crate::total::total;
 use crate::{Error, Result};
@@ -67,11 +69,11 @@ fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Re
 
     let Shifted { rows: shifted, max, lse } = Shifted::new(&w)?;
     let picked = shifted.gather(&targets.index, 1)?;
-    let mut losses = weighed(&(&lse - picked)?, &smooth.own)?;
+    let mut losses = weighed(&minus(&lse, &picked)?, &smooth.own)?;
     if let Some((even, weights)) = &smooth.rest {
         // Σ_c e·w_c·(lse − x_c), with e = 0 in rows that are left out.
-        let sums = (lse.broadcast_mul(&total(weights, &[1])?)? - total(&weighed(&shifted, weights)?, &[1])?)?;
-        losses = (losses + weighed(&sums, even)?)?;
+        let sums = minus(&times(&lse, &total(weights, &[1])?)?, &total(&weighed(&shifted, weights)?, &[1])?)?;
+        losses = plus(&losses, &weighed(&sums, even)?)?;
     }
     let (value, per_row) = reduce_rows(&losses, &targets.weight, options.reduction, &target_dims)?;
     composed(OP, [&x], value.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
@@ -83,14 +85,14 @@ fn with_indices(logits: &Tensor, targets: &Tensor, options: &CrossEntropy) -> Re
             None => None,
         };
         let total = match &rest {
-            Some((even, weights)) => (&own + even.broadcast_mul(&total(weights, &[1])?)?)?,
+            Some((even, weights)) => plus(&own, &times(even, &total(weights, &[1])?)?)?,
             None => own.clone(),
         };
         // Subtracting the maximum first is exact where it matters; maximum and lse together may round lse away.
-        let p = x.broadcast_sub(&max)?.broadcast_sub(&lse)?.exp()?;
+        let p = apply(Function::Exp, &minus(&minus(&x, &max)?, &lse)?)?;
         let mut dx = weighed(&p, &total)?;
         if let Some((even, weights)) = &rest {
-            dx = (dx - even.broadcast_mul(weights)?)?;
+            dx = minus(&dx, &times(even, weights)?)?;
         }
         dx.scatter_add_set(&targets.index, &own.neg()?, 1)?;
         Ok([dx])
@@ -112,10 +114,10 @@ impl Smoothing {
             return Ok(Self { own: targets.weight.clone(), rest: None });
         }
         let weights = class_weights(options, classes, x)?;
-        let zero = targets.weight.zeros_like()?;
-        let counted =
-            targets.counted.where_cond(&(zero.ones_like()? * (smoothing / classes as f64))?, &zero)?;
-        Ok(Self { own: (&targets.weight * (1. - smoothing))?, rest: Some((counted, weights)) })
+        let number = |x: f64| Tensor::full(x, (), targets.weight.device())?.to_dtype(targets.weight.dtype());
+        let counted = choose(&targets.counted, &number(smoothing / classes as f64)?, &number(0.)?)?;
+        let own = times(&targets.weight, &number(1. - smoothing)?)?;
+        Ok(Self { own, rest: Some((counted, weights)) })
     }
 }
 
@@ -137,8 +139,8 @@ struct Shifted {
 impl Shifted {
     fn new(x: &Tensor) -> Result<Self> {
         let max = x.max_keepdim(1)?;
-        let rows = x.broadcast_sub(&max)?;
-        let lse = log_total(&rows.exp()?, 1)?;
+        let rows = minus(x, &max)?;
+        let lse = log_total(&apply(Function::Exp, &rows)?, 1)?;
         Ok(Self { rows, max, lse })
     }
 }
@@ -168,19 +170,21 @@ fn with_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropy)
     let keep = 1. - options.label_smoothing;
     let spread = options.label_smoothing / classes as f64;
     // What each class's log-probability is multiplied by.
-    let wq = wq.affine(keep, spread)?.broadcast_mul(&weights)?;
+    let wq = apply(Function::Add { term: spread }, &apply(Function::Scale { factor: keep }, &wq)?)?;
+    let wq = times(&wq, &weights)?;
     let Shifted { rows: shifted, lse, .. } = Shifted::new(&w)?;
-    let log_p = shifted.broadcast_sub(&lse)?;
-    let losses = total(&weighed(&log_p, &wq)?, &[1])?.neg()?;
+    let log_p = minus(&shifted, &lse)?;
+    let losses = negated(&total(&weighed(&log_p, &wq)?, &[1])?)?;
     let one = Tensor::ones((count, 1), w.dtype(), w.device())?;
     let (value, per_row) = reduce_rows(&losses, &one, options.reduction, &target_dims)?;
     composed(OP, [&x, &q], value.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, _| {
         let row_grad = row_gradient(grad, &per_row, count)?;
         // Rows without any weight are out of the loss: no gradient, whatever they hold.
         let weighs = wq.ne(0.)?.to_dtype(wq.dtype())?.max_keepdim(1)?;
-        let dx = (weighed(&log_p.exp()?, &total(&wq, &[1])?)? - &wq)?.broadcast_mul(&row_grad)?;
+        let p = apply(Function::Exp, &log_p)?;
+        let dx = times(&minus(&weighed(&p, &total(&wq, &[1])?)?, &wq)?, &row_grad)?;
         let dx = weighed(&dx, &weighs)?;
-        let dq = weighed(&log_p, &weights)?.broadcast_mul(&(&row_grad * -keep)?)?;
+        let dq = times(&weighed(&log_p, &weights)?, &(&row_grad * -keep)?)?;
         Ok([dx, dq])
     })
 }

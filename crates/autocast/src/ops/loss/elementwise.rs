@@ -1,12 +1,14 @@
 //! Losses of pairs of elements that are composed: kl_div, and what those of `binary` are made with. Both arguments are
 //! differentiated.
 
+use backends::kernels::pointwise::Function;
 use candle_core::Tensor;
 
 use super::reduction::Reduction;
 use super::rows::over_nothing;
 use crate::dtypes::{accumulation_dtype, promote_types};
 use crate::graph::{Keep, composed, wide};
+use crate::plain::{apply, minus, negated, times, zero_where};
 use crate::region::float_inputs;
 use crate::{Error, Result};
 
@@ -15,8 +17,8 @@ pub(super) fn of_pair(
     op: &'static str,
     inputs: [&Tensor; 2],
     reduction: Reduction,
-    value: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
-    slopes: impl Fn(&Tensor, &Tensor) -> candle_core::Result<[Tensor; 2]> + Send + Sync + 'static,
+    value: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
+    slopes: impl Fn(&Tensor, &Tensor) -> Result<[Tensor; 2]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let [input, target] = float_inputs(op, [("input", inputs[0]), ("target", inputs[1])])?;
     if input.dims() != target.dims() {
@@ -37,7 +39,7 @@ pub(super) fn of_pair(
         let [x, t] = both(inputs)?;
         let grad = reduction.spread(grad, x.dims())?;
         let [dx, dt] = slopes(&x, &t)?;
-        Ok([(dx * &grad)?, (dt * grad)?])
+        Ok([times(&dx, &grad)?, times(&dt, &grad)?])
     })
 }
 
@@ -51,6 +53,8 @@ pub enum KlTarget {
     LogProbability,
 }
 
+const ONE_MORE: Function = Function::Add { term: 1. };
+
 /// `target · (log target − input)`, the input being log-probabilities; 0 where the target is 0.
 ///
 /// # Errors
@@ -62,21 +66,18 @@ pub enum KlTarget {
 /// Kullback and Leibler, 1951; `torch.nn.functional.kl_div`.
 pub fn kl_div(input: &Tensor, target: &Tensor, kind: KlTarget, reduction: Reduction) -> Result<Tensor> {
     let value = move |x: &Tensor, t: &Tensor| match kind {
-        KlTarget::LogProbability => t.exp()? * (t - x)?,
-        KlTarget::Probability => {
-            let terms = (t * (t.log()? - x)?)?;
-            t.eq(0.)?.where_cond(&t.zeros_like()?, &terms)
-        }
+        KlTarget::LogProbability => times(&apply(Function::Exp, t)?, &minus(t, x)?),
+        KlTarget::Probability => zero_where(&t.eq(0.)?, &times(t, &minus(&apply(Function::Log, t)?, x)?)?),
     };
     of_pair("kl_div", [input, target], reduction, value, move |x, t| match kind {
         KlTarget::LogProbability => {
-            let p = t.exp()?;
-            Ok([p.neg()?, (p * ((t - x)? + 1.)?)?])
+            let p = apply(Function::Exp, t)?;
+            Ok([negated(&p)?, times(&p, &apply(ONE_MORE, &minus(t, x)?)?)?])
         }
         // Where the target is 0 the term is 0 whatever the input, and so is its gradient, as in PyTorch.
         KlTarget::Probability => {
-            let dt = ((t.log()? - x)? + 1.)?;
-            Ok([t.neg()?, t.eq(0.)?.where_cond(&t.zeros_like()?, &dt)?])
+            let dt = apply(ONE_MORE, &minus(&apply(Function::Log, t)?, x)?)?;
+            Ok([negated(t)?, zero_where(&t.eq(0.)?, &dt)?])
         }
     })
 }

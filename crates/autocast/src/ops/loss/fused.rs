@@ -5,7 +5,7 @@ use backends::kernels::cross_entropy as kernel;
 use candle_core::{DType, Tensor};
 
 use super::reduction::Reduction;
-use super::rows::{PerRow, reduce_rows, row_gradient};
+use super::rows::{PerRow, reduce_rows, row_gradient, weighed};
 use super::targets::Targets;
 use crate::dtypes::accumulation_dtype;
 use crate::graph::{Attribute, Backward, Op, Value, record};
@@ -41,10 +41,10 @@ pub(super) fn check(options: &CrossEntropy) -> Result<()> {
     }
 }
 
-/// The loss as the kernel knows it, if it does: a class's weight would have to be looked up for each target.
-pub(super) fn by_kernel(options: &CrossEntropy, classes: usize) -> Option<kernel::CrossEntropy> {
-    let CrossEntropy { ref weight, label_smoothing, ignore_index, .. } = *options;
-    weight.is_none().then_some(kernel::CrossEntropy { classes, ignore_index, label_smoothing })
+/// The loss as the kernel knows it: of classes that weigh the same.
+pub(super) fn by_kernel(options: &CrossEntropy, classes: usize) -> kernel::CrossEntropy {
+    let CrossEntropy { label_smoothing, ignore_index, .. } = *options;
+    kernel::CrossEntropy { classes, ignore_index, label_smoothing }
 }
 
 /// The loss of rows of logits in `dtype`, where a kernel takes it.
@@ -56,20 +56,28 @@ pub(super) fn of_indices(
     options: &CrossEntropy,
 ) -> Result<Option<Tensor>> {
     let (count, classes) = logits.dims2()?;
-    let Some(loss) = by_kernel(options, classes) else { return Ok(None) };
+    // Under label smoothing a row's loss has a part of every class, each with a weight of its own.
+    if options.weight.is_some() && options.label_smoothing != 0. {
+        return Ok(None);
+    }
+    let loss = by_kernel(options, classes);
     let wide = accumulation_dtype(logits.dtype());
     // Refuses what is no class, on a CPU.
-    let checked = Targets::new(OP, targets, classes, options.ignore_index, None, wide)?;
+    let checked = Targets::new(OP, targets, classes, options.ignore_index, options.weight.as_ref(), wide)?;
     let plain = logits.detach();
     let targets = targets.detach().flatten_all()?;
     let targets = if targets.dtype() == DType::I64 { targets } else { targets.to_dtype(DType::I64)? };
     let Some(kernel::Losses { losses, lse }) = kernel::losses_of(loss, &plain, &targets)? else {
         return Ok(None);
     };
-    let losses = losses.reshape((count, 1))?;
+    let weight = options.weight.is_some().then(|| checked.weight.clone());
+    let mut losses = losses.reshape((count, 1))?;
+    if let Some(weight) = &weight {
+        losses = weighed(&losses, weight)?;
+    }
     let (value, per_row) = reduce_rows(&losses, &checked.weight, options.reduction, target_dims)?;
     let value = Value::fresh(cast_to(&value, dtype)?);
-    record(Fused { loss, logits: plain, targets, lse, per_row }, &[logits], value).map(Some)
+    record(Fused { loss, logits: plain, targets, lse, weight, per_row }, &[logits], value).map(Some)
 }
 
 struct Fused {
@@ -77,6 +85,8 @@ struct Fused {
     logits: Tensor,
     targets: Tensor,
     lse: Tensor,
+    /// Of each row, `(rows, 1)`, where classes have weights.
+    weight: Option<Tensor>,
     per_row: PerRow,
 }
 
@@ -93,8 +103,12 @@ impl Op for Fused {
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let Self { loss, logits, targets, lse, per_row } = self;
-        let factors = row_gradient(&widen(cx.grad())?, per_row, logits.dim(0)?)?.flatten_all()?;
+        let Self { loss, logits, targets, lse, weight, per_row } = self;
+        let mut factors = row_gradient(&widen(cx.grad())?, per_row, logits.dim(0)?)?;
+        if let Some(weight) = weight {
+            factors = weighed(&factors, weight)?;
+        }
+        let factors = factors.flatten_all()?;
         match kernel::gradient_of(*loss, logits, targets, lse, &factors, logits.dtype())? {
             Some(grad) => Ok(vec![Some(grad)]),
             None => Err(Error::refused(OP)),

@@ -5,18 +5,18 @@ use candle_core::{DType, Device, Tensor};
 use super::reduction::Reduction;
 use crate::Result;
 use crate::ops::shape::empty::without_gradient;
+use crate::plain::{times, zero_where};
 use crate::total::total;
 
 /// `x · weight`, and 0 where the weight, which broadcasts to `x`, is 0.
 pub(super) fn weighed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let product = x.broadcast_mul(weight)?;
+    let product = times(x, weight)?;
     let nothing = weight.eq(0.)?;
     // On a CPU looking costs less than a choice at every element.
     if x.device().is_cpu() && !nothing.flatten_all()?.to_vec1::<u8>()?.contains(&1) {
         return Ok(product);
     }
-    let nothing = nothing.broadcast_as(x.shape())?.contiguous()?;
-    Ok(nothing.where_cond(&x.zeros_like()?, &product)?)
+    zero_where(&nothing, &product)
 }
 
 /// What the gradient of a reduced loss is multiplied by to give a row's.

@@ -8,6 +8,7 @@ use super::view::{Centre, View};
 use crate::Result;
 use crate::graph::wide;
 use crate::ops::shape::broadcast::sum_to;
+use crate::plain::{minus, over, plus, times};
 use crate::total::{centred, quotient_of, total, total_f64};
 
 /// A norm of a view.
@@ -28,10 +29,10 @@ impl Norm {
         let (y, _) = self.normalized(x)?;
         let mut y = y.reshape(&*self.view.affine)?;
         if let Some(weight) = weight {
-            y = y.broadcast_mul(&self.parameter(weight)?)?;
+            y = times(&y, &self.parameter(weight)?)?;
         }
         if let Some(bias) = bias {
-            y = y.broadcast_add(&self.parameter(bias)?)?;
+            y = plus(&y, &self.parameter(bias)?)?;
         }
         Ok(y.reshape(x.dims())?.to_dtype(x.dtype())?)
     }
@@ -50,19 +51,19 @@ impl Norm {
         let mut dw = dy.clone();
         if let Some(weight) = weight {
             if wanted[1] {
-                dw = self.sum_to_weight(&(&dy * &normalized)?)?;
+                dw = self.sum_to_weight(&times(&dy, &normalized)?)?;
             }
-            dy = dy.reshape(&*self.view.affine)?.broadcast_mul(&self.parameter(weight)?)?;
+            dy = times(&dy.reshape(&*self.view.affine)?, &self.parameter(weight)?)?;
             dy = dy.reshape(&self.view.rows)?;
         }
         if !wanted[0] {
             return Ok((dy, dw));
         }
-        let along = quotient_of(&total(&(&dy * &normalized)?, &[1])?, length as f64)?;
+        let along = quotient_of(&total(&times(&dy, &normalized)?, &[1])?, length as f64)?;
         if self.centre == Centre::Mean {
             dy = centred(&dy, &[1], length)?;
         }
-        let dx = (dy - normalized.broadcast_mul(&along)?)?.broadcast_div(&rms)?;
+        let dx = over(&minus(&dy, &times(&normalized, &along)?)?, &rms)?;
         Ok((dx.reshape(x.dims())?, dw))
     }
 
@@ -78,7 +79,7 @@ impl Norm {
         // In f64, whose squares of f32 neither overflow nor vanish.
         let mean_square = quotient_of(&total_f64(&rows, &[1], Term::Square)?, length as f64)?;
         let rms = (mean_square + self.eps)?.sqrt()?.to_dtype(rows.dtype())?;
-        Ok((rows.broadcast_div(&rms)?, rms))
+        Ok((over(&rows, &rms)?, rms))
     }
 
     fn parameter(&self, parameter: &Tensor) -> Result<Tensor> {

@@ -6,7 +6,6 @@ use backends::kernels::binary::Binary;
 use backends::kernels::pointwise::Function;
 use candle_core::{DType, Shape, Tensor};
 
-use super::binary::{combined, negated};
 use super::elementwise::unary_of;
 use super::whole::{Whole, wrapping};
 use crate::Result;
@@ -15,6 +14,7 @@ use crate::graph::{Backward, Keep, Op, Value, composed, record};
 use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
 use crate::ops::shape::empty::of_no_elements;
 use crate::ops::shape::layout::{as_it_lies, channels_second};
+use crate::plain::{combined, negated};
 use crate::region::{cast_inputs, cast_to, widen};
 
 /// `a + b`.

@@ -1,13 +1,12 @@
 //! Adding a vector along one dimension, as the convolutions do with their bias. The bias gradient is a sum over all other
 //! elements and must not run in 16 bits (4096 ones sum to 256 in bf16), which candle's broadcasting does.
 
-use backends::kernels::binary::Binary;
 use candle_core::Tensor;
 
 use crate::Result;
 use crate::graph::{Attribute, Backward, Op, Value, record};
-use crate::ops::pointwise::binary::combined;
 use crate::ops::shape::broadcast::sum_to_vector;
+use crate::plain::plus;
 
 /// `x + bias`, the bias along dimension `dim` of `x`; both have the same dtype, and lengths were checked.
 pub(crate) fn add_bias(x: &Tensor, bias: &Tensor, dim: usize) -> Result<Tensor> {
@@ -17,7 +16,7 @@ pub(crate) fn add_bias(x: &Tensor, bias: &Tensor, dim: usize) -> Result<Tensor> 
     }
     let mut along = vec![1; x.rank()];
     along[dim] = bias.elem_count();
-    let value = combined(Binary::Plus, x, &bias.detach().reshape(along)?, x.dtype())?;
+    let value = plus(x, &bias.detach().reshape(along)?)?;
     record(op, &[x, bias], Value::fresh(value))
 }
 

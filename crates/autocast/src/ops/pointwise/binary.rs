@@ -1,40 +1,17 @@
-//! Products and quotients of floats, and what all operations on two operands that broadcast have in common: a kernel on a CPU, candle's ops
-//! on a GPU.
+//! Products and quotients of floats, with PyTorch's broadcasting and type promotion.
 
-use backends::bridge::Call;
-use backends::kernels::binary::{Binary, binary_of};
-use backends::kernels::pointwise::Function;
+use backends::kernels::binary::Binary;
 use candle_core::{DType, Tensor};
 
 use super::arithmetic::of_nothing;
-use super::elementwise::apply;
 use super::whole::{Whole, wrapping};
 use crate::Result;
 use crate::dtypes::{accumulation_dtype, result_type};
 use crate::graph::{Backward, Op, Value, record};
 use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
 use crate::ops::shape::empty::of_no_elements;
+use crate::plain::{combined, negated};
 use crate::region::{cast_inputs, cast_to};
-
-/// The operation on operands that broadcast, in `dtype` and off the graph.
-pub(crate) fn combined(of: Binary, a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
-    let dims = broadcast_dims("broadcast", a.dims(), b.dims())?;
-    if let Call::Ran(made) = binary_of(of, a, b, &dims, dtype)? {
-        return Ok(made);
-    }
-    let (a, b) = (a.detach().to_dtype(dtype)?, b.detach().to_dtype(dtype)?);
-    Ok(match of {
-        Binary::Plus => a.broadcast_add(&b)?,
-        Binary::Minus => a.broadcast_sub(&b)?,
-        Binary::Times => a.broadcast_mul(&b)?,
-        Binary::Over => a.broadcast_div(&b)?,
-    })
-}
-
-/// `−x`, off the graph.
-pub(crate) fn negated(x: &Tensor) -> candle_core::Result<Tensor> {
-    if x.device().is_cpu() { apply(Function::Neg, x) } else { x.neg() }
-}
 
 /// `a · b`, element by element.
 ///

@@ -50,8 +50,3 @@ impl Op for Unary {
         Ok(vec![Some(gradient_of(self.function, &self.x, cx.grad())?)])
     }
 }
-
-/// `function` of a wide tensor off the graph, for an op that is made of several.
-pub(crate) fn apply(function: Function, x: &Tensor) -> candle_core::Result<Tensor> {
-    value_of(function, x).map_err(candle_core::Error::wrap)
-}

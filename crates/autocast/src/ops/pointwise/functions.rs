@@ -8,6 +8,7 @@ use crate::dtypes::result_type;
 use crate::graph::{Keep, composed};
 use crate::ops::shape::broadcast::{broadcast_dims, sum_to};
 use crate::ops::shape::empty::of_no_elements;
+use crate::plain::{apply, choose, zero_where};
 use crate::region::float_inputs;
 use crate::{Error, Result};
 
@@ -154,15 +155,12 @@ fn extremum(op: &'static str, a: &Tensor, b: &Tensor, wins: Wins) -> Result<Tens
         return Ok(empty);
     }
     let (x, y) = spread([&a, &b], &dims, dtype)?;
-    let value = wins(&x, &y)?.where_cond(&x, &y)?;
-    let value = x.ne(&x)?.where_cond(&x, &value)?;
+    let value = choose(&wins(&x, &y)?, &x, &y)?;
+    let value = choose(&x.ne(&x)?, &x, &value)?;
     composed(op, [&a, &b], value, Keep::Inputs, move |grad, _, [a, b]| {
         let (x, y) = spread([a, b], &dims, grad.dtype())?;
-        let (half, zero) = ((grad * 0.5)?, grad.zeros_like()?);
-        let share = |x: &Tensor, y: &Tensor| -> candle_core::Result<Tensor> {
-            let won = wins(y, x)?.where_cond(&zero, grad)?;
-            x.eq(y)?.where_cond(&half, &won)
-        };
+        let half = apply(Function::Scale { factor: 0.5 }, grad)?;
+        let share = |x: &Tensor, y: &Tensor| choose(&x.eq(y)?, &half, &zero_where(&wins(y, x)?, grad)?);
         Ok([sum_to(&share(&x, &y)?, a.dims())?, sum_to(&share(&y, &x)?, b.dims())?])
     })
 }

@@ -3,8 +3,8 @@
 mod activation;
 mod arithmetic;
 pub(crate) mod bias;
-pub(crate) mod binary;
-pub(crate) mod elementwise;
+mod binary;
+mod elementwise;
 mod functions;
 mod prelu;
 mod whole;

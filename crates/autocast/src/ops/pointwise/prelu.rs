@@ -6,6 +6,7 @@ use crate::dtypes::{check_float, same_dtype};
 use crate::graph::{Keep, composed, wide};
 use crate::ops::shape::broadcast::sum_to;
 use crate::ops::shape::empty::of_no_elements;
+use crate::plain::{choose, times, zero_where};
 use crate::region::cast_inputs;
 use crate::{Error, Result};
 
@@ -45,13 +46,13 @@ pub fn prelu(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
         (0..rank).map(|dim| if dim == 1 && slopes != 1 { slopes } else { 1 }).collect()
     };
     let [x, w] = wide([&input, &weight])?;
-    let sloped = x.broadcast_mul(&w.reshape(along(x.rank()))?)?;
-    let value = x.gt(0.)?.where_cond(&x, &sloped)?.to_dtype(dtype)?;
+    let sloped = times(&x, &w.reshape(along(x.rank()))?)?;
+    let value = choose(&x.gt(0.)?, &x, &sloped)?.to_dtype(dtype)?;
     composed(OP, [&input, &weight], value, Keep::Inputs, move |grad, _, [input, weight]| {
         let [x, w] = wide([input, weight])?;
         let (positive, along) = (x.gt(0.)?, along(x.rank()));
-        let input_grad = positive.where_cond(grad, &grad.broadcast_mul(&w.reshape(along.as_slice())?)?)?;
-        let weight_grad = positive.where_cond(&grad.zeros_like()?, &(grad * &x)?)?;
+        let input_grad = choose(&positive, grad, &times(grad, &w.reshape(along.as_slice())?)?)?;
+        let weight_grad = zero_where(&positive, &times(grad, &x)?)?;
         Ok([input_grad, sum_to(&weight_grad, &along)?.reshape(weight.dims())?])
     })
 }

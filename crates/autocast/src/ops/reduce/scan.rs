@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::plain::{plus, times};
 
 /// Where a scan starts.
 #[derive(Clone, Copy, PartialEq)]
@@ -21,7 +22,7 @@ pub(crate) fn scan(
     dim: usize,
     direction: Direction,
     identity: f64,
-    combine: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    combine: fn(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let mut result = x.clone();
     let mut step = 1;
@@ -41,8 +42,8 @@ pub(crate) fn recurrence(a: &Tensor, b: &Tensor, dim: usize) -> Result<Tensor> {
     let (mut a, mut b) = (a.clone(), b.clone());
     let mut step = 1;
     while step < b.dims()[dim] {
-        b = (&b + (&a * shifted(&b, dim, Direction::Backward, step, 0.)?)?)?;
-        a = (&a * shifted(&a, dim, Direction::Backward, step, 0.)?)?;
+        b = plus(&b, &times(&a, &shifted(&b, dim, Direction::Backward, step, 0.)?)?)?;
+        a = times(&a, &shifted(&a, dim, Direction::Backward, step, 0.)?)?;
         step *= 2;
     }
     Ok(b)

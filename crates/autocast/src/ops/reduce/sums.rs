@@ -1,5 +1,6 @@
 //! Reductions by summing: over any dimensions, in f32 (f64 for f64), rounded once.
 
+use backends::kernels::pointwise::Function;
 use backends::kernels::sum::Term;
 use candle_core::shape::Dims;
 use candle_core::{DType, Tensor};
@@ -9,6 +10,7 @@ use crate::Result;
 use crate::dtypes::accumulation_dtype;
 use crate::graph::{Keep, composed, wide};
 use crate::ops::shape::empty::{of_no_elements, without_gradient};
+use crate::plain::{apply, over, plus, times, zero_where};
 use crate::region::float_inputs;
 use crate::total::{centred, quotient_of, total_f64};
 
@@ -91,7 +93,7 @@ pub fn var<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
     let value = quotient_of(&reduced.squares(&reduced.centred(&w)?)?, freedom)?.to_dtype(w.dtype())?;
     composed("var", [&x], reduced.squeeze(&value)?.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         let centred = reduced.centred(&wide([x])?[0])?;
-        Ok([centred.broadcast_mul(&(reduced.keep(grad)? * (2. / freedom))?)?])
+        Ok([times(&centred, &(reduced.keep(grad)? * (2. / freedom))?)?])
     })
 }
 
@@ -122,7 +124,7 @@ pub fn std<D: Dims>(x: &Tensor, dims: D, correction: usize) -> Result<Tensor> {
         move |grad, _, [x]| {
             // First the quotient, which is at most of the order of √n, so that nothing overflows on the way.
             let quotient = quotient(&reduced.centred(&wide([x])?[0])?, &std)?;
-            Ok([quotient.broadcast_mul(&(reduced.keep(grad)? / freedom)?)?])
+            Ok([times(&quotient, &(reduced.keep(grad)? / freedom)?)?])
         },
     )
 }
@@ -148,7 +150,7 @@ pub fn norm<D: Dims>(x: &Tensor, dims: D) -> Result<Tensor> {
     let norm = reduced.squares(&scaled)?.sqrt()?.mul(&scale)?.to_dtype(w.dtype())?;
     let value = reduced.squeeze(&norm.copy()?)?.to_dtype(x.dtype())?;
     composed("linalg_vector_norm", [&x], value, Keep::Inputs, move |grad, _, [x]| {
-        Ok([quotient(&wide([x])?[0], &norm)?.broadcast_mul(&reduced.keep(grad)?)?])
+        Ok([times(&quotient(&wide([x])?[0], &norm)?, &reduced.keep(grad)?)?])
     })
 }
 
@@ -170,13 +172,13 @@ pub fn prod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
         return without_gradient("prod", &[&x], ones);
     }
     let [w] = wide([&x])?;
-    let before = scan(&w, dim, Direction::Forward, 1., Tensor::mul)?;
+    let before = scan(&w, dim, Direction::Forward, 1., times)?;
     let value = before.narrow(dim, length - 1, 1)?.squeeze(dim)?;
     composed("prod", [&x], value.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         // The product of all factors but one, without a division.
         let [x] = wide([x])?;
         let [before, after] = [Direction::Forward, Direction::Backward].map(|from| products(&x, dim, from));
-        Ok([(before? * after?)?.broadcast_mul(&grad.unsqueeze(dim)?)?])
+        Ok([times(&times(&before?, &after?)?, &grad.unsqueeze(dim)?)?])
     })
 }
 
@@ -191,9 +193,9 @@ pub fn cumsum(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> {
     if let Some(empty) = of_no_elements("cumsum", &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
-    let value = scan(&wide([&x])?[0], dim, Direction::Forward, 0., Tensor::add)?;
+    let value = scan(&wide([&x])?[0], dim, Direction::Forward, 0., plus)?;
     composed("cumsum", [&x], value.to_dtype(x.dtype())?, Keep::Nothing, move |grad, _, [_]| {
-        Ok([scan(grad, dim, Direction::Backward, 0., Tensor::add)?])
+        Ok([scan(grad, dim, Direction::Backward, 0., plus)?])
     })
 }
 
@@ -208,26 +210,25 @@ pub fn cumprod(x: &Tensor, dim: impl candle_core::shape::Dim) -> Result<Tensor> 
     if let Some(empty) = of_no_elements("cumprod", &[&x], x.dims(), x.dtype())? {
         return Ok(empty);
     }
-    let value = scan(&wide([&x])?[0], dim, Direction::Forward, 1., Tensor::mul)?;
+    let value = scan(&wide([&x])?[0], dim, Direction::Forward, 1., times)?;
     composed("cumprod", [&x], value.to_dtype(x.dtype())?, Keep::Inputs, move |grad, _, [x]| {
         // x[i] is a factor of every product from i on: what the gradients of those make of each other's further factors
         // is a recurrence from the end, and what all of them share are the factors before i.
         let [x] = wide([x])?;
         let later = recurrence(&shifted(&x, dim, Direction::Backward, 1, 0.)?, grad, dim)?;
-        Ok([(products(&x, dim, Direction::Forward)? * later)?])
+        Ok([times(&products(&x, dim, Direction::Forward)?, &later)?])
     })
 }
 
 /// The products along `dim`, which is not empty, of the elements strictly before each one.
 fn products(x: &Tensor, dim: usize, from: Direction) -> Result<Tensor> {
-    shifted(&scan(x, dim, from, 1., Tensor::mul)?, dim, from, 1, 1.)
+    shifted(&scan(x, dim, from, 1., times)?, dim, from, 1, 1.)
 }
 
 /// `x / size`, and 0 where the size is 0.
 fn quotient(x: &Tensor, size: &Tensor) -> Result<Tensor> {
     let nothing = size.eq(0.)?;
-    let quotient = x.broadcast_div(&nothing.where_cond(&size.ones_like()?, size)?)?;
-    Ok(nothing.broadcast_as(x.shape())?.where_cond(&x.zeros_like()?, &quotient)?)
+    zero_where(&nothing, &over(x, &nothing.where_cond(&size.ones_like()?, size)?)?)
 }
 
 /// Which dimensions of a tensor are reduced.
@@ -261,10 +262,10 @@ impl Reduced {
     /// `x` divided by a power of two for each sum, and that in f64, so that squares of f64 neither overflow nor vanish. f32
     /// has no need of it.
     fn scaled(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let mut largest = x.detach().contiguous()?.abs()?;
         if x.dtype() != DType::F64 || x.elem_count() == 0 {
             return Ok((x.clone(), Tensor::ones(&*self.kept, DType::F64, x.device())?));
         }
+        let mut largest = apply(Function::Abs, &x.detach().contiguous()?)?;
         for &dim in &self.dims {
             largest = largest.max_keepdim(dim)?;
         }
@@ -272,7 +273,7 @@ impl Reduced {
         let exponent = (largest.log()? / std::f64::consts::LN_2)?.floor()?;
         let power = exponent.clamp(-1000., 1000.)?.affine(std::f64::consts::LN_2, 0.)?.exp()?;
         let scale = ordinary.where_cond(&power, &power.ones_like()?)?;
-        Ok((x.broadcast_div(&scale)?, scale))
+        Ok((over(x, &scale)?, scale))
     }
 
     fn squeeze(&self, x: &Tensor) -> Result<Tensor> {

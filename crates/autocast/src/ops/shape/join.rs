@@ -8,6 +8,7 @@ use super::empty::without_gradient;
 use super::size::check_size;
 use crate::dtypes::result_type;
 use crate::graph::{Keep, composed};
+use crate::plain::choose;
 use crate::region::promoted_slice;
 use crate::{Error, Result};
 
@@ -82,13 +83,14 @@ pub fn where_cond(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> 
     if dims.contains(&0) {
         return without_gradient(OP, &[&a, &b], Tensor::zeros(dims, dtype, a.device())?);
     }
-    let spread = |t: &Tensor| t.detach().broadcast_as(&*dims)?.contiguous();
-    let condition = spread(condition)?;
-    let value = condition.where_cond(&spread(&a.to_dtype(dtype)?)?, &spread(&b.to_dtype(dtype)?)?)?;
+    let condition = match condition.dtype() {
+        DType::U8 => condition.clone(),
+        _ => condition.ne(0u8)?,
+    };
+    let value = choose(&condition, &a.to_dtype(dtype)?, &b)?;
     composed(OP, [&a, &b], value, Keep::Nothing, move |grad, _, [a, b]| {
-        let zero = grad.zeros_like()?;
-        let da = condition.where_cond(grad, &zero)?;
-        let db = condition.where_cond(&zero, grad)?;
+        let zero = Tensor::zeros((), grad.dtype(), grad.device())?;
+        let (da, db) = (choose(&condition, grad, &zero)?, choose(&condition, &zero, grad)?);
         Ok([sum_to(&da, a.dims())?, sum_to(&db, b.dims())?])
     })
 }

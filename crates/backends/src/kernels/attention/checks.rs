@@ -16,7 +16,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn of(inputs: Inputs<'_>) -> Result<Self> {
-        let Inputs { query, key, value } = inputs;
+        let Inputs { query, key, value, bias } = inputs;
         let &[batch, heads, queries, width] = query.dims() else {
             return Err(operand("the query", "(batch, heads, queries, width)".into(), query.dims()));
         };
@@ -28,6 +28,11 @@ impl Sizes {
         }
         if value.dims().len() != 4 || value.dims()[..3] != [batch, heads, keys] {
             return Err(operand("the value", format!("({batch}, {heads}, {keys}, width)"), value.dims()));
+        }
+        if let Some(bias) = bias
+            && bias.dims() != [batch, heads, queries, keys]
+        {
+            return Err(operand("the bias", format!("({batch}, {heads}, {queries}, {keys})"), bias.dims()));
         }
         Ok(Self { batch, heads, queries, keys, width })
     }
@@ -54,6 +59,11 @@ pub(super) fn untaken(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
             return Some(Why::Shape(argument));
         }
     }
+    if let Some(bias) = inputs.bias
+        && ![ScalarType::U8, lse_type(of)].contains(&bias.scalar_type())
+    {
+        return Some(Why::Dtype("the bias"));
+    }
     match inputs.query.place() {
         Place::Host(_) => None,
         #[cfg(feature = "cuda")]
@@ -78,6 +88,9 @@ pub(super) const CHUNK: usize = 8;
 pub(super) fn untaken_by_device(sizes: Sizes, inputs: Inputs<'_>) -> Option<Why> {
     if inputs.query.scalar_type() == ScalarType::F64 {
         return Some(Why::Dtype("the query"));
+    }
+    if inputs.bias.is_some() {
+        return Some(Why::Shape("the bias"));
     }
     if !WIDTHS.contains(&sizes.width) {
         return Some(Why::Shape("the query"));

@@ -59,6 +59,10 @@ struct Case {
     dtype: DType,
 }
 
+fn tensors(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensors {
+    Tensors { query: query.clone(), key: key.clone(), value: value.clone(), bias: None }
+}
+
 /// `out` and each gradient is within four roundings of its dtype in length, which have been seen to be one, in f32 within 2⁻¹⁹, and `lse`
 /// within 2⁻²⁰; a second call returns the same bits.
 fn check(case: &Case, device: &Device, packed: bool) {
@@ -74,11 +78,12 @@ fn check(case: &Case, device: &Device, packed: bool) {
     };
     let grad = numbers(4, &[batch, queries, heads, width], dtype, device).transpose(1, 2).unwrap();
     let order = if packed { Order::RowsFirst } else { Order::HeadsFirst };
+    let read = tensors(&query, &key, &value);
     let run = || {
         poison(device);
-        let attended = value_of(attention, &query, &key, &value, order).unwrap().ran().unwrap();
+        let attended = value_of(attention, &read, order).unwrap().ran().unwrap();
         let order = if packed { GradientOrder::Packed } else { GradientOrder::Each(order) };
-        let grads = gradients_of(attention, &query, &key, &value, &attended, &grad, order);
+        let grads = gradients_of(attention, &read, &attended, &grad, order);
         let grads = match grads.unwrap().ran().unwrap() {
             Gradients::Each(grads) => grads,
             Gradients::Packed(all) => {
@@ -89,7 +94,7 @@ fn check(case: &Case, device: &Device, packed: bool) {
     };
     let (attended, grads) = run();
     let (again, grads_again) = run();
-    let problem = Problem { heads: batch * heads, queries, keys, width, scale, mask, dropout };
+    let problem = Problem { heads: batch * heads, queries, keys, width, scale, mask, dropout, bias: None };
     let inputs = [&query, &key, &value].map(values);
     let (out, lse) = forward_scalar(&problem, &inputs[0], &inputs[1], &inputs[2]);
     let want = backward_scalar(&problem, &inputs[0], &inputs[1], &inputs[2], &values(&grad));
@@ -147,11 +152,12 @@ fn without_keys_a_query_is_zero_and_without_queries_a_key_has_no_gradient() {
         let (query, key, value) = (rows(1, queries), rows(2, keys), rows(3, keys));
         poison(&device);
         let order = Order::RowsFirst;
-        let attended = value_of(attention, &query, &key, &value, order).unwrap().ran().unwrap();
+        let read = tensors(&query, &key, &value);
+        let attended = value_of(attention, &read, order).unwrap().ran().unwrap();
         assert!(values(&attended.out).iter().all(|&x| x == 0.));
         assert!(values(&attended.lse).iter().all(|&x| x == f64::NEG_INFINITY));
         let order = GradientOrder::Each(order);
-        let grads = gradients_of(attention, &query, &key, &value, &attended, &query, order);
+        let grads = gradients_of(attention, &read, &attended, &query, order);
         let Gradients::Each(grads) = grads.unwrap().ran().unwrap() else { panic!("not three") };
         assert!(grads.iter().all(|grad| values(grad).iter().all(|&x| x == 0.)));
         assert_eq!(grads[1].dims(), [2, 1, keys, 64]);
@@ -165,9 +171,10 @@ fn what_no_query_sees_reaches_nothing() {
     let query = numbers(1, &[1, 2, 70, 64], DType::BF16, &device);
     let hidden = Tensor::full(f32::NAN, (1, 2, 30, 64), &device).unwrap().to_dtype(DType::BF16).unwrap();
     let key = Tensor::cat(&[&query, &hidden], 2).unwrap();
-    let attended = value_of(attention, &query, &key, &key, Order::RowsFirst).unwrap().ran().unwrap();
+    let read = tensors(&query, &key, &key);
+    let attended = value_of(attention, &read, Order::RowsFirst).unwrap().ran().unwrap();
     let order = GradientOrder::Each(Order::HeadsFirst);
-    let grads = gradients_of(attention, &query, &key, &key, &attended, &query, order);
+    let grads = gradients_of(attention, &read, &attended, &query, order);
     let Gradients::Each(grads) = grads.unwrap().ran().unwrap() else { panic!("not three") };
     for x in [&attended.out, &attended.lse, &grads[0], &grads[1], &grads[2]] {
         assert!(values(x).iter().all(|x| x.is_finite()));
@@ -187,7 +194,7 @@ fn what_is_not_finite_makes_no_finite_number() {
                 let row = Tensor::full(odd, (1, 1, 1, 1), &device).unwrap().to_dtype(dtype).unwrap();
                 inputs[which] = inputs[which].slice_assign(&[0..1, 0..1, 7..8, 5..6], &row).unwrap();
                 let [query, key, value] = &inputs;
-                let attended = value_of(attention, query, key, value, Order::HeadsFirst);
+                let attended = value_of(attention, &tensors(query, key, value), Order::HeadsFirst);
                 let out = values(&attended.unwrap().ran().unwrap().out);
                 for (i, x) in out.iter().enumerate() {
                     // Of 16 bits, scores of −∞ hide an infinite key, and leave a query of its own sign no more than one.
@@ -208,9 +215,13 @@ fn rows_that_lie_across_are_copied_and_other_dtypes_composed() {
     let Some(device) = gpu() else { return };
     let attention = Attention { scale: 0.1, mask: Mask::Full, dropout: None };
     let x = numbers(1, &[1, 2, 64, 10], DType::BF16, &device).transpose(2, 3).unwrap();
-    let value = |x: &Tensor| value_of(attention, x, x, x, Order::HeadsFirst).unwrap();
+    let value = |x: &Tensor| value_of(attention, &tensors(x, x, x), Order::HeadsFirst).unwrap();
     let (across, along) = (value(&x).ran().unwrap(), value(&x.contiguous().unwrap()).ran().unwrap());
     assert_eq!(values(&across.out), values(&along.out));
     let wide = value(&x.to_dtype(DType::F64).unwrap());
     assert!(matches!(wide, crate::bridge::Call::Composed(Why::Dtype(_))));
+    let x = numbers(1, &[1, 2, 16, 64], DType::BF16, &device);
+    let bias = Some(Tensor::zeros((1, 2, 16, 16), DType::F32, &device).unwrap());
+    let biased = value_of(attention, &Tensors { bias, ..tensors(&x, &x, &x) }, Order::HeadsFirst).unwrap();
+    assert!(matches!(biased, crate::bridge::Call::Composed(Why::Shape(_))));
 }

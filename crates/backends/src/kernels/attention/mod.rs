@@ -7,7 +7,8 @@
 //! multiplied by what [`Dropout`] says before the product with the values, and so is `g · valueᵀ`; `lse` is without it.
 //!
 //! A query that sees no key has `out = 0`, `lse = −∞` and no gradient. With [`Mask::Causal`] a query sees the keys up to its
-//! own position, counted from the first of each, so that this happens only where there are no keys at all.
+//! own position, counted from the first of each, so that this happens only where there are no keys at all, or where the bias
+//! hides them: on a CPU a bias is added to the scores, and where it is −∞, or 0 in u8, the query does not see the key.
 //!
 //! Contract, on a GPU, for f16 and bf16 of unit roundoff `u` (2⁻¹¹ and 2⁻⁸): products are exact and added in f32, where an
 //! addition may cut off instead of rounding; the softmax is f32. With `ε = width · 2⁻²³ · |scale| · Σ|query · key| +
@@ -74,7 +75,7 @@ mod tests;
 
 pub use scalar::{Problem, backward_scalar, forward_scalar};
 #[cfg(feature = "candle")]
-pub use tensors::{Attended, GradientOrder, Gradients, gradients_of, value_of};
+pub use tensors::{Attended, GradientOrder, Gradients, Tensors, gradients_of, value_of};
 
 #[cfg(feature = "cuda")]
 use checks::in_chunks;
@@ -148,6 +149,9 @@ pub struct Inputs<'a> {
     pub key: &'a In<'a>,
     /// The values.
     pub value: &'a In<'a>,
+    /// What is added to the scores, `(batch, heads, queries, keys)`: in the type of `lse`, where −∞ hides a key, or u8, where
+    /// 0 hides it and all else adds nothing. It has no gradient here. No kernel of a device takes one.
+    pub bias: Option<&'a In<'a>>,
 }
 
 /// What the backward pass reads besides.

@@ -5,7 +5,7 @@ use crate::random::random_bits;
 
 /// The sizes of one call, with batch and heads as one, and what is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Problem {
+pub struct Problem<'a> {
     /// Heads of all batch elements.
     pub heads: usize,
     /// Queries of each.
@@ -20,15 +20,23 @@ pub struct Problem {
     pub mask: Mask,
     /// What becomes of the probabilities.
     pub dropout: Option<Dropout>,
+    /// What is added to the scores, contiguous `(heads, queries, keys)`; −∞ hides a key.
+    pub bias: Option<&'a [f64]>,
 }
 
-impl Problem {
-    /// How many keys a query sees: those from the first on.
+impl Problem<'_> {
+    /// How many keys a query may see, but for what the bias hides: those from the first on.
     pub(super) fn seen(&self, query: usize) -> usize {
         match self.mask {
             Mask::Full => self.keys,
             Mask::Causal => self.keys.min(query + 1),
         }
+    }
+
+    /// What is added to the score of a query, counted through the heads, and a key, if it is not hidden.
+    pub(super) fn added(&self, query: usize, key: usize) -> Option<f64> {
+        let bias = self.bias.map_or(0., |bias| bias[query * self.keys + key]);
+        (bias != f64::NEG_INFINITY).then_some(bias)
     }
 
     /// What the probability of a query, counted through the heads, and a key is multiplied by.
@@ -39,11 +47,11 @@ impl Problem {
         })
     }
 
-    fn query<'a>(&self, x: &'a [f64], head: usize, row: usize) -> &'a [f64] {
+    fn query<'x>(&self, x: &'x [f64], head: usize, row: usize) -> &'x [f64] {
         &x[(head * self.queries + row) * self.width..][..self.width]
     }
 
-    fn key<'a>(&self, x: &'a [f64], head: usize, row: usize) -> &'a [f64] {
+    fn key<'x>(&self, x: &'x [f64], head: usize, row: usize) -> &'x [f64] {
         &x[(head * self.keys + row) * self.width..][..self.width]
     }
 }
@@ -58,16 +66,20 @@ fn add(to: &mut [f64], factor: f64, x: &[f64]) {
 }
 
 /// `out` and `lse` of contiguous `(heads, rows, width)`.
-pub fn forward_scalar(p: &Problem, query: &[f64], key: &[f64], value: &[f64]) -> (Vec<f64>, Vec<f64>) {
+pub fn forward_scalar(p: &Problem<'_>, query: &[f64], key: &[f64], value: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut out = vec![0.; p.heads * p.queries * p.width];
     let mut lse = vec![f64::NEG_INFINITY; p.heads * p.queries];
-    for at in (0..lse.len()).filter(|at| p.seen(at % p.queries) > 0) {
+    for at in 0..lse.len() {
         let (head, row) = (at / p.queries, at % p.queries);
         let q = p.query(query, head, row);
-        let scores: Vec<f64> = (0..p.seen(row)).map(|k| p.scale * dot(q, p.key(key, head, k))).collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        lse[at] = largest + scores.iter().map(|s| (s - largest).exp()).sum::<f64>().ln();
-        for (k, score) in scores.iter().enumerate() {
+        let score = |k| Some((k, p.scale * dot(q, p.key(key, head, k)) + p.added(at, k)?));
+        let scores: Vec<(usize, f64)> = (0..p.seen(row)).filter_map(score).collect();
+        if scores.is_empty() {
+            continue;
+        }
+        let largest = scores.iter().map(|(_, score)| *score).fold(f64::NEG_INFINITY, f64::max);
+        lse[at] = largest + scores.iter().map(|(_, s)| (s - largest).exp()).sum::<f64>().ln();
+        for (k, score) in scores {
             let probability = (score - lse[at]).exp();
             add(&mut out[at * p.width..][..p.width], p.kept(at, k) * probability, p.key(value, head, k));
         }
@@ -77,7 +89,7 @@ pub fn forward_scalar(p: &Problem, query: &[f64], key: &[f64], value: &[f64]) ->
 
 /// The gradients of query, key and value from that of `out`.
 pub fn backward_scalar(
-    p: &Problem,
+    p: &Problem<'_>,
     query: &[f64],
     key: &[f64],
     value: &[f64],
@@ -92,7 +104,8 @@ pub fn backward_scalar(
         let row_sum = dot(g, p.query(&out, head, row));
         for k in 0..p.seen(row) {
             let (key_row, value_row) = (p.key(key, head, k), p.key(value, head, k));
-            let probability = (p.scale * dot(q, key_row) - lse[at]).exp();
+            let Some(bias) = p.added(at, k) else { continue };
+            let probability = (p.scale * dot(q, key_row) + bias - lse[at]).exp();
             let kept = p.kept(at, k);
             let score_grad = p.scale * probability * (kept * dot(g, value_row) - row_sum);
             let to = (head * p.keys + k) * p.width;

@@ -7,11 +7,12 @@
 //! ```text
 //! let qkv = projection.reshape((batch, rows, 3, heads, width))?;
 //! let part = |i| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?;
-//! let attended = value_of(attention, &part(0), &part(1), &part(2), Order::RowsFirst)?;
+//! let inputs = Tensors { query: part(0), key: part(1), value: part(2), bias: None };
+//! let attended = value_of(attention, &inputs, Order::RowsFirst)?;
 //! let merged = attended.out.transpose(1, 2)?.reshape((batch, rows, heads * width))?;
 //! // and back, `grad` being that of `merged`:
 //! let grad = grad.reshape((batch, rows, heads, width))?.transpose(1, 2)?;
-//! let grads = gradients_of(attention, .., &attended, &grad, GradientOrder::Packed)?;
+//! let grads = gradients_of(attention, &inputs, &attended, &grad, GradientOrder::Packed)?;
 //! // Gradients::Packed(g): g.reshape((batch, rows, 3 * heads * width)) is the projection's.
 //! ```
 
@@ -22,6 +23,36 @@ use super::{Attention, GradientsOut, Inputs, OP, Order, Saved, backward, forward
 use crate::bridge::{Call, run};
 use crate::buffer::{Ran, Why};
 use crate::{Error, Result};
+
+/// What both passes read: `(batch, heads, rows, width)` each, and what is added to the scores.
+#[derive(Clone, Debug)]
+pub struct Tensors {
+    /// The queries.
+    pub query: Tensor,
+    /// The keys.
+    pub key: Tensor,
+    /// The values.
+    pub value: Tensor,
+    /// As of [`Inputs`].
+    pub bias: Option<Tensor>,
+}
+
+impl Tensors {
+    /// As kernels read them.
+    fn readable(&self) -> Result<Self> {
+        let (query, key, value) = (readable(&self.query)?, readable(&self.key)?, readable(&self.value)?);
+        Ok(Self { query, key, value, bias: self.bias.as_ref().map(Tensor::detach) })
+    }
+
+    /// The three, what else is read, and the bias.
+    fn with<'a>(&'a self, others: &[&'a Tensor]) -> Vec<&'a Tensor> {
+        [&self.query, &self.key, &self.value]
+            .into_iter()
+            .chain(others.iter().copied())
+            .chain(&self.bias)
+            .collect()
+    }
+}
 
 /// What [`value_of`] returns, and [`gradients_of`] takes.
 #[derive(Clone, Debug)]
@@ -56,23 +87,18 @@ pub enum Gradients {
 /// # Errors
 ///
 /// As [`forward`].
-pub fn value_of(
-    attention: Attention,
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    order: Order,
-) -> Result<Call<Attended>> {
-    let (query, key, value) = (readable(query)?, readable(key)?, readable(value)?);
-    let Some(sizes) = sizes(&query, &key) else { return Ok(Call::Composed(Why::Shape("the query"))) };
+pub fn value_of(attention: Attention, inputs: &Tensors, order: Order) -> Result<Call<Attended>> {
+    let inputs = inputs.readable()?;
+    let Some(sizes) = sizes(&inputs) else { return Ok(Call::Composed(Why::Shape("the query"))) };
     let Sizes { batch, heads, queries, .. } = sizes;
+    let of = inputs.query.dtype();
     let outputs = [
-        (Shape::from(sizes.out_dims(order, queries).to_vec()), query.dtype()),
-        (Shape::from((batch, heads, queries)), lse_dtype(query.dtype())),
+        (Shape::from(sizes.out_dims(order, queries).to_vec()), of),
+        (Shape::from((batch, heads, queries)), lse_dtype(of)),
     ];
-    let call = run(OP, &[&query, &key, &value], &outputs, |ins, outs| {
-        let ([query, key, value], [out, lse]) = (ins, outs) else { return Ok(UNEXPECTED) };
-        forward(attention, Inputs { query, key, value }, order, out, lse)
+    let call = run(OP, &inputs.with(&[]), &outputs, |ins, outs| {
+        let ([query, key, value, bias @ ..], [out, lse]) = (ins, outs) else { return Ok(UNEXPECTED) };
+        forward(attention, Inputs { query, key, value, bias: bias.first() }, order, out, lse)
     })?;
     Ok(match call {
         Call::Composed(why) => Call::Composed(why),
@@ -90,16 +116,15 @@ pub fn value_of(
 /// As [`backward`].
 pub fn gradients_of(
     attention: Attention,
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
+    inputs: &Tensors,
     attended: &Attended,
     grad: &Tensor,
     order: GradientOrder,
 ) -> Result<Call<Gradients>> {
-    let (query, key, value) = (readable(query)?, readable(key)?, readable(value)?);
+    let inputs = inputs.readable()?;
     let (out, grad) = (readable(&attended.out)?, readable(grad)?);
-    let Some(sizes) = sizes(&query, &key) else { return Ok(Call::Composed(Why::Shape("the query"))) };
+    let Some(sizes) = sizes(&inputs) else { return Ok(Call::Composed(Why::Shape("the query"))) };
+    let Tensors { query, key, value, .. } = &inputs;
     let Sizes { batch, heads, queries, keys, width } = sizes;
     let mut outputs = vec![(Shape::from((batch, heads, queries, 2)), lse_dtype(query.dtype()))];
     match order {
@@ -107,15 +132,14 @@ pub fn gradients_of(
             outputs.push((Shape::from((batch, queries, 3, heads, width)), query.dtype()));
         }
         GradientOrder::Each(order) => {
-            let each = [(queries, &query), (keys, &key), (keys, &value)];
+            let each = [(queries, query), (keys, key), (keys, value)];
             outputs.extend(
                 each.map(|(rows, of)| (Shape::from(sizes.out_dims(order, rows).to_vec()), of.dtype())),
             );
         }
     }
-    let inputs = [&query, &key, &value, &out, &attended.lse, &grad];
-    let call = run(OP, &inputs, &outputs, |ins, outs| {
-        let ([query, key, value, out, lse, grad], [rows, grads @ ..]) = (ins, outs) else {
+    let call = run(OP, &inputs.with(&[&out, &attended.lse, &grad]), &outputs, |ins, outs| {
+        let ([query, key, value, out, lse, grad, bias @ ..], [rows, grads @ ..]) = (ins, outs) else {
             return Ok(UNEXPECTED);
         };
         let grads = match (order, grads) {
@@ -125,7 +149,8 @@ pub fn gradients_of(
             }
             _ => return Ok(UNEXPECTED),
         };
-        backward(attention, Inputs { query, key, value }, Saved { out, lse, grad }, grads, rows)
+        let inputs = Inputs { query, key, value, bias: bias.first() };
+        backward(attention, inputs, Saved { out, lse, grad }, grads, rows)
     })?;
     let tensors = match call {
         Call::Composed(why) => return Ok(Call::Composed(why)),
@@ -164,8 +189,8 @@ fn readable(x: &Tensor) -> Result<Tensor> {
     x.force_contiguous().map_err(device)
 }
 
-fn sizes(query: &Tensor, key: &Tensor) -> Option<Sizes> {
-    let (&[batch, heads, queries, width], &[_, _, keys, _]) = (query.dims(), key.dims()) else {
+fn sizes(of: &Tensors) -> Option<Sizes> {
+    let (&[batch, heads, queries, width], &[_, _, keys, _]) = (of.query.dims(), of.key.dims()) else {
         return None;
     };
     Some(Sizes { batch, heads, queries, keys, width })

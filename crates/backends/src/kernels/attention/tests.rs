@@ -11,20 +11,23 @@ fn numbers(seed: u64, len: usize) -> Vec<f64> {
     (0..len as u64).map(|i| f64::from(random_bits(key, i)) / f64::from(1u32 << 31) - 1.).collect()
 }
 
-fn problem(mask: Mask, queries: usize, keys: usize) -> Problem {
-    Problem { heads: 2, queries, keys, width: 3, scale: 0.7, mask, dropout: None }
+fn problem(mask: Mask, queries: usize, keys: usize) -> Problem<'static> {
+    Problem { heads: 2, queries, keys, width: 3, scale: 0.7, mask, dropout: None, bias: None }
 }
 
 #[test]
 fn the_oracles_gradients_are_the_slopes_of_its_value() {
-    for (mask, dropout) in [
-        (Mask::Full, None),
-        (Mask::Causal, None),
-        (Mask::Full, Some(Dropout { p: 0.3, key: 5 })),
-        (Mask::Causal, Some(Dropout { p: 0.3, key: 6 })),
+    for (mask, dropout, biased) in [
+        (Mask::Full, None, false),
+        (Mask::Causal, None, true),
+        (Mask::Full, Some(Dropout { p: 0.3, key: 5 }), true),
+        (Mask::Causal, Some(Dropout { p: 0.3, key: 6 }), false),
     ] {
         for (queries, keys) in [(4, 4), (2, 5), (5, 2), (1, 1)] {
-            let p = Problem { dropout, ..problem(mask, queries, keys) };
+            let mut bias = numbers(17, 2 * queries * keys);
+            bias.iter_mut().step_by(3).for_each(|bias| *bias = f64::NEG_INFINITY);
+            let bias = biased.then_some(&*bias);
+            let p = Problem { dropout, bias, ..problem(mask, queries, keys) };
             let (q, k) = (p.heads * queries * p.width, p.heads * keys * p.width);
             let inputs = [numbers(1, q), numbers(2, k), numbers(3, k)];
             let grad = numbers(4, q);
@@ -108,7 +111,7 @@ fn call(
     let mut lse = vec![0f32; dims.iter().product()];
     let mut lse = Out::host("lse", SliceMut::F32(&mut lse), dims)?;
     let attention = Attention { scale, mask: Mask::Causal, dropout: Some(Dropout { p, key: 0 }) };
-    let inputs = Inputs { query: &query, key: &key, value: &key };
+    let inputs = Inputs { query: &query, key: &key, value: &key, bias: None };
     forward(attention, inputs, Order::RowsFirst, &mut out, &mut lse)
 }
 
@@ -146,7 +149,7 @@ fn a_device_takes_what_its_kernels_load() {
     let (single, double) = (vec![0f32; 2 * 3 * 4 * 64], vec![0f64; 2 * 3 * 4 * 64]);
     let why = |x: Slice<'_>, width: usize, row: usize| {
         let x = In::host("x", x, &[2, 3, 4, width], &[12 * row, 4 * row, row, 1]).unwrap();
-        let inputs = Inputs { query: &x, key: &x, value: &x };
+        let inputs = Inputs { query: &x, key: &x, value: &x, bias: None };
         untaken_by_device(Sizes::of(inputs).unwrap(), inputs)
     };
     assert_eq!(why(Slice::F16(&half), 32, 64), None);
@@ -184,12 +187,13 @@ fn tensors_on_a_cpu_are_attended_where_they_lie() {
         let part =
             |all: &Tensor, i| all.narrow(2, i, 1).unwrap().squeeze(2).unwrap().transpose(1, 2).unwrap();
         let inputs = [0, 1, 2].map(|i| part(&all, i));
-        let [query, key, value] = &inputs;
-        let attended = value_of(attention, query, key, value, Order::RowsFirst).unwrap().ran().unwrap();
+        let [query, key, value] = inputs.clone();
+        let read = Tensors { query, key, value, bias: None };
+        let attended = value_of(attention, &read, Order::RowsFirst).unwrap().ran().unwrap();
         assert_eq!(attended.lse.dtype(), if dtype == DType::F64 { DType::F64 } else { DType::F32 });
         let [packed, each] =
             [GradientOrder::Packed, GradientOrder::Each(Order::HeadsFirst)].map(|order| match gradients_of(
-                attention, query, key, value, &attended, &grad, order,
+                attention, &read, &attended, &grad, order,
             )
             .unwrap()
             .ran()
@@ -200,7 +204,8 @@ fn tensors_on_a_cpu_are_attended_where_they_lie() {
             });
         assert_eq!(packed, each);
         let Attention { scale, mask, dropout } = attention;
-        let problem = Problem { heads: b * h, queries: t, keys: t, width: d, scale, mask, dropout };
+        let problem =
+            Problem { heads: b * h, queries: t, keys: t, width: d, scale, mask, dropout, bias: None };
         let [query, key, value] = inputs.map(|x| flat(&x));
         let (out, lse) = forward_scalar(&problem, &query, &key, &value);
         let grads = backward_scalar(&problem, &query, &key, &value, &flat(&grad));

@@ -8,7 +8,7 @@ mod scalar;
 #[cfg(feature = "candle")]
 mod tensors;
 #[cfg(test)]
-mod tests;
+pub(in crate::kernels) mod tests;
 
 pub use scalar::binary_scalar;
 #[cfg(feature = "candle")]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const ALL: [Binary; 4] = [Binary::Plus, Binary::Minus, Binary::Times, Binary::Over];
 
 /// Numbers of all sizes, and those that have none.
-fn numbers(seed: u64, len: usize) -> Vec<f64> {
+pub(in crate::kernels) fn numbers(seed: u64, len: usize) -> Vec<f64> {
     const ODD: [f64; 8] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0., -0., 1e-45, 65504., 3e38];
     let number = |i: usize| {
         let bits = random_bits(seed, i as u64);
@@ -19,7 +19,7 @@ fn numbers(seed: u64, len: usize) -> Vec<f64> {
 }
 
 /// Strides of an operand of these dimensions, in another order of them, and 0 where the mask says so.
-fn strides(dims: &[usize], turned: bool, repeated: usize) -> Vec<usize> {
+pub(in crate::kernels) fn strides(dims: &[usize], turned: bool, repeated: usize) -> Vec<usize> {
     let mut strides = vec![0; dims.len()];
     let mut step = 1;
     let mut order: Vec<usize> = (0..dims.len()).rev().collect();

@@ -6,7 +6,7 @@ use super::{BLOCK, Call, Heads, Narrow, Rows, TASKS, TILE, by_heads, deal, exact
 use crate::Result;
 use crate::buffer::{Ran, ScalarType, SliceMut, Why};
 use crate::kernels::attention::checks::Sizes;
-use crate::kernels::attention::{Attention, GradientsOut, Inputs, Mask, Saved};
+use crate::kernels::attention::{Attention, GradientsOut, Inputs, Saved};
 use crate::simd::{Isa, Simd, Work};
 use exact::Read;
 use rayon::prelude::*;
@@ -23,7 +23,7 @@ pub(in super::super) fn backward(
     saved: Saved<'_>,
     grads: GradientsOut<'_, '_>,
 ) -> Result<Ran> {
-    let call = Call { isa, attention, sizes };
+    let call = Call::new(isa, attention, sizes, inputs)?;
     match inputs.query.scalar_type() {
         ScalarType::F64 => heads::<f64>(call, inputs, saved, grads),
         _ => heads::<f32>(call, inputs, saved, grads),
@@ -51,7 +51,7 @@ fn rows_of<'a>(grads: &'a mut GradientsOut<'_, '_>, sizes: Sizes) -> Option<[Hea
 }
 
 fn heads<A: Number>(
-    call: Call,
+    call: Call<'_>,
     inputs: Inputs<'_>,
     saved: Saved<'_>,
     mut grads: GradientsOut<'_, '_>,
@@ -105,7 +105,7 @@ struct PartMemory<A> {
 }
 
 fn one_head<A: Number>(
-    call: &Call,
+    call: &Call<'_>,
     head: usize,
     rows: &[Rows<'_>; 5],
     lse: &[A],
@@ -131,7 +131,7 @@ fn one_head<A: Number>(
     let read = Read { query, key, value, grad, lse, along };
     let (key_sums, value_sums) = (first(key_sums, keys * width), first(value_sums, keys * width));
     let [query_grad, key_grad, value_grad] = grads;
-    if call.attention.mask != Mask::Full && !finite {
+    if call.hides() && !finite {
         exact::backward(call, head, &read, [&mut *query_sums, &mut *key_sums, &mut *value_sums]);
         call.isa.run(Narrow { from: query_sums, to: query_grad });
     } else {
@@ -169,7 +169,7 @@ fn one_head<A: Number>(
 
 /// Some queries of a head.
 struct Part<'a, A> {
-    call: &'a Call,
+    call: &'a Call<'a>,
     head: usize,
     read: &'a Read<'a, A>,
 }
@@ -219,7 +219,7 @@ impl<A: Number> Part<'_, A> {
 
 /// Scores become probabilities, and those that are dropped 0; slopes of probabilities become slopes of scores.
 struct Slopes<'a, A> {
-    call: Call,
+    call: Call<'a>,
     head: usize,
     /// The first query.
     start: usize,
@@ -243,8 +243,12 @@ impl<A: Number> Work for Slopes<'_, A> {
             let seen = call.seen(start + row).saturating_sub(tile_start).min(keys);
             probabilities[seen..].fill(A::ZERO);
             slopes[seen..].fill(A::ZERO);
-            let pairs = probabilities[..seen].iter_mut().zip(&mut slopes[..seen]);
+            let (probabilities, slopes) = (&mut probabilities[..seen], &mut slopes[..seen]);
             let (lse, along) = (lse[row], along[row]);
+            if let Some(bias) = call.bias {
+                bias.add(simd, (head, start + row), tile_start, probabilities);
+            }
+            let pairs = probabilities.iter_mut().zip(&mut *slopes);
             match call.draws(head, start + row) {
                 None => pairs.for_each(|(score, slope)| {
                     *score = A::exp(simd, *score - lse);
@@ -259,6 +263,10 @@ impl<A: Number> Work for Slopes<'_, A> {
                         *slope = probability * (kept * *slope - along);
                     });
                 }
+            }
+            // What nobody sees has no probability, also where the sum of the row's is 0 or NaN.
+            if let Some(bias) = call.bias {
+                bias.hide(simd, (head, start + row), tile_start, [probabilities, slopes]);
             }
         }
     }

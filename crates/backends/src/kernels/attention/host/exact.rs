@@ -6,7 +6,7 @@ use super::number::Number;
 
 /// `out` and `lse` of the queries of a head from `start` on.
 pub(super) fn forward<A: Number>(
-    call: &Call,
+    call: &Call<'_>,
     (head, start): (usize, usize),
     (query, key, value): (&[A], &[A], &[A]),
     out: &mut [A],
@@ -15,23 +15,23 @@ pub(super) fn forward<A: Number>(
     let width = call.sizes.width;
     let mut sums = vec![0f64; width];
     let mut scores = Vec::new();
-    for (row, (lse, out)) in lse.iter_mut().zip(out.chunks_exact_mut(width)).enumerate() {
+    let of = |row: usize| row * width..(row + 1) * width;
+    for (row, lse) in lse.iter_mut().enumerate() {
         let at = start + row;
-        let keys = || key.chunks_exact(width).take(call.seen(at));
-        let query = &query[row * width..][..width];
+        let score = |k: usize| Some((k, score(call, (head, at, k), &query[of(row)], &key[of(k)])?));
         scores.clear();
-        scores.extend(keys().map(|key| call.attention.scale * dot(query, key)));
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+        scores.extend((0..call.seen(at)).filter_map(score));
+        let largest = scores.iter().map(|(_, score)| *score).fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = scores.iter().map(|(_, score)| (score - largest).exp()).sum();
         let log = if scores.is_empty() { f64::NEG_INFINITY } else { largest + total.ln() };
         sums.fill(0.);
-        for (k, (score, value)) in scores.iter().zip(value.chunks_exact(width)).enumerate() {
+        for &(k, score) in &scores {
             if let Some(kept) = kept(call, head, at, k) {
-                add(&mut sums, kept * (score - log).exp(), value);
+                add(&mut sums, kept * (score - log).exp(), &value[of(k)]);
             }
         }
         *lse = A::from_f64(log);
-        out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = A::from_f64(sum));
+        out[of(row)].iter_mut().zip(&sums).for_each(|(out, &sum)| *out = A::from_f64(sum));
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Read<'a, A> {
 
 /// The gradients of the query, the key and the value of a head.
 pub(super) fn backward<A: Number>(
-    call: &Call,
+    call: &Call<'_>,
     head: usize,
     read: &Read<'_, A>,
     [query_grad, key_grad, value_grad]: [&mut [A]; 3],
@@ -61,7 +61,8 @@ pub(super) fn backward<A: Number>(
         let (query, grad) = (&read.query[row(at)], &read.grad[row(at)]);
         for k in 0..call.seen(at) {
             let (key, value) = (&read.key[row(k)], &read.value[row(k)]);
-            let probability = (scale * dot(query, key) - read.lse[at].to_f64()).exp();
+            let Some(score) = score(call, (head, at, k), query, key) else { continue };
+            let probability = (score - read.lse[at].to_f64()).exp();
             let mut slope = 0.;
             if let Some(kept) = kept(call, head, at, k) {
                 slope = kept * dot(grad, value);
@@ -77,8 +78,19 @@ pub(super) fn backward<A: Number>(
     }
 }
 
+/// The score of a query and a key of a head, if the bias does not hide it.
+fn score<A: Number>(
+    call: &Call<'_>,
+    (head, query, key): (usize, usize, usize),
+    q: &[A],
+    k: &[A],
+) -> Option<f64> {
+    let bias = call.bias.map_or(Some(0.), |bias| bias.at(head, query, key))?;
+    Some(call.attention.scale * dot(q, k) + bias)
+}
+
 /// What a probability is multiplied by, if it is not dropped.
-fn kept(call: &Call, head: usize, query: usize, key: usize) -> Option<f64> {
+fn kept(call: &Call<'_>, head: usize, query: usize, key: usize) -> Option<f64> {
     match call.draws(head, query) {
         None => Some(1.),
         Some(draws) => draws.keeps(key).then(|| draws.dropout.factor()),

@@ -6,7 +6,7 @@ use super::{BLOCK, Call, Narrow, Rows, TASKS, TILE, by_heads, exact, first};
 use crate::Result;
 use crate::buffer::{Out, Ran, ScalarType, SliceMut, Why};
 use crate::kernels::attention::checks::Sizes;
-use crate::kernels::attention::{Attention, Inputs, Mask, Order};
+use crate::kernels::attention::{Attention, Inputs, Order};
 use crate::simd::rows::max;
 use crate::simd::{Isa, Simd, Work};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ pub(in super::super) fn forward(
     out: &mut Out<'_>,
     lse: &mut Out<'_>,
 ) -> Result<Ran> {
-    let call = Call { isa, attention, sizes };
+    let call = Call::new(isa, attention, sizes, inputs)?;
     match inputs.query.scalar_type() {
         ScalarType::F64 => heads::<f64>(call, inputs, order, out, lse),
         _ => heads::<f32>(call, inputs, order, out, lse),
@@ -47,7 +47,7 @@ struct BlockMemory<A> {
 type Task<'a, 'b, A> = (usize, (Vec<SliceMut<'a>>, &'b mut [A]));
 
 fn heads<A: Number>(
-    call: Call,
+    call: Call<'_>,
     inputs: Inputs<'_>,
     order: Order,
     out: &mut Out<'_>,
@@ -64,9 +64,15 @@ fn heads<A: Number>(
         return Ok(ran);
     }
     if width == 0 {
-        // All scores are 0.
+        // All products are 0.
         for (at, lse) in lse.iter_mut().enumerate() {
-            *lse = A::from_f64((call.seen(at % queries) as f64).ln());
+            exact::forward(
+                &call,
+                (at / queries, at % queries),
+                (&[], &[], &[]),
+                &mut [],
+                std::slice::from_mut(lse),
+            );
         }
         return Ok(ran);
     }
@@ -100,7 +106,7 @@ fn heads<A: Number>(
 
 /// One head, whose keys and values are widened.
 struct Head<'a, A> {
-    call: Call,
+    call: Call<'a>,
     head: usize,
     query: Rows<'a>,
     key: &'a [A],
@@ -111,7 +117,7 @@ struct Head<'a, A> {
 
 impl<'a, A: Number> Head<'a, A> {
     fn new(
-        call: Call,
+        call: Call<'a>,
         head: usize,
         (query, key, value): (Rows<'a>, Rows<'a>, Rows<'a>),
         key_memory: &'a mut Vec<A>,
@@ -131,7 +137,7 @@ impl<'a, A: Number> Head<'a, A> {
         let out = first(&mut memory.out, rows * width);
         let finite = self.query.pack(call.isa, head, start, query);
         let seen = call.seen(start + rows - 1);
-        if call.attention.mask != Mask::Full && (finite < rows || self.finite < seen) {
+        if call.hides() && (finite < rows || self.finite < seen) {
             exact::forward(&call, (head, start), (query, self.key, self.value), out, lse);
             return call.isa.run(Narrow { from: out, to: out_rows });
         }
@@ -150,8 +156,8 @@ impl<'a, A: Number> Head<'a, A> {
             product(out, Plus::Output, A::ONE, Matrix::new(tile, rows, keys), value);
         }
         for (row, (lse, out)) in lse.iter_mut().zip(out.chunks_exact_mut(width)).enumerate() {
-            // Without keys, 0 is not divided by 0.
-            if call.seen(start + row) == 0 {
+            // Without keys, 0 is not divided by 0. The largest of those that are seen adds 1 to the sum.
+            if call.seen(start + row) == 0 || call.bias.is_some() && total[row] == A::ZERO {
                 *lse = A::LOWEST;
                 continue;
             }
@@ -166,7 +172,7 @@ impl<'a, A: Number> Head<'a, A> {
 /// Scores of a tile become probabilities that are not divided by their sum yet, `e^(score − largest)`, and what was summed
 /// before with another largest follows.
 struct Softmax<'a, A> {
-    call: Call,
+    call: Call<'a>,
     head: usize,
     /// The first query.
     start: usize,
@@ -192,6 +198,9 @@ impl<A: Number> Work for Softmax<'_, A> {
             hidden.fill(A::ZERO);
             if seen.is_empty() {
                 continue;
+            }
+            if let Some(bias) = call.bias {
+                bias.add(simd, (head, start + row), tile_start, seen);
             }
             let before = largest[row];
             // A NaN is not among them, and makes the sum of the exponentials one.

@@ -7,6 +7,7 @@
 //! [`exact`], which looks at nothing that is hidden.
 
 mod backward;
+mod bias;
 mod exact;
 mod forward;
 mod number;
@@ -18,11 +19,12 @@ pub(super) use backward::backward;
 pub(super) use forward::forward;
 
 use super::checks::{Sizes, operand};
-use super::{Attention, Dropout, Mask, OP, Order};
+use super::{Attention, Dropout, Inputs, Mask, OP, Order};
 use crate::buffer::{In, Slice, SliceMut};
 use crate::random::random_bits;
 use crate::simd::{Isa, Simd, Work};
 use crate::{Error, Result};
+use bias::Bias;
 use number::{Number, all_finite};
 
 /// Queries that are taken at a time.
@@ -39,14 +41,24 @@ const TASKS: usize = 64;
 
 /// Which call it is, and with which instructions it is done.
 #[derive(Clone, Copy)]
-struct Call {
+struct Call<'a> {
     isa: Isa,
     attention: Attention,
     sizes: Sizes,
+    bias: Option<Bias<'a>>,
 }
 
-impl Call {
-    /// How many keys a query sees: those from the first on.
+impl<'a> Call<'a> {
+    fn new(isa: Isa, attention: Attention, sizes: Sizes, inputs: Inputs<'a>) -> Result<Self> {
+        Ok(Self { isa, attention, sizes, bias: inputs.bias.map(Bias::of).transpose()? })
+    }
+
+    /// Whether some keys may be hidden from some queries.
+    fn hides(&self) -> bool {
+        self.attention.mask != Mask::Full || self.bias.is_some()
+    }
+
+    /// How many keys a query may see, but for what the bias hides: those from the first on.
     fn seen(&self, query: usize) -> usize {
         match self.attention.mask {
             Mask::Full => self.sizes.keys,

@@ -40,7 +40,7 @@ fn close(name: &str, got: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) {
 
 /// Every element is within its bound; those that are not finite are those of the oracle.
 pub(super) fn check(case: &Case, given: &Given, got: &Got) {
-    let p = &case.problem;
+    let p = &case.problem();
     let (width, rounds) = (p.width, roundings(case.of));
     let (u, tiny, e) = rounds;
     let Given { query, key, value, grad } = given;
@@ -55,15 +55,18 @@ pub(super) fn check(case: &Case, given: &Given, got: &Got) {
         let of = |row: usize| row * width..(row + 1) * width;
         let (q, g, seen) = (&query[of(at)], &grad[of(at)], p.seen(row));
         let key_at = |k: usize| of(head * p.keys + k);
-        let scores: Vec<f64> = (0..seen).map(|k| p.scale * dot(q, &key[key_at(k)])).collect();
+        let score = |k: usize| p.added(at, k).map(|bias| p.scale * dot(q, &key[key_at(k)]) + bias);
+        let scores: Vec<Option<f64>> = (0..seen).map(score).collect();
         let loss = |k: usize| {
             let magnitudes = dot_of_magnitudes(q, &key[key_at(k)]);
-            2. * e * width as f64 * p.scale.abs() * magnitudes + 4. * e * scores[k].abs() + 8. * e
+            scores[k].map_or(0., |score| {
+                2. * e * width as f64 * p.scale.abs() * magnitudes + 4. * e * score.abs() + 8. * e
+            })
         };
         let loss = (0..seen).map(loss).fold(0., f64::max);
         lse_bound[at] = loss + 2. * e * p.keys as f64;
         let summed = |n: usize| (2. * loss).exp_m1() + 2. * e * n as f64;
-        let weight = |k: usize| (scores[k] - lse[at]).exp();
+        let weight = |k: usize| scores[k].map_or(0., |score| (score - lse[at]).exp());
         let along = dot(g, &out[of(at)]);
         let terms = |k: usize| p.kept(at, k) * weight(k) * dot_of_magnitudes(g, &value[key_at(k)]);
         let terms: f64 = (0..seen).map(terms).sum();

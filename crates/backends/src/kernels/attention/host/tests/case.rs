@@ -17,6 +17,7 @@ enum Stored {
     Bf16(Vec<bf16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
+    U8(Vec<u8>),
 }
 
 impl Stored {
@@ -25,6 +26,9 @@ impl Stored {
             ScalarType::F16 => Self::F16(x.iter().map(|&x| f16::from_f64(x)).collect()),
             ScalarType::Bf16 => Self::Bf16(x.iter().map(|&x| bf16::from_f64(x)).collect()),
             ScalarType::F64 => Self::F64(x.to_vec()),
+            ScalarType::U8 => {
+                Self::U8(x.iter().map(|&x| if x == f64::NEG_INFINITY { 0 } else { 7 }).collect())
+            }
             _ => Self::F32(x.iter().map(|&x| x as f32).collect()),
         }
     }
@@ -35,6 +39,7 @@ impl Stored {
             Self::Bf16(x) => Slice::Bf16(x),
             Self::F32(x) => Slice::F32(x),
             Self::F64(x) => Slice::F64(x),
+            Self::U8(x) => Slice::U8(x),
         }
     }
 
@@ -44,6 +49,7 @@ impl Stored {
             Self::Bf16(x) => SliceMut::Bf16(x),
             Self::F32(x) => SliceMut::F32(x),
             Self::F64(x) => SliceMut::F64(x),
+            Self::U8(x) => SliceMut::U8(x),
         }
     }
 }
@@ -69,12 +75,24 @@ impl Layout {
     }
 }
 
+/// What is added to scores.
+#[derive(Clone, Debug)]
+pub(super) struct Bias {
+    /// The dimensions along which it is the same.
+    repeated: [bool; 4],
+    /// In u8, which hides or not, and adds nothing.
+    bytes: bool,
+    /// For each pair, `(batch · heads, queries, keys)`.
+    pub(super) whole: Vec<f64>,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) of: ScalarType,
     pub(super) batch: usize,
-    /// With the heads of all batch elements.
-    pub(super) problem: Problem,
+    /// With the heads of all batch elements, and without the bias.
+    pub(super) problem: Problem<'static>,
+    pub(super) bias: Option<Bias>,
     pub(super) layout: Layout,
     pub(super) order: Order,
     pub(super) packed: bool,
@@ -104,9 +122,47 @@ impl Got {
 }
 
 impl Case {
-    pub(super) fn new(of: ScalarType, (batch, heads): (usize, usize), problem: Problem) -> Self {
+    pub(super) fn new(of: ScalarType, (batch, heads): (usize, usize), problem: Problem<'static>) -> Self {
         let problem = Problem { heads: batch * heads, ..problem };
-        Self { of, batch, problem, layout: Layout::Plain, order: Order::HeadsFirst, packed: false }
+        let (layout, order) = (Layout::Plain, Order::HeadsFirst);
+        Self { of, batch, problem, bias: None, layout, order, packed: false }
+    }
+
+    /// With a bias that hides a quarter of what it is asked for, which may be all that a query sees.
+    pub(super) fn biased(mut self, repeated: [bool; 4], bytes: bool, seed: u64) -> Self {
+        let (dims, key) = (self.score_dims(), random_key(&[seed, 99]));
+        let steps = strides(dims, repeated);
+        let number = |at: usize| match random_bits(key, at as u64) {
+            bits if bits % 4 == 0 => f64::NEG_INFINITY,
+            _ if bytes => 0.,
+            bits => f64::from(bits as f32 / (1u32 << 30) as f32 - 2.),
+        };
+        let whole = (0..dims.iter().product()).map(|i| number(place(i, dims, steps))).collect();
+        self.bias = Some(Bias { repeated, bytes, whole });
+        self
+    }
+
+    /// With the bias.
+    pub(super) fn problem(&self) -> Problem<'_> {
+        Problem { bias: self.bias.as_ref().map(|bias| &*bias.whole), ..self.problem }
+    }
+
+    fn score_dims(&self) -> [usize; 4] {
+        let Problem { heads, queries, keys, .. } = self.problem;
+        [self.batch, heads / self.batch.max(1), queries, keys]
+    }
+
+    /// The bias without what is repeated, and its strides.
+    fn lay_bias(&self, bias: &Bias) -> (Stored, [usize; 4]) {
+        let dims = self.score_dims();
+        let steps = strides(dims, bias.repeated);
+        let reach: usize = dims.iter().zip(steps).map(|(&d, s)| d.saturating_sub(1) * s).sum();
+        let mut memory = vec![f64::NAN; reach + 1];
+        for (i, &x) in bias.whole.iter().enumerate() {
+            memory[place(i, dims, steps)] = x;
+        }
+        let of = if bias.bytes { ScalarType::U8 } else { lse_type(self.of) };
+        (Stored::new(of, &memory), steps)
     }
 
     fn dims(&self, rows: usize) -> [usize; 4] {
@@ -134,9 +190,7 @@ impl Case {
         let reach: usize = dims.iter().zip(strides).map(|(&d, s)| d.saturating_sub(1) * s).sum();
         let mut memory = vec![f64::NAN; reach + 1];
         for (i, &x) in x.iter().enumerate() {
-            let [_, h, t, d] = dims;
-            let index = [i / (h * t * d), i / (t * d) % h, i / d % t, i % d];
-            memory[index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>()] = x;
+            memory[place(i, dims, strides)] = x;
         }
         (Stored::new(self.of, &memory), strides)
     }
@@ -161,7 +215,9 @@ impl Case {
         }
         let (query, key) = (view(&query, self.dims(queries)), view(&key, self.dims(keys)));
         let (value, grad) = (view(&value, self.dims(keys)), view(&grad, self.dims(queries)));
-        let inputs = Inputs { query: &query, key: &key, value: &value };
+        let bias = self.bias.as_ref().map(|bias| self.lay_bias(bias));
+        let bias = bias.as_ref().map(|bias| view(bias, self.score_dims()));
+        let inputs = Inputs { query: &query, key: &key, value: &value, bias: bias.as_ref() };
         let sizes = Sizes::of(inputs).unwrap();
         let heads = sizes.heads;
         let fresh = |of, len: usize| Stored::new(of, &vec![f64::NAN; len]);
@@ -204,4 +260,20 @@ impl Case {
         };
         Got { out, lse: to_f64(lse.slice()), grads }
     }
+}
+
+/// Where the `i`th element is in memory.
+fn place(i: usize, [_, h, t, d]: [usize; 4], strides: [usize; 4]) -> usize {
+    let index = [i / (h * t * d), i / (t * d) % h, i / d % t, i % d];
+    index.iter().zip(strides).map(|(i, s)| i * s).sum()
+}
+
+/// Of contiguous dimensions of which some are repeated.
+fn strides(dims: [usize; 4], repeated: [bool; 4]) -> [usize; 4] {
+    let (mut strides, mut step) = ([0; 4], 1);
+    for i in (0..4).rev().filter(|&i| !repeated[i]) {
+        strides[i] = step;
+        step *= dims[i];
+    }
+    strides
 }

@@ -20,9 +20,9 @@ fn check_all(case: &Case, given: &Given) {
     }
 }
 
-fn problem(mask: Mask, queries: usize, keys: usize, width: usize) -> Problem {
+fn problem(mask: Mask, queries: usize, keys: usize, width: usize) -> Problem<'static> {
     let scale = 1. / (width.max(1) as f64).sqrt();
-    Problem { heads: 1, queries, keys, width, scale, mask, dropout: None }
+    Problem { heads: 1, queries, keys, width, scale, mask, dropout: None, bias: None }
 }
 
 proptest! {
@@ -35,6 +35,7 @@ proptest! {
         width in prop::sample::select(vec![1usize, 3, 16, 32, 64, 80]),
         mask in prop::sample::select(vec![Mask::Full, Mask::Causal]),
         dropout in prop::sample::select(vec![0., 0.3]),
+        bias in prop::option::of((any::<[bool; 4]>(), any::<bool>())),
         layout in prop::sample::select(vec![Layout::Plain, Layout::RowsFirst, Layout::Across]),
         order in prop::sample::select(vec![Order::HeadsFirst, Order::RowsFirst]),
         packed in any::<bool>(),
@@ -45,6 +46,10 @@ proptest! {
         let problem = Problem { dropout, ..problem(mask, queries, keys, width) };
         let packed = packed && keys == queries;
         let case = Case { layout, order, packed, ..Case::new(of, (batch, heads), problem) };
+        let case = match bias {
+            Some((repeated, bytes)) => case.biased(repeated, bytes, u64::from(seed)),
+            None => case,
+        };
         check_all(&case, &case.numbers(u64::from(seed)));
     }
 }
@@ -62,6 +67,51 @@ fn tiles_and_parts_meet_without_a_seam() {
         let problem = Problem { dropout, ..problem(mask, queries, keys, 16) };
         let case = Case { order: Order::RowsFirst, ..Case::new(of, (1, 2), problem) };
         check_all(&case, &case.numbers(7));
+    }
+}
+
+/// Whole tiles that a query does not see, before and after those that it sees; and queries that see nothing.
+#[test]
+fn tiles_that_are_hidden_add_nothing() {
+    for of in TYPES {
+        let (queries, keys) = (130, 700);
+        let mut case =
+            Case::new(of, (1, 2), problem(Mask::Full, queries, keys, 8)).biased([false; 4], false, 5);
+        let bias = &mut case.bias.as_mut().unwrap().whole;
+        for (i, bias) in bias.iter_mut().enumerate() {
+            let (query, key) = (i / keys % queries, i % keys);
+            let seen = [0..0, 0..256, 256..512, 600..700, 0..700][query % 5].contains(&key);
+            *bias = if seen { *bias } else { f64::NEG_INFINITY };
+        }
+        let given = case.numbers(21);
+        check_all(&case, &given);
+        let got = case.run(Isa::best(), &given);
+        for query in (0..queries).filter(|query| query % 5 == 0) {
+            assert!(got.lse[query] == f64::NEG_INFINITY && got.grads[0][query * 8..][..8] == [0.; 8]);
+        }
+    }
+}
+
+/// As [`what_is_hidden_reaches_nothing`], where a bias hides it.
+#[test]
+fn what_a_bias_hides_reaches_nothing() {
+    for of in TYPES {
+        let case = Case::new(of, (1, 2), problem(Mask::Full, 20, 40, 16)).biased([false; 4], false, 6);
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for which in 0..4 {
+                let mut given = case.numbers(22);
+                let Given { query, key, value, grad } = &mut given;
+                let rows = if which % 3 == 0 { 20 } else { 40 };
+                [query, key, value, grad][which][(rows + 7) * 16 + 5] = odd;
+                check(&case, &given, &case.run(Isa::best(), &given));
+            }
+        }
+        let mut case = case;
+        for odd in [f64::NAN, f64::INFINITY] {
+            case.bias.as_mut().unwrap().whole[7 * 40 + 11] = odd;
+            let given = case.numbers(23);
+            check_all(&case, &given);
+        }
     }
 }
 
