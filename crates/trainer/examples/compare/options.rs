@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
 
-    /// Its width, a multiple of 64 [default: 64, on a CPU with a fast 16-bit product 512, on a GPU 1024: 16 bits
+    /// Its width, a multiple of 64 [default: 64, on a CPU with a fast 16-bit product 384, on a GPU 1024: 16 bits
     /// pay where products are large]
     #[arg(long, value_name = "N")]
     width: Option<usize>,
@@ -63,7 +63,7 @@ impl Options {
     /// What was asked for, or what shows on this accelerator what 16 bits are worth.
     pub(crate) fn size(&self, accelerator: Accelerator) -> Result<Size, String> {
         let usual = match accelerator {
-            Accelerator::Cpu if is_fast_in_16_bits() => Size { layers: 2, width: 512, tokens: 1_024 },
+            Accelerator::Cpu if is_fast_in_16_bits() => Size { layers: 2, width: 384, tokens: 1_024 },
             Accelerator::Cpu => Size { layers: 2, width: 64, tokens: 1_024 },
             _ => Size { layers: 8, width: 1_024, tokens: 16_384 },
         };

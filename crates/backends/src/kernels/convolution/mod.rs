@@ -7,8 +7,9 @@
 //! where candle's `set_gemm_reduced_precision_f32` says so. A bias is added before that, where there is an engine which does so.
 //! Scratch memory is at most 256 MiB.
 //!
-//! On a CPU, with their channels second: matrix products, whose sums are f32 (f64 for f64) and rounded once. Results do not depend on
-//! the number of threads. Otherwise there is no kernel, and the op composes.
+//! On a CPU, with their channels second: matrix products, whose sums are f32 (f64 for f64) and rounded once. Those of bf16 are by the
+//! machine's [`Engine`], which may take subnormal numbers for zero. Results do not depend on the number of threads. Otherwise there is no
+//! kernel, and the op composes.
 //!
 //! Contract: with `u` the roundoff of the sums and `k` their terms, off by at most `2u · k · Σ|a·b|` and a rounding to the
 //! type. Where a NaN or an infinity meets a tap that stands on no pixel, nothing is said of the result.
@@ -29,6 +30,7 @@ pub use tensors::{
 };
 
 use crate::buffer::{In, Out, Ran, Why};
+use crate::kernels::product::Engine;
 use crate::{Error, Result};
 
 const OP: &str = "convolution";
@@ -172,7 +174,8 @@ pub fn convolution_plus(
         taps: [kernel_dims[2], kernel_dims[3]],
         positions: [values_seen.0[2], values_seen.0[3]],
     };
-    Ok(host::convolution(sizes, image, kernel, values))
+    let engine = Engine::best().worth(sizes.multiplications());
+    Ok(host::convolution(engine, sizes, image, kernel, values))
 }
 
 fn check(moves: Moves, image: [usize; 4], kernel: [usize; 4], values: [usize; 4]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes;
 use crate::heap::{Number, fresh};
-use crate::kernels::product::{Float, Matrix, Operand, turned};
+use crate::kernels::product::{Matrix, Operand, Source, Term, turned};
 use crate::simd::Simd;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -10,6 +10,14 @@ use std::ops::Range;
 
 /// Numbers of a lane that are gathered before they are turned.
 const GATHERED: usize = 32;
+/// Lanes of a panel, and numbers of a term, at most.
+const LANES: usize = 16;
+const NUMBERS: usize = 2;
+
+/// A type of pixels.
+pub(super) trait Pixel: Number + Default + Send + Sync {}
+
+impl<T: Number + Default + Send + Sync> Pixel for T {}
 
 /// Images with their padding, so that every tap stands on a pixel.
 pub(super) struct Padded<'a, T: Clone> {
@@ -17,7 +25,7 @@ pub(super) struct Padded<'a, T: Clone> {
     size: [usize; 2],
 }
 
-impl<'a, T: Float + Number> Padded<'a, T> {
+impl<'a, T: Pixel> Padded<'a, T> {
     pub(super) fn new(s: Sizes, image: &'a [T]) -> Self {
         let [above, before] = s.moves.padding;
         let size = [s.size[0] + 2 * above, s.size[1] + 2 * before];
@@ -29,12 +37,12 @@ impl<'a, T: Float + Number> Padded<'a, T> {
         planes.with_min_len(8).for_each(|(to, from)| {
             let (top, rest) = to.split_at_mut(above * size[1]);
             let (rows, bottom) = rest.split_at_mut(s.size[0] * size[1]);
-            top.fill(T::ZERO);
-            bottom.fill(T::ZERO);
+            top.fill(T::default());
+            bottom.fill(T::default());
             for (to, from) in rows.chunks_exact_mut(size[1]).zip(from.chunks_exact(s.size[1])) {
-                to[..before].fill(T::ZERO);
+                to[..before].fill(T::default());
                 to[before..][..from.len()].copy_from_slice(from);
-                to[before + from.len()..].fill(T::ZERO);
+                to[before + from.len()..].fill(T::default());
             }
         });
         Self { pixels: Cow::Owned(pixels), size }
@@ -92,7 +100,7 @@ impl<T> Pixels<'_, T> {
 #[derive(Clone, Copy)]
 pub(super) struct Positions<'a, T>(pub(super) Pixels<'a, T>);
 
-impl<T: Float> Operand<T> for Positions<'_, T> {
+impl<E: Term, X: Source<E> + Pixel> Operand<E> for Positions<'_, X> {
     fn lanes(&self) -> usize {
         self.0.s.images * self.0.s.places()
     }
@@ -102,32 +110,69 @@ impl<T: Float> Operand<T> for Positions<'_, T> {
     }
 
     #[inline(always)]
-    fn pack<S: Simd, const WIDTH: usize>(&self, _: S, first: usize, of: Range<usize>, to: &mut [[T; WIDTH]]) {
-        let x = self.0.x;
-        let taps: Vec<usize> = of.clone().map(|row| self.0.tap(row)).collect();
+    fn pack<S: Simd, const WIDTH: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        of: Range<usize>,
+        to: &mut [[E; WIDTH]],
+    ) {
+        let (x, stride) = (self.0.x, self.0.s.moves.stride[1]);
+        let lanes = self.0.s.images * self.0.s.places();
+        // Where a term's first number lies from where a position begins, how far apart its numbers are, and how many.
+        let term = |row: usize| {
+            let (tap, there) = (self.0.tap(row), E::NUMBERS.min(of.end - row));
+            (tap, (if there > 1 { self.0.tap(row + 1) - tap } else { 0 }, there))
+        };
+        let terms: Vec<_> = of.clone().step_by(E::NUMBERS).map(term).collect();
         let mut pieces = Vec::with_capacity(WIDTH);
-        for (i, to) in to.chunks_exact_mut(of.len()).enumerate() {
+        for (i, to) in to.chunks_exact_mut(terms.len()).enumerate() {
             let lane = first + i * WIDTH;
             pieces.clear();
-            pieces.extend(self.0.pieces(lane..self.lanes().min(lane + WIDTH)));
+            pieces.extend(self.0.pieces(lane..lanes.min(lane + WIDTH)));
             let to = to.as_flattened_mut();
-            for (term, tap) in taps.iter().enumerate() {
+            for (term, &(tap, numbers)) in terms.iter().enumerate() {
+                let reach = numbers.0 + WIDTH;
                 for piece in &pieces {
                     let (to, from) = (&mut to[term * WIDTH + piece.at..], &x[piece.first + tap..]);
-                    match (
-                        self.0.s.moves.stride[1],
-                        to.first_chunk_mut::<WIDTH>(),
-                        from.first_chunk::<WIDTH>(),
-                    ) {
+                    if stride > 1 {
+                        apart(simd, from, stride, numbers, &mut to[..piece.len]);
+                    } else if to.len() >= WIDTH && from.len() >= reach {
                         // More than the piece: what follows is written after it.
-                        (1, Some(to), Some(from)) => *to = *from,
-                        (stride, ..) => {
-                            let from = from.iter().step_by(stride);
-                            to[..piece.len].iter_mut().zip(from).for_each(|(to, &x)| *to = x);
-                        }
+                        X::side_by_side(simd, from, numbers, &mut to[..WIDTH]);
+                    } else {
+                        X::side_by_side(simd, from, numbers, &mut to[..piece.len]);
                     }
                 }
             }
+        }
+    }
+}
+
+/// [`Source::side_by_side`] of lanes that lie `stride` apart, at most 16.
+#[inline(always)]
+fn apart<S: Simd, E: Term, X: Source<E> + Pixel>(
+    simd: S,
+    x: &[X],
+    stride: usize,
+    (apart, there): (usize, usize),
+    to: &mut [E],
+) {
+    let mut near = [[X::default(); LANES]; NUMBERS];
+    for (number, near) in near.iter_mut().enumerate().take(there) {
+        let from = x[number * apart..].iter().step_by(stride);
+        near[..to.len()].iter_mut().zip(from).for_each(|(to, &x)| *to = x);
+    }
+    X::side_by_side(simd, near.as_flattened(), (LANES, there), to);
+}
+
+/// Copies `len` numbers, and what is behind them up to whole vectors, where it is there.
+#[inline(always)]
+fn copied<X: Copy>(from: &[X], len: usize, to: &mut [X]) {
+    for at in (0..len).step_by(LANES) {
+        match (to[at..].first_chunk_mut::<LANES>(), from[at..].first_chunk::<LANES>()) {
+            (Some(to), Some(from)) => *to = *from,
+            _ => to[at..len].copy_from_slice(&from[at..len]),
         }
     }
 }
@@ -136,7 +181,7 @@ impl<T: Float> Operand<T> for Positions<'_, T> {
 #[derive(Clone, Copy)]
 pub(super) struct Taps<'a, T>(pub(super) Pixels<'a, T>);
 
-impl<T: Float> Operand<T> for Taps<'_, T> {
+impl<E: Term, X: Source<E> + Pixel> Operand<E> for Taps<'_, X> {
     fn lanes(&self) -> usize {
         self.0.s.rows()
     }
@@ -151,32 +196,34 @@ impl<T: Float> Operand<T> for Taps<'_, T> {
         simd: S,
         first: usize,
         of: Range<usize>,
-        to: &mut [[T; WIDTH]],
+        to: &mut [[E; WIDTH]],
     ) {
         let stride = self.0.s.moves.stride[1];
-        let panels = to.len() / of.len();
+        let terms = of.len().div_ceil(E::NUMBERS);
+        let panels = to.len() / terms;
         let taps: Vec<usize> =
-            (first..self.lanes().min(first + panels * WIDTH)).map(|row| self.0.tap(row)).collect();
-        let mut rows = [[T::ZERO; GATHERED]; WIDTH];
+            (first..self.0.s.rows().min(first + panels * WIDTH)).map(|row| self.0.tap(row)).collect();
+        let mut rows = [[X::default(); GATHERED + LANES]; WIDTH];
         let mut pieces = Vec::with_capacity(GATHERED);
         for start in of.clone().step_by(GATHERED) {
             let count = GATHERED.min(of.end - start);
             pieces.clear();
             pieces.extend(self.0.pieces(start..start + count));
-            for (taps, to) in taps.chunks(WIDTH).zip(to.chunks_exact_mut(of.len())) {
+            for (taps, to) in taps.chunks(WIDTH).zip(to.chunks_exact_mut(terms)) {
                 for (tap, row) in taps.iter().zip(&mut rows) {
                     for piece in &pieces {
-                        let from = &self.0.x[piece.first + tap..];
-                        let row = &mut row[piece.at..][..piece.len];
+                        let (from, row) = (&self.0.x[piece.first + tap..], &mut row[piece.at..]);
                         if stride == 1 {
-                            row.copy_from_slice(&from[..piece.len]);
+                            copied(from, piece.len, row);
                         } else {
-                            row.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, &x)| *to = x);
+                            let from = from.iter().step_by(stride);
+                            row[..piece.len].iter_mut().zip(from).for_each(|(to, &x)| *to = x);
                         }
                     }
                 }
-                let matrix = Matrix { rows: taps.len(), columns: count, row: GATHERED, column: 1 };
-                turned(simd, rows.as_flattened(), matrix, &mut to[start - of.start..][..count]);
+                let matrix = Matrix { rows: taps.len(), columns: count, row: GATHERED + LANES, column: 1 };
+                let to = &mut to[(start - of.start) / E::NUMBERS..][..count.div_ceil(E::NUMBERS)];
+                turned(simd, rows.as_flattened(), matrix, to);
             }
         }
     }
@@ -190,7 +237,16 @@ pub(super) struct Channels<'a, T> {
     pub(super) group: usize,
 }
 
-impl<T: Float> Operand<T> for Channels<'_, T> {
+impl<X> Channels<'_, X> {
+    /// Where a lane's number lies, counted through the images, and how many numbers follow it there with itself.
+    fn place(&self, lane: usize, number: usize) -> (usize, usize) {
+        let places = self.s.places();
+        let (image, place) = (number / places, number % places);
+        (((image * self.s.groups + self.group) * self.s.out + lane) * places + place, places - place)
+    }
+}
+
+impl<E: Term, X: Source<E> + Pixel> Operand<E> for Channels<'_, X> {
     fn lanes(&self) -> usize {
         self.s.out
     }
@@ -205,21 +261,35 @@ impl<T: Float> Operand<T> for Channels<'_, T> {
         simd: S,
         first: usize,
         of: Range<usize>,
-        to: &mut [[T; WIDTH]],
+        to: &mut [[E; WIDTH]],
     ) {
-        let places = self.s.places();
-        for (i, to) in to.chunks_exact_mut(of.len()).enumerate() {
+        let terms = of.len().div_ceil(E::NUMBERS);
+        for (i, to) in to.chunks_exact_mut(terms).enumerate() {
             let lane = first + i * WIDTH;
             let rows = WIDTH.min(self.s.out - lane);
             let mut at = of.start;
             while at < of.end {
-                let (image, place) = (at / places, at % places);
-                let columns = (places - place).min(of.end - at);
-                let channel = (image * self.s.groups + self.group) * self.s.out + lane;
-                let lanes = Matrix { rows, columns, row: places, column: 1 };
-                let values = &self.values[channel * places + place..];
-                turned(simd, values, lanes, &mut to[at - of.start..][..columns]);
-                at += columns;
+                let (start, there) = self.place(lane, at);
+                let columns = there.min(of.end - at);
+                let ends = at + columns == of.end;
+                let whole = if ends { columns } else { columns / E::NUMBERS * E::NUMBERS };
+                let to = &mut to[(at - of.start) / E::NUMBERS..];
+                if whole > 0 {
+                    let lanes = Matrix { rows, columns: whole, row: self.s.places(), column: 1 };
+                    turned(simd, &self.values[start..], lanes, &mut to[..whole.div_ceil(E::NUMBERS)]);
+                    at += whole;
+                    continue;
+                }
+                // A term whose numbers are of two images.
+                let there = E::NUMBERS.min(of.end - at);
+                let mut near = [[X::default(); LANES]; NUMBERS];
+                for (number, near) in near.iter_mut().enumerate().take(there) {
+                    for (row, near) in near.iter_mut().enumerate().take(rows) {
+                        *near = self.values[self.place(lane + row, at + number).0];
+                    }
+                }
+                X::side_by_side(simd, near.as_flattened(), (LANES, there), &mut to[0][..rows]);
+                at += there;
             }
         }
     }
@@ -234,7 +304,7 @@ pub(super) struct Around<'a, T> {
     pub(super) taps: usize,
 }
 
-impl<T: Float> Operand<T> for Around<'_, T> {
+impl<E: Term, X: Source<E> + Pixel> Operand<E> for Around<'_, X> {
     fn lanes(&self) -> usize {
         self.channels
     }
@@ -244,14 +314,26 @@ impl<T: Float> Operand<T> for Around<'_, T> {
     }
 
     #[inline(always)]
-    fn pack<S: Simd, const WIDTH: usize>(&self, _: S, first: usize, of: Range<usize>, to: &mut [[T; WIDTH]]) {
-        for (i, to) in to.chunks_exact_mut(of.len()).enumerate() {
+    fn pack<S: Simd, const WIDTH: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        of: Range<usize>,
+        to: &mut [[E; WIDTH]],
+    ) {
+        let terms = of.len().div_ceil(E::NUMBERS);
+        for (i, to) in to.chunks_exact_mut(terms).enumerate() {
             let channel = first + i * WIDTH;
-            let there = WIDTH.min(self.channels - channel);
-            for (number, to) in of.clone().zip(to) {
-                let (value, tap) = (number / self.taps, self.taps - 1 - number % self.taps);
-                let from = &self.kernel[(value * self.channels + channel) * self.taps + tap..];
-                to[..there].iter_mut().zip(from.iter().step_by(self.taps)).for_each(|(to, &x)| *to = x);
+            let lanes = WIDTH.min(self.channels - channel);
+            for (number, to) in of.clone().step_by(E::NUMBERS).zip(to) {
+                let there = E::NUMBERS.min(of.end - number);
+                let mut near = [[X::default(); LANES]; NUMBERS];
+                for (number, near) in (number..number + there).zip(&mut near) {
+                    let (value, tap) = (number / self.taps, self.taps - 1 - number % self.taps);
+                    let from = &self.kernel[(value * self.channels + channel) * self.taps + tap..];
+                    near[..lanes].iter_mut().zip(from.iter().step_by(self.taps)).for_each(|(to, &x)| *to = x);
+                }
+                X::side_by_side(simd, near.as_flattened(), (LANES, there), &mut to[..lanes]);
             }
         }
     }

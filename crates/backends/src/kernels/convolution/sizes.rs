@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Moves;
+use super::operands::Pixel;
 use crate::kernels::product::{Float, Threads};
 
 /// Elements of columns that are made at a time: they stay in a cache until they are multiplied.
@@ -25,6 +26,13 @@ impl Sizes {
     /// Rows of the columns: the channels' taps.
     pub(super) fn rows(self) -> usize {
         self.channels * self.taps[0] * self.taps[1]
+    }
+
+    /// Products of two numbers that each of the three maps adds up.
+    pub(super) fn multiplications(self) -> usize {
+        [self.groups, self.out, self.rows(), self.places()]
+            .into_iter()
+            .fold(self.images, usize::saturating_mul)
     }
 
     pub(super) fn pixels(self) -> usize {
@@ -58,14 +66,14 @@ impl Sizes {
 
     /// Hands each few images of `out`, which has `len` elements of an image, to `part`, with the first of them, memory that is used
     /// again, and how many threads there are for it.
-    pub(super) fn each_part<T: Float>(
+    pub(super) fn each_part<T: Float, X: Pixel>(
         self,
         out: &mut [T],
         len: usize,
-        part: impl Fn(usize, &mut [T], &mut [Vec<T>; 2], Threads) + Sync + Send,
+        part: impl Fn(usize, &mut [T], &mut (Vec<T>, Vec<X>), Threads) + Sync + Send,
     ) {
         let each = self.each();
-        let new = || [Vec::new(), Vec::new()];
+        let new = || (Vec::new(), Vec::new());
         if self.images > each {
             let parts = out.par_chunks_mut(each * len).enumerate();
             parts.for_each_init(new, |memory, (i, out)| part(i * each, out, memory, Threads::One));
@@ -81,7 +89,7 @@ impl Sizes {
     }
 
     /// What images hold of the values of a group, side by side, as a matrix of `out` rows.
-    pub(super) fn values<'a, T: Float>(
+    pub(super) fn values<'a, T: Pixel>(
         self,
         values: &'a [T],
         (first, count, group): (usize, usize, usize),
@@ -91,7 +99,7 @@ impl Sizes {
         if count == 1 {
             return self.planes(values, first, group, self.out, places);
         }
-        memory.resize(self.out * count * places, T::ZERO);
+        memory.resize(self.out * count * places, T::default());
         for (row, to) in memory.chunks_exact_mut(count * places).enumerate() {
             for (i, to) in to.chunks_exact_mut(places).enumerate() {
                 let from = self.planes(values, first + i, group, self.out, places);

@@ -1,7 +1,11 @@
 //! What is refused before anything runs, and what is left to the op.
 
+use super::operands::{self, Around, Padded, Positions, Taps};
 use super::*;
 use crate::buffer::{Slice, SliceMut};
+use crate::kernels::product::Operand;
+use crate::simd::Baseline;
+use crate::simd::lanes::Pair;
 use half::{bf16, f16};
 
 const MOVES: Moves = Moves { padding: [1, 1], stride: [2, 2], dilation: [1, 1] };
@@ -121,19 +125,71 @@ fn check_maps_of<T: Number>(s: sizes::Sizes) {
     });
     let typed = |x: &[f32]| x.iter().map(|&x| T::of(x)).collect::<Vec<_>>();
     let (x, w, y) = (typed(&x), typed(&w), typed(&y));
-    for (which, dims) in [values, image, kernel].into_iter().enumerate() {
+    let maps = [values, image, kernel].into_iter().enumerate();
+    for (engine, (which, dims)) in maps.flat_map(|map| Engine::available().into_iter().map(move |e| (e, map)))
+    {
         let mut made = vec![T::of(f32::NAN); dims.iter().product()];
         let mut out = Out::host(OP, T::slice_mut(&mut made), &dims).unwrap();
         let out = Part::Out(&mut out, Channels::Second);
         let (x, w, y) = (seen(&x, image), seen(&w, kernel), seen(&y, values));
         let ran = match which {
-            0 => convolution(s.moves, Part::In(&x), Part::In(&w), out),
-            1 => convolution(s.moves, out, Part::In(&w), Part::In(&y)),
-            _ => convolution(s.moves, Part::In(&x), out, Part::In(&y)),
+            0 => host::convolution(engine, s, Part::In(&x), Part::In(&w), out),
+            1 => host::convolution(engine, s, out, Part::In(&w), Part::In(&y)),
+            _ => host::convolution(engine, s, Part::In(&x), out, Part::In(&y)),
         };
-        assert!(matches!(ran, Ok(Ran::Kernel(_))), "{ran:?}");
-        assert_eq!(made, typed(&expected[which]), "map {which}");
+        assert_eq!(ran, Ran::Kernel(OP));
+        assert_eq!(made, typed(&expected[which]), "map {which} by {engine:?}");
     }
+}
+
+/// Holds panels of pairs to those of the same numbers in f32, which hold a number for each lane of each row.
+fn check_pairs(of_pairs: impl Operand<Pair>, of_numbers: impl Operand<f32>) {
+    let (lanes, numbers) = (of_numbers.lanes(), of_numbers.numbers());
+    assert_eq!((of_pairs.lanes(), of_pairs.numbers()), (lanes, numbers));
+    for first in (0..lanes).step_by(16) {
+        for of in [0..numbers, numbers / 3 / 2 * 2..numbers, 0..numbers.min(33)] {
+            let panels = (lanes - first).div_ceil(16);
+            let (mut pairs, mut wide) = (
+                vec![[Pair::default(); 16]; panels * of.len().div_ceil(2)],
+                vec![[0f32; 16]; panels * of.len()],
+            );
+            of_pairs.pack::<_, 16>(Baseline, first, of.clone(), &mut pairs);
+            of_numbers.pack::<_, 16>(Baseline, first, of.clone(), &mut wide);
+            for (panel, wide) in wide.chunks(of.len()).enumerate() {
+                for lane in 0..16.min(lanes - first - panel * 16) {
+                    for (number, wide) in wide.iter().enumerate() {
+                        let pair = pairs[panel * of.len().div_ceil(2) + number / 2][lane];
+                        let found = pair.0[number % 2].to_f32();
+                        assert_eq!(found, wide[lane], "number {number} of {of:?}, lane {lane} from {first}");
+                    }
+                    if of.len() % 2 == 1 {
+                        let last = pairs[(panel + 1) * of.len().div_ceil(2) - 1][lane];
+                        assert_eq!(last.0[1], bf16::ZERO, "what is beyond the last number");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check_operands(s: sizes::Sizes) {
+    let numbers = |len: usize| (0..len).map(|i| bf16::from_f32((i % 251) as f32)).collect::<Vec<_>>();
+    let wide = |x: &[bf16]| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+    let image = numbers(s.images * s.groups * s.channels * s.pixels());
+    let values = numbers(s.images * s.groups * s.out * s.places());
+    let kernel = numbers(s.out * s.rows());
+    let (wide_image, wide_values, wide_kernel) = (wide(&image), wide(&values), wide(&kernel));
+    let (padded, wide_padded) = (Padded::new(s, &image), Padded::new(s, &wide_image));
+    for group in 0..s.groups {
+        let (pixels, wide_pixels) = (padded.group(s, group), wide_padded.group(s, group));
+        check_pairs(Positions(pixels), Positions(wide_pixels));
+        check_pairs(Taps(pixels), Taps(wide_pixels));
+        let wide_channels = operands::Channels { s, values: &wide_values, group };
+        check_pairs(operands::Channels { s, values: &values, group }, wide_channels);
+    }
+    let (channels, taps) = (s.channels, s.taps[0] * s.taps[1]);
+    let wide_around = Around { kernel: &wide_kernel, channels, taps };
+    check_pairs(Around { kernel: &kernel, channels, taps }, wide_around);
 }
 
 proptest::proptest! {
@@ -152,7 +208,10 @@ proptest::proptest! {
         });
         if let [Some(rows), Some(columns)] = positions {
             let moves = Moves { padding, stride, dilation };
-            check_maps(sizes::Sizes { moves, images, groups, channels, out, size, taps, positions: [rows, columns] });
+            let positions = [rows, columns];
+            let sizes = sizes::Sizes { moves, images, groups, channels, out, size, taps, positions };
+            check_maps(sizes);
+            check_operands(sizes);
         }
     }
 }
@@ -164,4 +223,14 @@ fn images_that_do_not_fit_a_buffer_of_columns_together_take_turns() {
     check_maps(sizes::Sizes { moves, images: 3, groups: 1, channels: 5, out: 2, size, taps, positions });
     // Three, and then two.
     check_maps(sizes::Sizes { moves, images: 5, groups: 2, channels: 2, out: 2, size, taps, positions });
+}
+
+/// Blocks and panels that are whole, and runs of sums: 40 channels of 64 give 576 terms, 11 × 13 positions of 20 images 2,860.
+#[test]
+fn channels_and_terms_of_several_panels_and_runs_are_all_there() {
+    let moves = Moves { padding: [1, 1], stride: [1, 1], dilation: [1, 1] };
+    let (size, taps, positions) = ([11, 13], [3, 3], [11, 13]);
+    let sizes = sizes::Sizes { moves, images: 20, groups: 1, channels: 64, out: 40, size, taps, positions };
+    check_maps_of::<bf16>(sizes);
+    check_maps_of::<f16>(sizes);
 }

@@ -26,6 +26,12 @@ impl Engine {
         *BEST
     }
 
+    /// What multiplies a product of so many multiplications: of few in f32, for which less is packed.
+    pub(crate) fn worth(self, multiplications: usize) -> Self {
+        const WORTH_PACKING: usize = 32 * 32 * 32;
+        if multiplications >= WORTH_PACKING { self } else { Self::Widened }
+    }
+
     /// All that run on this machine.
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
@@ -40,14 +46,17 @@ impl Engine {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn is_amd() -> bool {
-    let leaf = std::arch::x86_64::__cpuid(0);
-    let name = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat();
-    name == b"AuthenticAMD" || name == b"HygonGenuine"
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn is_amd() -> bool {
+/// Whether the processor is AMD's.
+pub(super) fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static AMD: LazyLock<bool> = LazyLock::new(|| {
+            let leaf = std::arch::x86_64::__cpuid(0);
+            let name = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat();
+            name == b"AuthenticAMD" || name == b"HygonGenuine"
+        });
+        *AMD
+    }
+    #[cfg(not(target_arch = "x86_64"))]
     false
 }

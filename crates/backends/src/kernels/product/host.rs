@@ -1,8 +1,9 @@
 //! On the CPU: which engine multiplies what, and how a stack is shared out among threads.
 
-use super::blocked::{DEPTH, Packed, Plus, Then, Threads, multiply_matrices};
+use super::blocked::{Packed, Plus, Source, Term, Then, Threads};
 use super::gemm::{Float, matrix_product};
-use super::matrix::{Matrix, Stack};
+use super::matrix::Stack;
+use super::unit::{Multiply, OfBf16, Panels, by_engine, multiply_matrices};
 use super::{Added, Engine, Onto};
 use crate::buffer::{In, Out, Ran, Scalar, Slice, SliceMut, Why};
 use crate::kernels::cast::convert_slice;
@@ -11,8 +12,6 @@ use crate::simd::convert::Stored;
 use crate::simd::rows::{Whole, share_out};
 use half::{bf16, f16};
 
-/// Multiplications of a product that are worth packing operands for another engine than that of f32.
-const WORTH_PACKING: usize = 32 * 32 * 32;
 /// What no kernel of a CPU adds.
 const ADDED: Ran = Ran::Composed(Why::Layout("what is added"));
 
@@ -37,10 +36,10 @@ pub(super) fn product(
     match (a, b, out) {
         (Slice::F64(a), Slice::F64(b), SliceMut::F64(out)) => stacks.floats(a, b, out),
         (Slice::F32(a), Slice::F32(b), SliceMut::F32(out)) => stacks.floats(a, b, out),
-        (Slice::F16(a), Slice::F16(b), out) => stacks.sixteen(Engine::Widened, a, b, out),
+        (Slice::F16(a), Slice::F16(b), out) => stacks.sixteen::<f32, f16>(Panels(Isa::best()), a, b, out),
         (Slice::Bf16(a), Slice::Bf16(b), out) => {
-            let worth = lhs.each.rows * k * rhs.each.columns >= WORTH_PACKING;
-            stacks.sixteen(if worth { engine } else { Engine::Widened }, a, b, out)
+            let engine = engine.worth(lhs.each.rows * k * rhs.each.columns);
+            by_engine(engine, Bf16 { stacks, a, b, out })
         }
         _ => Ran::Composed(Why::Dtype("a")),
     }
@@ -58,64 +57,22 @@ fn no_terms(out: &mut SliceMut<'_>) -> Ran {
     Ran::Kernel("product")
 }
 
-/// 16-bit numbers that an engine multiplies.
-trait Sixteen: Scalar + Stored<f32> {
-    /// One product of a stack, whose sums fit into runs of the engine or are written in f32.
-    fn by<O: Stored<f32>>(
-        engine: Engine,
-        a: (&[Self], Matrix),
-        b: (&[Self], Matrix),
-        then: Then<'_, f32, O>,
-        out: &mut [O],
-        threads: Threads,
-    ) {
-        let _ = engine;
-        widened(a, b, then, out, threads);
-    }
+/// A product of two stacks of bf16.
+struct Bf16<'a, 'b> {
+    stacks: Stacks<'a>,
+    a: &'a [bf16],
+    b: &'a [bf16],
+    out: SliceMut<'b>,
 }
 
-impl Sixteen for f16 {}
+impl OfBf16 for Bf16<'_, '_> {
+    type Output = Ran;
 
-impl Sixteen for bf16 {
-    fn by<O: Stored<f32>>(
-        engine: Engine,
-        a: (&[Self], Matrix),
-        b: (&[Self], Matrix),
-        then: Then<'_, f32, O>,
-        out: &mut [O],
-        threads: Threads,
-    ) {
-        match engine {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Engine::Tiles if let Some(amx) = super::amx::Amx::detect() => {
-                amx.multiply(a, b, then, out, threads)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Engine::Pairs if let Some(pairs) = crate::simd::Pairs::detect() => {
-                multiply_matrices::<crate::simd::lanes::Pair, _, O>(pairs, a, b, then, out, threads);
-            }
-            _ => widened(a, b, then, out, threads),
-        }
-    }
-}
-
-/// In f32, to which numbers are widened as they are packed.
-fn widened<X: Stored<f32>, O: Stored<f32>>(
-    a: (&[X], Matrix),
-    b: (&[X], Matrix),
-    then: Then<'_, f32, O>,
-    out: &mut [O],
-    threads: Threads,
-) {
-    multiply_matrices::<f32, X, O>(Isa::best(), a, b, then, out, threads);
-}
-
-/// Numbers of a lane whose sums are complete before they are written.
-fn most_numbers(engine: Engine) -> usize {
-    match engine {
-        Engine::Widened => DEPTH,
-        Engine::Pairs => 2 * DEPTH,
-        Engine::Tiles => usize::MAX,
+    fn run<E: Term<Sum = f32>>(self, by: impl Multiply<E>) -> Ran
+    where
+        bf16: Source<E>,
+    {
+        self.stacks.sixteen::<E, bf16>(by, self.a, self.b, self.out)
     }
 }
 
@@ -145,13 +102,19 @@ impl<'a> Stacks<'a> {
     }
 
     /// In f32, to 16 bits or f32.
-    fn sixteen<X: Sixteen>(self, engine: Engine, a: &[X], b: &[X], mut out: SliceMut<'_>) -> Ran {
+    fn sixteen<E: Term<Sum = f32>, X: Source<E> + Scalar + Stored<f32>>(
+        self,
+        by: impl Multiply<E>,
+        a: &[X],
+        b: &[X],
+        mut out: SliceMut<'_>,
+    ) -> Ran {
         if let Some(out) = <f32 as Scalar>::write(&mut out) {
-            return self.by(engine, a, b, self.plus::<f32>(), out);
+            return self.by(by, a, b, self.plus::<f32>(), out);
         }
-        if self.lhs.each.columns <= most_numbers(engine) {
+        if self.lhs.each.columns <= by.most_numbers() {
             return match <X as Scalar>::write(&mut out) {
-                Some(out) => self.by(engine, a, b, self.plus::<X>(), out),
+                Some(out) => self.by(by, a, b, self.plus::<X>(), out),
                 None => Ran::Composed(Why::Dtype("out")),
             };
         }
@@ -171,7 +134,7 @@ impl<'a> Stacks<'a> {
         } else {
             Plus::Nothing
         };
-        match self.by(engine, a, b, Some(plus), &mut wide) {
+        match self.by(by, a, b, Some(plus), &mut wide) {
             Ran::Kernel(_) => {}
             composed => return composed,
         }
@@ -182,9 +145,9 @@ impl<'a> Stacks<'a> {
     }
 
     /// With what is added, or nothing where that is not read.
-    fn by<X: Sixteen, O: Stored<f32>>(
+    fn by<E: Term<Sum = f32>, X: Source<E>, O: Stored<f32>>(
         self,
-        engine: Engine,
+        by: impl Multiply<E>,
         a: &[X],
         b: &[X],
         plus: Option<Plus<'_, O>>,
@@ -193,7 +156,8 @@ impl<'a> Stacks<'a> {
         let (Some(row), Some(plus)) = (self.wide_row(), plus) else { return ADDED };
         let then = Then { row: row.as_deref(), plus, ..Then::WRITTEN };
         self.each(then, out, |a_at, b_at, then, out, threads| {
-            X::by(engine, (&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each), then, out, threads);
+            let (a, b) = ((&a[a_at..], self.lhs.each), (&b[b_at..], self.rhs.each));
+            multiply_matrices::<E, X, O>(by, a, b, then, out, threads);
         });
         Ran::Kernel("product")
     }

@@ -32,14 +32,16 @@ mod scalar;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod unit;
 
-pub(crate) use blocked::{Lies, Operand, Plus, Strided, Then, Threads, multiply, multiply_turned, turned};
+pub(crate) use blocked::{Lies, Operand, Plus, Source, Strided, Term, Then, Threads, turned};
 pub use engine::Engine;
 pub(crate) use gemm::{Float, matrix_product};
 pub(crate) use matrix::Matrix;
 pub use scalar::product_scalar;
 #[cfg(feature = "candle")]
 pub use tensors::{product_of, product_onto_of, product_plus_of};
+pub(crate) use unit::{Multiply, OfBf16, Panels, by_engine, multiply_matrices};
 
 use crate::buffer::{In, Out, Place, Ran, ScalarType, Why};
 use crate::{Error, Result};

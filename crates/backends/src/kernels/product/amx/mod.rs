@@ -1,9 +1,9 @@
 //! bf16 by the tile unit of Intel's processors from Sapphire Rapids on (AMX): a tile is 16 rows of 64 bytes, and one
 //! instruction multiplies 16 × 32 by 32 × 16 into 16 × 16 of f32.
 //!
-//! The right operand is packed for all threads, in panels of 16 columns. A task has some rows of the left one, which it reads where they
-//! lie if rows are contiguous and whole tiles, or packs. A block of 32 × 32 of the result stays in four tiles over the whole of `k`. The
-//! instructions are written out, since Rust's intrinsics for them are not stable.
+//! The right operand is packed in panels of 16 columns, the left one in rows, or read where it lies if these are contiguous and whole
+//! tiles. One of them is packed for all threads, of the other a task packs a part. A block of 32 × 32 of the result stays in four tiles over the
+//! whole of `k`, or a run of [`LONG`] terms where the output is of f32. The instructions are written out, since Rust's intrinsics for them are not stable.
 
 #![expect(unsafe_code, reason = "instructions that were found at run time")]
 
@@ -11,14 +11,15 @@ mod operands;
 #[cfg(test)]
 mod tests;
 
-use super::blocked::{Then, Threads};
-use super::matrix::Matrix;
+use super::blocked::{Finish, Lies, Operand, Output, Plus, Then, Threads, Turned, steps};
+use super::unit::Multiply;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Isa, Simd, Work};
 use half::bf16;
 use operands::{Left, Right};
 use std::arch::asm;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 /// Rows and pairs of a tile.
@@ -32,6 +33,10 @@ const NEAR: usize = 4;
 /// Terms of which the rows of a block, 24 KiB of them, stay in the first-level cache while all columns pass. Of more, the columns of a
 /// block stay near while a task's rows pass.
 const SHORT: usize = 384;
+/// Terms whose panels are in memory at once, if there are more: those of 256 columns are 1 MiB.
+const LONG: usize = 2048;
+/// Times as many columns as rows for which columns are packed where they are multiplied.
+const WIDER: usize = 4;
 
 /// The processor has tiles, and the system lets this process use them.
 #[derive(Clone, Copy, Debug)]
@@ -45,25 +50,6 @@ impl Amx {
             leaf.edx & bf16 != 0 && leaf.edx & tiles != 0 && may_use_tiles()
         });
         FOUND.then_some(Self(()))
-    }
-
-    /// Writes the product of two matrices, of which the slices hold all elements, and there are some.
-    pub(super) fn multiply<O: Stored<f32>>(
-        self,
-        (a, lhs): (&[bf16], Matrix),
-        (b, rhs): (&[bf16], Matrix),
-        then: Then<'_, f32, O>,
-        out: &mut [O],
-        threads: Threads,
-    ) {
-        let right = Right::of(b, rhs.transposed(), threads);
-        let columns = rhs.columns;
-        let near = if lhs.rows >= 4 * NEAR * PANEL { NEAR } else { 1 };
-        let tasks = out.chunks_mut(near * PANEL * columns).enumerate().collect();
-        threads.share_out(tasks, |(task, out): (usize, &mut [O])| {
-            let first = task * near * PANEL;
-            Isa::best().run(Blocks { amx: self, a, lhs, right: &right, first, columns, then, out });
-        });
     }
 
     /// Has this thread's tiles hold 16 rows of 64 bytes each, as long as the result lives.
@@ -163,16 +149,87 @@ static CONFIG: Config = {
     Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
 };
 
-/// Some rows of a product, from `first` on.
+impl Multiply<Pair> for Amx {
+    fn most_numbers(self) -> usize {
+        4 * LONG
+    }
+
+    fn multiply<O: Stored<f32>>(
+        self,
+        a: impl Operand<Pair>,
+        b: impl Operand<Pair>,
+        then: Then<'_, f32, O>,
+        (out, lies): (&mut [O], Lies),
+        threads: Threads,
+    ) {
+        let numbers = a.numbers();
+        assert_eq!(b.numbers(), numbers, "a product");
+        let out = Output::new(out, lies, [a.lanes(), b.lanes()], Turned::Not);
+        // An output of sums is added to.
+        let run = if size_of::<O>() == size_of::<f32>() { LONG } else { numbers.max(1) };
+        for of in steps(numbers, run) {
+            let then = match of.start {
+                0 => then,
+                _ => Then { row: None, plus: Plus::Output, ..then },
+            };
+            Product { amx: self, a, b, of, finish: Finish { out: &out, then }, threads }.multiply();
+        }
+    }
+}
+
+/// The products of some numbers of each lane.
+struct Product<'a, A, B, O> {
+    amx: Amx,
+    a: A,
+    b: B,
+    of: Range<usize>,
+    finish: Finish<'a, f32, O>,
+    threads: Threads,
+}
+
+impl<A: Operand<Pair>, B: Operand<Pair>, O: Stored<f32>> Product<'_, A, B, O> {
+    fn multiply(self) {
+        let Self { amx, a, b, of, finish, threads } = self;
+        let size = [a.lanes(), b.lanes()];
+        let numbers = of.len();
+        let tasks = |lanes: usize| {
+            let near = if lanes >= 4 * NEAR * PANEL { NEAR } else { 1 };
+            steps(lanes, near * PANEL).collect::<Vec<_>>()
+        };
+        // What is packed for all threads is read again for every task: the shorter operand.
+        if size[1] / WIDER >= size[0] {
+            let left = Left::of(&a, 0..size[0], of.clone(), threads);
+            threads.share_out(tasks(size[1]), |columns: Range<usize>| {
+                let right = Right::of(b, columns.clone(), of.clone(), Threads::One);
+                let (at, size) = ([0, columns.start], [size[0], columns.len()]);
+                let (left, right) = (&left, &right);
+                Isa::best().run(Blocks { amx, left, right, at, size, numbers, by_columns: false, finish });
+            });
+            return;
+        }
+        let right = Right::of(b, 0..size[1], of.clone(), threads);
+        threads.share_out(tasks(size[0]), |rows: Range<usize>| {
+            let left = Left::of(&a, rows.clone(), of.clone(), Threads::One);
+            let (at, size) = ([rows.start, 0], [rows.len(), size[1]]);
+            let (left, right, by_columns) = (&left, &right, numbers > SHORT);
+            Isa::best().run(Blocks { amx, left, right, at, size, numbers, by_columns, finish });
+        });
+    }
+}
+
+/// The blocks of a task.
 struct Blocks<'a, O> {
     amx: Amx,
-    a: &'a [bf16],
-    lhs: Matrix,
+    left: &'a Left<'a>,
     right: &'a Right,
-    first: usize,
-    columns: usize,
-    then: Then<'a, f32, O>,
-    out: &'a mut [O],
+    /// The first row and column of the product.
+    at: [usize; 2],
+    /// Rows and columns.
+    size: [usize; 2],
+    numbers: usize,
+    /// Whether all rows pass the columns of a block, or all columns its rows.
+    by_columns: bool,
+    finish: Finish<'a, f32, O>,
 }
 
 impl<O: Stored<f32>> Work for Blocks<'_, O> {
@@ -180,30 +237,23 @@ impl<O: Stored<f32>> Work for Blocks<'_, O> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { lhs, right, columns, then, out, .. } = self;
-        let rows = out.len() / columns;
-        let left = Left::of(simd, self.a, lhs, self.first, rows);
+        let Self { left, right, at, size: [rows, columns], finish, .. } = self;
         let tiles = self.amx.configured();
-        let mut block = [[0f32; PANEL]; PANEL];
-        let mut write = |i: usize, j: usize| {
-            tiles.block(left.from(i), right.panels(j), &mut block);
-            let width = PANEL.min(columns - j);
-            for (row, sums) in (i..rows).zip(&mut block) {
-                let at = row * columns + j;
-                let place = (self.first * columns + at, j);
-                then.write(simd, &mut sums[..width], place, &mut out[at..at + width]);
+        let mut sums = [[0f32; PANEL]; PANEL];
+        let [down, across] = [rows, columns].map(|lanes| lanes.div_ceil(PANEL));
+        // One loop: what is called from two places is not part of the function that has the instructions.
+        for block in 0..down * across {
+            let (i, j) = match self.by_columns {
+                true => (block % down, block / down),
+                false => (block / across, block % across),
+            };
+            let (row, column) = (i * PANEL, j * PANEL);
+            if !self.by_columns {
+                left.fetch(row + PANEL, self.numbers, j, across);
             }
-        };
-        let (down, across) = ((0..rows).step_by(PANEL), (0..columns).step_by(PANEL));
-        if lhs.columns > SHORT {
-            across.for_each(|j| down.clone().for_each(|i| write(i, j)));
-            return;
-        }
-        for i in down {
-            for j in across.clone() {
-                left.fetch(i + PANEL, lhs.columns, j / PANEL, across.len());
-                write(i, j);
-            }
+            tiles.block(left.from(row), right.panels(column), &mut sums);
+            let size = [PANEL.min(rows - row), PANEL.min(columns - column)];
+            finish.tile(simd, (sums.as_flattened_mut(), PANEL), [at[0] + row, at[1] + column], size);
         }
     }
 }

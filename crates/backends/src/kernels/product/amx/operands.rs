@@ -1,12 +1,12 @@
 //! What tiles are loaded from: the left operand row by row, the right one in panels of pairs.
 
 use super::{DEPTH, PANEL, SIDE};
-use crate::kernels::product::Matrix;
-use crate::kernels::product::blocked::{Memory, Operand, Strided, Threads};
+use crate::kernels::product::blocked::{Memory, Operand, Threads};
 use crate::simd::lanes::{Pair, fetch};
 use crate::simd::turn::Turn;
 use crate::simd::{Isa, Simd, Work};
 use half::bf16;
+use std::ops::Range;
 
 /// Pairs of a tile's row.
 const PAIRS: usize = DEPTH / 2;
@@ -24,12 +24,16 @@ pub(super) struct Right {
 }
 
 impl Right {
-    /// Packs a matrix of which `k` counts the columns.
-    pub(super) fn of(x: &[bf16], matrix: Matrix, threads: Threads) -> Self {
-        let panel = matrix.columns.div_ceil(DEPTH) * PAIRS * SIDE;
-        let operand = Strided::new(x, matrix);
+    /// Packs some numbers of some lanes.
+    pub(super) fn of(
+        operand: impl Operand<Pair>,
+        lanes: Range<usize>,
+        of: Range<usize>,
+        threads: Threads,
+    ) -> Self {
+        let panel = of.len().div_ceil(DEPTH) * PAIRS * SIDE;
         // A block takes two panels. The second one of the last may be of no column: it is whatever was there, and so is what comes of it.
-        let count = matrix.rows.div_ceil(SIDE);
+        let count = lanes.len().div_ceil(SIDE);
         let mut pairs = Memory::of(count.next_multiple_of(2) * panel);
         let each = match threads {
             Threads::One => count,
@@ -37,7 +41,8 @@ impl Right {
         };
         let tasks = pairs[..count * panel].chunks_mut(each * panel).enumerate().collect();
         threads.share_out(tasks, |(task, to): (usize, &mut [Pair])| {
-            Isa::best().run(PackRight { operand, matrix, first: task * each * SIDE, panel, to });
+            let first = lanes.start + task * each * SIDE;
+            Isa::best().run(PackRight { operand, first, of: of.clone(), panel, to });
         });
         Self { pairs, panel }
     }
@@ -48,23 +53,22 @@ impl Right {
     }
 }
 
-/// The packing of some panels, of the columns from `first` on.
-struct PackRight<'a> {
-    operand: Strided<'a, bf16>,
-    matrix: Matrix,
+/// The packing of some panels, of the lanes from `first` on.
+struct PackRight<'a, A> {
+    operand: A,
     first: usize,
+    of: Range<usize>,
     panel: usize,
     to: &'a mut [Pair],
 }
 
-impl Work for PackRight<'_> {
+impl<A: Operand<Pair>> Work for PackRight<'_, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { operand, matrix, first, panel, to } = self;
-        let there = matrix.columns.div_ceil(2) * SIDE;
-        let of = 0..matrix.columns;
+        let Self { operand, first, of, panel, to } = self;
+        let there = of.len().div_ceil(2) * SIDE;
         if there == panel {
             return operand.pack::<S, SIDE>(simd, first, of, to.as_chunks_mut().0);
         }
@@ -84,33 +88,39 @@ pub(super) enum Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    /// The rows from `first` on, of the matrix; `count` of them.
-    #[inline(always)]
-    pub(super) fn of<S: Simd>(simd: S, x: &'a [bf16], matrix: Matrix, first: usize, count: usize) -> Self {
-        let Matrix { columns, row, column, .. } = matrix;
-        if column == 1 && count.is_multiple_of(PANEL) && columns.is_multiple_of(DEPTH) {
-            return Self::InPlace(&x[first * row..], row);
+    /// Some numbers of some lanes.
+    pub(super) fn of(
+        operand: &'a impl Operand<Pair>,
+        lanes: Range<usize>,
+        of: Range<usize>,
+        threads: Threads,
+    ) -> Self {
+        let rows = operand.as_matrix().filter(|(_, matrix)| matrix.column == 1);
+        let rows = rows.map(|(x, matrix)| (&x[lanes.start * matrix.row + of.start..], matrix.row));
+        if let Some((x, row)) = rows
+            && lanes.len().is_multiple_of(PANEL)
+            && of.len().is_multiple_of(DEPTH)
+        {
+            return Self::InPlace(x, row);
         }
-        let pitch = columns.next_multiple_of(DEPTH);
+        let pitch = of.len().next_multiple_of(DEPTH);
         // Rows beyond the last are whatever was there, and so is what comes of them.
-        let mut rows = Memory::of(count.next_multiple_of(PANEL) * pitch);
-        if column == 1 {
-            for (i, to) in rows.chunks_exact_mut(pitch).enumerate().take(count) {
-                let (numbers, beyond) = to.split_at_mut(columns);
-                numbers.copy_from_slice(&x[(first + i) * row..][..columns]);
+        let mut packed = Memory::of(lanes.len().next_multiple_of(PANEL) * pitch);
+        if let Some((x, row)) = rows {
+            for (i, to) in packed.chunks_exact_mut(pitch).enumerate().take(lanes.len()) {
+                let (numbers, beyond) = to.split_at_mut(of.len());
+                numbers.copy_from_slice(&x[i * row..][..of.len()]);
                 beyond.fill(bf16::ZERO);
             }
-            return Self::Packed(rows, pitch);
+            return Self::Packed(packed, pitch);
         }
-        let operand = Strided::new(x, matrix);
-        let mut pairs = Memory::of(pitch / 2 * SIDE);
-        let there = columns.div_ceil(2) * SIDE;
-        for (i, to) in rows.chunks_exact_mut(SIDE * pitch).enumerate().take(count.div_ceil(SIDE)) {
-            operand.pack::<S, SIDE>(simd, first + i * SIDE, 0..columns, pairs[..there].as_chunks_mut().0);
-            pairs[there..].fill(Pair::default());
-            turn(pairs.as_chunks().0, to, pitch);
-        }
-        Self::Packed(rows, pitch)
+        let count = lanes.len().div_ceil(SIDE);
+        let tasks = packed[..count * SIDE * pitch].chunks_exact_mut(SIDE * pitch).enumerate().collect();
+        threads.share_out(tasks, |(panel, to): (usize, &mut [bf16])| {
+            let first = lanes.start + panel * SIDE;
+            Isa::best().run(PackLeft { operand: *operand, first, of: of.clone(), pitch, to });
+        });
+        Self::Packed(packed, pitch)
     }
 
     /// The rows from one on, and how far apart they are.
@@ -130,6 +140,29 @@ impl<'a> Left<'a> {
         for line in part * PANEL * lines / parts..(part + 1) * PANEL * lines / parts {
             fetch(x.as_ptr().wrapping_add((row + line / lines) * pitch + line % lines * DEPTH));
         }
+    }
+}
+
+/// The packing of 16 rows, of the lanes from `first` on.
+struct PackLeft<'a, A> {
+    operand: A,
+    first: usize,
+    of: Range<usize>,
+    pitch: usize,
+    to: &'a mut [bf16],
+}
+
+impl<A: Operand<Pair>> Work for PackLeft<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { operand, first, of, pitch, to } = self;
+        let mut pairs = Memory::of(pitch / 2 * SIDE);
+        let there = of.len().div_ceil(2) * SIDE;
+        operand.pack::<S, SIDE>(simd, first, of, pairs[..there].as_chunks_mut().0);
+        pairs[there..].fill(Pair::default());
+        turn(pairs.as_chunks().0, to, pitch);
     }
 }
 

@@ -63,7 +63,7 @@ impl Lies {
 }
 
 /// An output of which tasks write blocks that do not meet.
-pub(super) struct Output<'a, O> {
+pub(in crate::kernels::product) struct Output<'a, O> {
     first: *mut O,
     len: usize,
     lies: Lies,
@@ -74,7 +74,7 @@ pub(super) struct Output<'a, O> {
 
 /// Which way tiles lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turned {
+pub(in crate::kernels::product) enum Turned {
     /// As the output.
     Not,
     /// A row of a tile goes to a column.
@@ -88,7 +88,12 @@ impl<'a, O> Output<'a, O> {
     /// # Panics
     ///
     /// Where so many rows and columns would meet.
-    pub(super) fn new(out: &'a mut [O], lies: Lies, [rows, columns]: [usize; 2], turned: Turned) -> Self {
+    pub(in crate::kernels::product) fn new(
+        out: &'a mut [O],
+        lies: Lies,
+        [rows, columns]: [usize; 2],
+        turned: Turned,
+    ) -> Self {
         let Lies { pitch, piece, apart } = lies;
         assert!(rows < 2 || piece.min(columns) <= pitch, "rows that do not meet");
         let span = rows.saturating_sub(1) * pitch + piece;
@@ -133,8 +138,8 @@ impl<T> Direct<T> {
 /// The writing of tiles, each to a block of the output.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a, T, O> {
-    pub(super) out: &'a Output<'a, O>,
-    pub(super) then: Then<'a, T, O>,
+    pub(in crate::kernels::product) out: &'a Output<'a, O>,
+    pub(in crate::kernels::product) then: Then<'a, T, O>,
 }
 
 impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
@@ -162,7 +167,7 @@ impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
 
     /// Writes `rows` by `columns` sums of a tile, whose rows are `pitch` apart, from a row and a column on.
     #[inline(always)]
-    pub(super) fn tile<S: Simd>(
+    pub(in crate::kernels::product) fn tile<S: Simd>(
         &self,
         simd: S,
         (sums, pitch): (&mut [T], usize),
@@ -216,7 +221,7 @@ impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
 impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
     /// Writes sums of the columns from `column` on to `to`, the elements of the output from `at` on.
     #[inline(always)]
-    pub(crate) fn write<S: Simd>(&self, simd: S, sums: &mut [T], (at, column): (usize, usize), to: &mut [O]) {
+    fn write<S: Simd>(&self, simd: S, sums: &mut [T], (at, column): (usize, usize), to: &mut [O]) {
         let row = self.row.map(|row| &row[column..][..to.len()]);
         let matrix = match self.plus {
             Plus::Matrix(matrix) => Some(&matrix[at..][..to.len()]),

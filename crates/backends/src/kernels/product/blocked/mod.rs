@@ -21,16 +21,15 @@ mod term;
 #[cfg(test)]
 mod tests;
 
+pub(super) use finish::{Finish, Output, Turned};
 pub(crate) use finish::{Lies, Plus, Then};
 pub(super) use memory::Memory;
 pub(crate) use pack::{Operand, Strided, turned};
 pub(crate) use source::Source;
 pub(crate) use term::{Packed, Term};
 
-use super::Matrix;
 use crate::simd::convert::Stored;
 use crate::simd::rows::share_out;
-use finish::{Finish, Output, Turned};
 use pack::Pack;
 use plan::tasks;
 use std::ops::Range;
@@ -45,11 +44,9 @@ const ROWS: usize = 12;
 /// Panels of the left operand in a task, at most.
 const TALL: usize = 4;
 /// Rows of a task, at most.
-const TASK: usize = TALL * ROWS;
+pub(super) const TASK: usize = TALL * ROWS;
 /// Panels of the right operand that are packed at a time: 8 MiB.
 const WIDE: usize = 128;
-/// Times as many columns as rows for which columns are packed where they are multiplied.
-const WIDER: usize = 4;
 /// Multiplications that are worth a second thread.
 const WORTH_SHARING: usize = 1 << 19;
 /// Elements that are worth a task that packs them.
@@ -75,7 +72,7 @@ impl Threads {
 }
 
 /// Parts of so many, of which the last may be shorter.
-fn steps(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+pub(super) fn steps(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..len).step_by(each).map(move |at| at..len.min(at + each))
 }
 
@@ -85,7 +82,7 @@ fn steps(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> + Clone 
 /// # Panics
 ///
 /// Where the sizes do not fit together, or there are more than [`DEPTH`] terms and `out` is of another type than the sums are.
-pub(crate) fn multiply<E: Term, O: Stored<E::Sum>>(
+pub(super) fn multiply<E: Term, O: Stored<E::Sum>>(
     unit: E::Unit,
     a: impl Operand<E>,
     b: impl Operand<E>,
@@ -106,7 +103,7 @@ pub(crate) fn multiply<E: Term, O: Stored<E::Sum>>(
 /// # Panics
 ///
 /// As [`multiply`].
-pub(crate) fn multiply_turned<E: Term, O: Stored<E::Sum>>(
+pub(super) fn multiply_turned<E: Term, O: Stored<E::Sum>>(
     unit: E::Unit,
     a: impl Operand<E>,
     b: impl Operand<E>,
@@ -116,31 +113,6 @@ pub(crate) fn multiply_turned<E: Term, O: Stored<E::Sum>>(
 ) {
     let out = Output::new(out, lies, [a.lanes(), b.lanes()], Turned::Over);
     Blocks { unit, a: b, b: a, then, out: &out, threads }.multiply();
-}
-
-/// [`multiply`] of two matrices in memory, to one row after another.
-///
-/// # Panics
-///
-/// As [`multiply`], and where a matrix reaches past its slice.
-pub(crate) fn multiply_matrices<E: Term, X: Source<E>, O: Stored<E::Sum>>(
-    unit: E::Unit,
-    (a, lhs): (&[X], Matrix),
-    (b, rhs): (&[X], Matrix),
-    then: Then<'_, E::Sum, O>,
-    out: &mut [O],
-    threads: Threads,
-) {
-    assert!(then.row.is_none_or(|row| row.len() == rhs.columns), "a row of a product");
-    assert_eq!(out.len(), lhs.rows * rhs.columns, "where a product goes");
-    let (a, b) = (Strided::new(a, lhs), Strided::new(b, rhs.transposed()));
-    let out = (out, Lies::by_rows(rhs.columns));
-    // What is packed for all threads is read again for every few lanes of the other: the shorter one.
-    if rhs.columns / WIDER >= lhs.rows && lhs.rows >= 2 * TASK {
-        multiply_turned::<E, O>(unit, a, b, then, out, threads);
-    } else {
-        multiply::<E, O>(unit, a, b, then, out, threads);
-    }
 }
 
 /// A product whose rows and columns are as tiles lie.

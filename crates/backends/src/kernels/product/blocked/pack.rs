@@ -6,6 +6,7 @@ use crate::kernels::product::Matrix;
 use crate::simd::lanes::fetch;
 use crate::simd::turn::Turn;
 use crate::simd::{Simd, Work};
+use half::bf16;
 use std::ops::Range;
 
 /// Terms that are brought to `E` before they are turned.
@@ -22,6 +23,11 @@ pub(crate) trait Operand<E: Term>: Copy + Send + Sync {
 
     /// The numbers of a lane, of which a term has [`Term::NUMBERS`].
     fn numbers(&self) -> usize;
+
+    /// The matrix itself, a row for each lane, where it is one of bf16 in memory.
+    fn as_matrix(&self) -> Option<(&[bf16], Matrix)> {
+        None
+    }
 
     /// Writes panels of lanes from `first` on, one after another, of the numbers in `of`. Lanes beyond the last stay what the memory
     /// held: nothing that is made of them is written.
@@ -90,6 +96,10 @@ impl<E: Term, X: Source<E>> Operand<E> for Strided<'_, X> {
 
     fn numbers(&self) -> usize {
         self.matrix.columns
+    }
+
+    fn as_matrix(&self) -> Option<(&[bf16], Matrix)> {
+        X::as_bf16(self.x).map(|x| (x, self.matrix))
     }
 
     #[inline(always)]

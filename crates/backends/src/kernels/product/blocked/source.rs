@@ -15,6 +15,11 @@ pub(crate) trait Source<E>: Copy + Send + Sync {
 
     /// `x`, where it is of `E` already.
     fn as_it_is(x: &[Self]) -> Option<&[E]>;
+
+    /// `x`, where it is of bf16 and not widened.
+    fn as_bf16(_: &[Self]) -> Option<&[bf16]> {
+        None
+    }
 }
 
 macro_rules! numbers {
@@ -61,5 +66,9 @@ impl Source<Pair> for bf16 {
     #[inline(always)]
     fn as_it_is(_: &[Self]) -> Option<&[Pair]> {
         None
+    }
+
+    fn as_bf16(x: &[Self]) -> Option<&[bf16]> {
+        Some(x)
     }
 }
