@@ -130,18 +130,25 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Positions<'_, X> {
             let lane = first + i * WIDTH;
             pieces.clear();
             pieces.extend(self.0.pieces(lane..lanes.min(lane + WIDTH)));
-            let to = to.as_flattened_mut();
-            for (term, &(tap, numbers)) in terms.iter().enumerate() {
-                let reach = numbers.0 + WIDTH;
+            for (&(tap, numbers), to) in terms.iter().zip(to) {
                 for piece in &pieces {
-                    let (to, from) = (&mut to[term * WIDTH + piece.at..], &x[piece.first + tap..]);
+                    let first = piece.first + tap;
                     if stride > 1 {
-                        apart(simd, from, stride, numbers, &mut to[..piece.len]);
-                    } else if to.len() >= WIDTH && from.len() >= reach {
-                        // More than the piece: what follows is written after it.
-                        X::side_by_side(simd, from, numbers, &mut to[..WIDTH]);
-                    } else {
-                        X::side_by_side(simd, from, numbers, &mut to[..piece.len]);
+                        apart(simd, &x[first..], stride, numbers, &mut to[piece.at..][..piece.len]);
+                        continue;
+                    }
+                    // A whole vector, whose lanes before the piece are those of pixels before it.
+                    match x.get(first - piece.at..).filter(|from| from.len() >= numbers.0 + WIDTH) {
+                        Some(from) => {
+                            let mut made = [E::default(); WIDTH];
+                            X::side_by_side(simd, from, numbers, &mut made);
+                            for lane in 0..WIDTH {
+                                to[lane] = if lane < piece.at { to[lane] } else { made[lane] };
+                            }
+                        }
+                        None => {
+                            X::side_by_side(simd, &x[first..], numbers, &mut to[piece.at..][..piece.len]);
+                        }
                     }
                 }
             }
@@ -160,8 +167,10 @@ fn apart<S: Simd, E: Term, X: Source<E> + Pixel>(
 ) {
     let mut near = [[X::default(); LANES]; NUMBERS];
     for (number, near) in near.iter_mut().enumerate().take(there) {
-        let from = x[number * apart..].iter().step_by(stride);
-        near[..to.len()].iter_mut().zip(from).for_each(|(to, &x)| *to = x);
+        let from = &x[number * apart..];
+        for (lane, near) in near[..to.len()].iter_mut().enumerate() {
+            *near = from[lane * stride];
+        }
     }
     X::side_by_side(simd, near.as_flattened(), (LANES, there), to);
 }
@@ -331,7 +340,9 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Around<'_, X> {
                 for (number, near) in (number..number + there).zip(&mut near) {
                     let (value, tap) = (number / self.taps, self.taps - 1 - number % self.taps);
                     let from = &self.kernel[(value * self.channels + channel) * self.taps + tap..];
-                    near[..lanes].iter_mut().zip(from.iter().step_by(self.taps)).for_each(|(to, &x)| *to = x);
+                    for (lane, near) in near[..lanes].iter_mut().enumerate() {
+                        *near = from[lane * self.taps];
+                    }
                 }
                 X::side_by_side(simd, near.as_flattened(), (LANES, there), &mut to[..lanes]);
             }
