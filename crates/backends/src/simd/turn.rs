@@ -1,9 +1,24 @@
-//! Rows for columns, of four times four.
+//! Rows for columns, of four times four, and pairs of two rows.
+
+#[cfg(not(target_arch = "x86_64"))]
+use super::lanes::Pair;
+#[cfg(not(target_arch = "x86_64"))]
+use half::bf16;
 
 /// Numbers of which squares are turned in registers.
 pub(crate) trait Turn: Copy {
     /// Element `i` of row `j` for element `j` of row `i`.
     fn turned(rows: [&[Self; 4]; 4]) -> [[Self; 4]; 4];
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::paired;
+
+/// Each of `a` with that of `b`.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn paired(a: &[bf16; 8], b: &[bf16; 8]) -> [Pair; 8] {
+    std::array::from_fn(|i| Pair([a[i], b[i]]))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -18,7 +33,7 @@ macro_rules! one_by_one {
     )*};
 }
 #[cfg(not(target_arch = "x86_64"))]
-one_by_one!(f32, f64, super::lanes::Pair);
+one_by_one!(f32, f64, Pair);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -26,8 +41,19 @@ mod x86 {
 
     use super::Turn;
     use crate::simd::lanes::Pair;
+    use half::bf16;
     use std::arch::x86_64::*;
     use std::mem::transmute;
+
+    /// Each of `a` with that of `b`.
+    #[inline(always)]
+    pub(crate) fn paired(a: &[bf16; 8], b: &[bf16; 8]) -> [Pair; 8] {
+        // SAFETY: every processor of the target has SSE2; all vectors are eight numbers of 16 bits of any value.
+        unsafe {
+            let [a, b] = [a, b].map(|x| _mm_loadu_si128(x.as_ptr().cast()));
+            transmute([_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)])
+        }
+    }
 
     impl Turn for f32 {
         #[inline(always)]
@@ -83,6 +109,15 @@ mod tests {
     use super::Turn;
     use crate::simd::lanes::Pair;
     use half::bf16;
+
+    #[test]
+    fn two_rows_become_pairs_with_all_their_bits() {
+        let [a, b] =
+            [0x7fa0_u16, 0xff80].map(|first| std::array::from_fn(|i| bf16::from_bits(first + i as u16)));
+        for (i, pair) in super::paired(&a, &b).into_iter().enumerate() {
+            assert_eq!(pair.0.map(bf16::to_bits), [a[i].to_bits(), b[i].to_bits()]);
+        }
+    }
 
     #[test]
     fn rows_become_columns_with_all_their_bits() {

@@ -179,10 +179,8 @@ fn correlated<E: Term, X: Source<E> + Pixel, O: Stored<E::Sum>, K: Operand<E>>(
     let planes = s.out * s.places();
     let lies = Lies { pitch: s.places(), piece: s.places(), apart: s.groups * planes };
     for group in 0..s.groups {
-        let positions = Positions(image.group(s, group));
         let out = (&mut out[group * planes..], lies);
-        // Positions are packed where they are multiplied: there are more of them, and each is used less.
-        by.multiply_wide(kernel(group), positions, Then::WRITTEN, out, Threads::All);
+        by.multiply(kernel(group), Positions(image.group(group)), Then::WRITTEN, out, Threads::All);
     }
 }
 
@@ -229,7 +227,7 @@ impl Map for KernelGradient {
         let s = self.0;
         let image = Padded::new(s, image);
         for (group, out) in out.chunks_exact_mut(s.out * s.rows()).enumerate() {
-            let (channels, taps) = (Channels { s, values, group }, Taps(image.group(s, group)));
+            let (channels, taps) = (Channels { s, values, group }, Taps(image.group(group)));
             let out = (out, Lies::by_rows(s.rows()));
             by.multiply(channels, taps, Then::WRITTEN, out, Threads::All);
         }

@@ -21,36 +21,47 @@ impl<T: Number + Default + Send + Sync> Pixel for T {}
 
 /// Images with their padding, so that every tap stands on a pixel.
 pub(super) struct Padded<'a, T: Clone> {
+    s: Sizes,
     pixels: Cow<'a, [T]>,
     size: [usize; 2],
+    /// For each tap of each channel, where it lies from where a position begins.
+    taps: Vec<usize>,
 }
 
 impl<'a, T: Pixel> Padded<'a, T> {
     pub(super) fn new(s: Sizes, image: &'a [T]) -> Self {
         let [above, before] = s.moves.padding;
         let size = [s.size[0] + 2 * above, s.size[1] + 2 * before];
+        let [down, along] = s.moves.dilation;
+        let place =
+            |(channel, [i, j]): (usize, [usize; 2])| (channel * size[0] + i * down) * size[1] + j * along;
+        let taps = (0..s.rows()).map(|row| place(s.tap(row))).collect();
         if size == s.size {
-            return Self { pixels: Cow::Borrowed(image), size };
+            return Self { s, pixels: Cow::Borrowed(image), size, taps };
         }
         let mut pixels = fresh(s.images * s.groups * s.channels * size[0] * size[1]);
         let planes = pixels.par_chunks_exact_mut(size[0] * size[1]).zip(image.par_chunks_exact(s.pixels()));
-        planes.with_min_len(8).for_each(|(to, from)| {
-            let (top, rest) = to.split_at_mut(above * size[1]);
-            let (rows, bottom) = rest.split_at_mut(s.size[0] * size[1]);
-            top.fill(T::default());
-            bottom.fill(T::default());
-            for (to, from) in rows.chunks_exact_mut(size[1]).zip(from.chunks_exact(s.size[1])) {
-                to[..before].fill(T::default());
-                to[before..][..from.len()].copy_from_slice(from);
-                to[before + from.len()..].fill(T::default());
+        planes.with_min_len(8).for_each(|(mut to, from)| {
+            let zeros = [T::default(); LANES];
+            let mut border = above * size[1] + before;
+            for row in (0..from.len()).step_by(s.size[1]) {
+                // What is written beyond the border is written again.
+                (0..border)
+                    .step_by(LANES)
+                    .for_each(|at| copied(&zeros, LANES.min(border - at), &mut to[at..]));
+                to = &mut to[border..];
+                copied(&from[row..], s.size[1], to);
+                to = &mut to[s.size[1]..];
+                border = 2 * before;
             }
+            to.fill(T::default());
         });
-        Self { pixels: Cow::Owned(pixels), size }
+        Self { s, pixels: Cow::Owned(pixels), size, taps }
     }
 
     /// The pixels of a group's images.
-    pub(super) fn group(&self, s: Sizes, group: usize) -> Pixels<'_, T> {
-        Pixels { s, x: &self.pixels, size: self.size, group }
+    pub(super) fn group(&self, group: usize) -> Pixels<'_, T> {
+        Pixels { s: self.s, x: &self.pixels, size: self.size, taps: &self.taps, group }
     }
 }
 
@@ -60,6 +71,7 @@ pub(super) struct Pixels<'a, T> {
     s: Sizes,
     x: &'a [T],
     size: [usize; 2],
+    taps: &'a [usize],
     group: usize,
 }
 
@@ -72,13 +84,6 @@ struct Piece {
 }
 
 impl<T> Pixels<'_, T> {
-    /// Where a channel's tap lies from where a position begins.
-    fn tap(&self, row: usize) -> usize {
-        let (channel, [i, j]) = self.s.tap(row);
-        let [down, along] = self.s.moves.dilation;
-        (channel * self.size[0] + i * down) * self.size[1] + j * along
-    }
-
     /// The positions of all images in a range, in pieces.
     fn pieces(&self, of: Range<usize>) -> impl Iterator<Item = Piece> {
         let Self { s, size, group, .. } = *self;
@@ -117,43 +122,39 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Positions<'_, X> {
         of: Range<usize>,
         to: &mut [[E; WIDTH]],
     ) {
-        let (x, stride) = (self.0.x, self.0.s.moves.stride[1]);
-        let lanes = self.0.s.images * self.0.s.places();
-        // Where a term's first number lies from where a position begins, how far apart its numbers are, and how many.
-        let term = |row: usize| {
-            let (tap, there) = (self.0.tap(row), E::NUMBERS.min(of.end - row));
-            (tap, (if there > 1 { self.0.tap(row + 1) - tap } else { 0 }, there))
-        };
-        let terms: Vec<_> = of.clone().step_by(E::NUMBERS).map(term).collect();
+        let Pixels { x, s, taps, .. } = self.0;
+        let (lanes, stride) = (s.images * s.places(), s.moves.stride[1]);
+        let (taps, terms) = (&taps[of.clone()], of.len().div_ceil(E::NUMBERS));
         let mut pieces = Vec::with_capacity(WIDTH);
-        for (i, to) in to.chunks_exact_mut(terms.len()).enumerate() {
-            let lane = first + i * WIDTH;
+        for (i, to) in to.chunks_exact_mut(terms).enumerate() {
+            let (lane, to) = (first + i * WIDTH, to.as_flattened_mut());
             pieces.clear();
             pieces.extend(self.0.pieces(lane..lanes.min(lane + WIDTH)));
-            for (&(tap, numbers), to) in terms.iter().zip(to) {
+            let reach = pieces.iter().map(|piece| piece.first).max().zip(taps.last());
+            let is_there = reach.is_some_and(|(first, last)| first + last + WIDTH <= x.len());
+            // Whole vectors, whose lanes behind a piece are written again: by the next piece, or the next term.
+            let whole = if stride == 1 && is_there { terms - 1 } else { 0 };
+            let mut numbered = taps.chunks(E::NUMBERS).enumerate();
+            for (term, taps) in numbered.by_ref().take(whole) {
                 for piece in &pieces {
-                    let first = piece.first + tap;
-                    if stride > 1 {
-                        apart(simd, &x[first..], stride, numbers, &mut to[piece.at..][..piece.len]);
-                        continue;
-                    }
-                    // A whole vector, whose lanes before the piece are those of pixels before it.
-                    match x.get(first - piece.at..).filter(|from| from.len() >= numbers.0 + WIDTH) {
-                        Some(from) => {
-                            let mut made = [E::default(); WIDTH];
-                            X::side_by_side(simd, from, numbers, &mut made);
-                            for lane in 0..WIDTH {
-                                to[lane] = if lane < piece.at { to[lane] } else { made[lane] };
-                            }
-                        }
-                        None => {
-                            X::side_by_side(simd, &x[first..], numbers, &mut to[piece.at..][..piece.len]);
-                        }
-                    }
+                    let to = &mut to[term * WIDTH + piece.at..][..WIDTH];
+                    X::side_by_side(simd, &x[piece.first + taps[0]..], between(taps), to);
+                }
+            }
+            for (term, taps) in numbered {
+                for piece in &pieces {
+                    let to = &mut to[term * WIDTH + piece.at..][..piece.len];
+                    apart(simd, &x[piece.first + taps[0]..], stride, between(taps), to);
                 }
             }
         }
     }
+}
+
+/// How far apart the numbers of a term are, and how many.
+#[inline(always)]
+fn between(taps: &[usize]) -> (usize, usize) {
+    (taps.get(1).map_or(0, |next| next - taps[0]), taps.len())
 }
 
 /// [`Source::side_by_side`] of lanes that lie `stride` apart, at most 16.
@@ -181,9 +182,16 @@ fn copied<X: Copy>(from: &[X], len: usize, to: &mut [X]) {
     for at in (0..len).step_by(LANES) {
         match (to[at..].first_chunk_mut::<LANES>(), from[at..].first_chunk::<LANES>()) {
             (Some(to), Some(from)) => *to = *from,
-            _ => to[at..len].copy_from_slice(&from[at..len]),
+            _ => return exactly(&from[at..len], &mut to[at..len]),
         }
     }
+}
+
+/// Copies all and no more. Not part of who calls it: the compiler would make one copy of any length of this one and that of a vector.
+#[cold]
+#[inline(never)]
+fn exactly<X: Copy>(from: &[X], to: &mut [X]) {
+    to.copy_from_slice(from);
 }
 
 /// A lane for each tap of each channel, and a number for each position of all images.
@@ -210,8 +218,7 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Taps<'_, X> {
         let stride = self.0.s.moves.stride[1];
         let terms = of.len().div_ceil(E::NUMBERS);
         let panels = to.len() / terms;
-        let taps: Vec<usize> =
-            (first..self.0.s.rows().min(first + panels * WIDTH)).map(|row| self.0.tap(row)).collect();
+        let taps = &self.0.taps[first..self.0.s.rows().min(first + panels * WIDTH)];
         let mut rows = [[X::default(); GATHERED + LANES]; WIDTH];
         let mut pieces = Vec::with_capacity(GATHERED);
         for start in of.clone().step_by(GATHERED) {

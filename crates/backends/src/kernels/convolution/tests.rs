@@ -181,7 +181,7 @@ fn check_operands(s: sizes::Sizes) {
     let (wide_image, wide_values, wide_kernel) = (wide(&image), wide(&values), wide(&kernel));
     let (padded, wide_padded) = (Padded::new(s, &image), Padded::new(s, &wide_image));
     for group in 0..s.groups {
-        let (pixels, wide_pixels) = (padded.group(s, group), wide_padded.group(s, group));
+        let (pixels, wide_pixels) = (padded.group(group), wide_padded.group(group));
         check_pairs(Positions(pixels), Positions(wide_pixels));
         check_pairs(Taps(pixels), Taps(wide_pixels));
         let wide_channels = operands::Channels { s, values: &wide_values, group };

@@ -47,7 +47,7 @@ impl Engine {
 }
 
 /// Whether the processor is AMD's.
-pub(super) fn is_amd() -> bool {
+fn is_amd() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         static AMD: LazyLock<bool> = LazyLock::new(|| {

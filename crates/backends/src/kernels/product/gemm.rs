@@ -1,10 +1,9 @@
-//! A product of two matrices of f32 or f64, by whichever was measured to be faster: [`multiply_matrices`] of large ones with AVX2, and for
+//! A product of two matrices of f32 or f64, by whichever was measured to be faster: [`multiply_matrices`] of large ones with AVX2 or AVX-512, and for
 //! whatever else the crate `gemm`. The one place where the crate is called.
 
 #![expect(unsafe_code, reason = "the crate takes addresses and strides")]
 
 use super::blocked::{Packed, Plus, Source, Term, Then, Threads};
-use super::engine::is_amd;
 use super::unit::{Panels, multiply_matrices};
 use super::{Matrix, RUN};
 use crate::simd::Isa;
@@ -16,9 +15,8 @@ use rayon::prelude::*;
 /// cache, and multiplications.
 const LARGE: (usize, usize, usize) = (192, 256, 1 << 26);
 
-/// Bytes of the vectors with which that was measured to be so: AVX2's, on AMD's processors. On Intel's with AVX-512 the crate is faster; AMD's
-/// with AVX-512 were not measured, and are taken for their predecessors' kin.
-const PACKED: usize = 32;
+/// Bytes of the vectors with which that was measured to be so, AVX2's and those of AVX-512, and of longer ones.
+const VECTORS: usize = 32;
 
 /// An operand: a matrix in memory.
 pub(crate) type Operand<'a, T> = (&'a [T], Matrix);
@@ -44,7 +42,7 @@ pub(crate) fn matrix_product<T: Float>(
     let (m, k, n) = (a.1.rows, a.1.columns, b.1.columns);
     let large = m.min(n) >= LARGE.0 && k >= LARGE.1 && m * n >= LARGE.2 / k;
     let isa = Isa::best();
-    if large && (isa.bytes() == PACKED || is_amd()) {
+    if large && isa.bytes() >= VECTORS {
         multiply_matrices::<T, T, T>(Panels(isa), a, b, then, out, threads);
     } else {
         by_the_crate(out, then, a, b, threads);

@@ -1,16 +1,13 @@
 //! What multiplies operands: panels of numbers or of pairs, or Intel's tiles.
 
 use super::Engine;
-use super::blocked::{self, DEPTH, Lies, Operand, Source, Strided, TASK, Term, Then, Threads};
+use super::blocked::{self, DEPTH, Lies, Operand, Source, Strided, Term, Then, Threads};
 use super::matrix::Matrix;
 use crate::simd::Isa;
 use crate::simd::convert::Stored;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::Pair;
 use half::bf16;
-
-/// Times as many columns as rows for which columns are packed where they are multiplied.
-const WIDER: usize = 4;
 
 /// What multiplies operands of elements `E`.
 pub(crate) trait Multiply<E: Term>: Copy + Send + Sync {
@@ -31,22 +28,6 @@ pub(crate) trait Multiply<E: Term>: Copy + Send + Sync {
         out: (&mut [O], Lies),
         threads: Threads,
     );
-
-    /// The same, where `b` has many more lanes than `a`.
-    ///
-    /// # Panics
-    ///
-    /// As [`multiply`](Self::multiply).
-    fn multiply_wide<O: Stored<E::Sum>>(
-        self,
-        a: impl Operand<E>,
-        b: impl Operand<E>,
-        then: Then<'_, E::Sum, O>,
-        out: (&mut [O], Lies),
-        threads: Threads,
-    ) {
-        self.multiply(a, b, then, out, threads);
-    }
 }
 
 /// Panels, by the instructions of a [`Term`].
@@ -68,17 +49,6 @@ impl<E: Term> Multiply<E> for Panels<E::Unit> {
     ) {
         blocked::multiply(self.0, a, b, then, out, threads);
     }
-
-    fn multiply_wide<O: Stored<E::Sum>>(
-        self,
-        a: impl Operand<E>,
-        b: impl Operand<E>,
-        then: Then<'_, E::Sum, O>,
-        out: (&mut [O], Lies),
-        threads: Threads,
-    ) {
-        blocked::multiply_turned(self.0, a, b, then, out, threads);
-    }
 }
 
 /// [`Multiply`] of two matrices in memory, to one row after another.
@@ -97,13 +67,7 @@ pub(crate) fn multiply_matrices<E: Term, X: Source<E>, O: Stored<E::Sum>>(
     assert!(then.row.is_none_or(|row| row.len() == rhs.columns), "a row of a product");
     assert_eq!(out.len(), lhs.rows * rhs.columns, "where a product goes");
     let (a, b) = (Strided::new(a, lhs), Strided::new(b, rhs.transposed()));
-    let out = (out, Lies::by_rows(rhs.columns));
-    // What is packed for all threads is read again for every few lanes of the other: the shorter one.
-    if rhs.columns / WIDER >= lhs.rows && lhs.rows >= 2 * TASK {
-        by.multiply_wide(a, b, then, out, threads);
-    } else {
-        by.multiply(a, b, then, out, threads);
-    }
+    by.multiply(a, b, then, (out, Lies::by_rows(rhs.columns)), threads);
 }
 
 /// What is done with numbers of bf16 by whatever multiplies them.

@@ -11,7 +11,7 @@ mod operands;
 #[cfg(test)]
 mod tests;
 
-use super::blocked::{Finish, Lies, Operand, Output, Plus, Then, Threads, Turned, steps};
+use super::blocked::{Finish, Lies, Operand, Output, Plus, Then, Threads, Turned, left_is_shared, steps};
 use super::unit::Multiply;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
@@ -35,8 +35,6 @@ const NEAR: usize = 4;
 const SHORT: usize = 384;
 /// Terms whose panels are in memory at once, if there are more: those of 256 columns are 1 MiB.
 const LONG: usize = 2048;
-/// Times as many columns as rows for which columns are packed where they are multiplied.
-const WIDER: usize = 4;
 
 /// The processor has tiles, and the system lets this process use them.
 #[derive(Clone, Copy, Debug)]
@@ -196,8 +194,7 @@ impl<A: Operand<Pair>, B: Operand<Pair>, O: Stored<f32>> Product<'_, A, B, O> {
             let near = if lanes >= 4 * NEAR * PANEL { NEAR } else { 1 };
             steps(lanes, near * PANEL).collect::<Vec<_>>()
         };
-        // What is packed for all threads is read again for every task: the shorter operand.
-        if size[1] / WIDER >= size[0] {
+        if left_is_shared(size) {
             let left = Left::of(&a, 0..size[0], of.clone(), threads);
             threads.share_out(tasks(size[1]), |columns: Range<usize>| {
                 let right = Right::of(b, columns.clone(), of.clone(), Threads::One);

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "tasks write blocks of one output")]
 
-use super::{Packed, TASK};
+use super::Packed;
 use crate::simd::Simd;
 use crate::simd::convert::Stored;
 use crate::simd::turn::Turn;
@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 
 /// Columns that become rows at a time.
 const SQUARE: usize = 4;
+/// Sums that are written at a time, at most: the columns of a tile, or its rows where they become columns.
+const LINE: usize = 32;
 
 /// What becomes of a sum: it is multiplied by a factor, has numbers added, and is rounded.
 #[derive(Clone, Copy)]
@@ -188,7 +190,7 @@ impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
             }
             Turned::Over => {
                 for first in (0..columns).step_by(SQUARE) {
-                    let mut lines = [[T::ZERO; TASK]; SQUARE];
+                    let mut lines = [[T::ZERO; LINE]; SQUARE];
                     turn(sums, pitch, first, &mut lines);
                     for (column, line) in (first..columns).zip(&mut lines) {
                         let mut done = 0;
@@ -247,7 +249,7 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
         }
     }
 
-    /// At most as many as a task has rows.
+    /// At most [`LINE`].
     #[inline(always)]
     fn row<S: Simd>(&self, simd: S, sums: &mut [T], row: Option<&[T]>, matrix: Option<&[O]>, to: &mut [O]) {
         if self.factor != T::ONE {
@@ -258,7 +260,7 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
         }
         let held = if matches!(self.plus, Plus::Output) { Some(&*to) } else { matrix };
         if let Some(held) = held {
-            let mut wide = [T::ZERO; TASK];
+            let mut wide = [T::ZERO; LINE];
             let wide = &mut wide[..held.len()];
             O::read(simd, held, wide);
             sums.iter_mut().zip(wide).for_each(|(sum, x)| *sum = *sum + *x);
@@ -269,8 +271,8 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
 
 /// Four columns of rows that are `pitch` apart, from one on.
 #[inline(always)]
-fn turn<T: Turn>(sums: &[T], pitch: usize, first: usize, to: &mut [[T; TASK]; SQUARE]) {
-    for (i, rows) in sums.chunks_exact(SQUARE * pitch).take(TASK / SQUARE).enumerate() {
+fn turn<T: Turn>(sums: &[T], pitch: usize, first: usize, to: &mut [[T; LINE]; SQUARE]) {
+    for (i, rows) in sums.chunks_exact(SQUARE * pitch).take(LINE / SQUARE).enumerate() {
         let row = |j: usize| rows[j * pitch + first..].first_chunk::<SQUARE>();
         if let [Some(a), Some(b), Some(c), Some(d)] = [row(0), row(1), row(2), row(3)] {
             for (to, turned) in to.iter_mut().zip(T::turned([a, b, c, d])) {

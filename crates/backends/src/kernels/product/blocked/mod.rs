@@ -1,10 +1,10 @@
 //! Products on a CPU: operands are packed into panels, which are multiplied in blocks that fit the caches, and every sum stays in
 //! a register for a run of [`RUN`] terms.
 //!
-//! The right operand is packed for all threads. A task has some rows of the left one, packs them into its thread's second-level
-//! cache, and goes through the right one's panels a few at a time: of these it multiplies a run, 16 KiB a panel, which stays in the
-//! first level while all its rows pass, then the next run, whose sums are added to those before; they are written after the last.
-//! 16-bit numbers are widened as they are packed, but for pairs of bf16, which `vdpbf16ps` multiplies as they are.
+//! The shorter operand is packed for all threads. A task packs some lanes of the other into its thread's second-level cache, and goes
+//! through blocks of the product whose sums fit the caches: it multiplies a run of two right panels, 16 KiB each, which stays in the
+//! first level while all rows of the block pass, then of the next two, then the next run, whose sums are added to those before; they
+//! are written after the last. 16-bit numbers are widened as they are packed, but for pairs of bf16, which `vdpbf16ps` multiplies as they are.
 //!
 //! An element is the same whatever the task and the instruction set (of those that have FMA): `a·b` added to one sum term after
 //! term, sums of runs added in their order, and those of [`DEPTH`] terms to what the output holds.
@@ -33,7 +33,7 @@ use crate::simd::rows::share_out;
 use pack::Pack;
 use plan::tasks;
 use std::ops::Range;
-use sums::{Product, Sums, held};
+use sums::{HELD, Side, Sums};
 
 /// Terms that are added one after another.
 const RUN: usize = 256;
@@ -41,12 +41,13 @@ const RUN: usize = 256;
 pub(super) const DEPTH: usize = 4 * RUN;
 /// Rows of a panel of the left operand.
 const ROWS: usize = 12;
-/// Panels of the left operand in a task, at most.
+/// Panels of the left operand, and pairs of panels of the right one, that a task packs at most: 192 KiB of f32, and 256 KiB.
 const TALL: usize = 4;
-/// Rows of a task, at most.
-pub(super) const TASK: usize = TALL * ROWS;
-/// Panels of the right operand that are packed at a time: 8 MiB.
-const WIDE: usize = 128;
+const BROAD: usize = 2;
+/// Lanes that are packed for all threads at a time, at most: 8 MiB of f32.
+const WIDE: usize = 2048;
+/// Times as many columns as rows for which rows are packed for all threads.
+const WIDER: usize = 4;
 /// Multiplications that are worth a second thread.
 const WORTH_SHARING: usize = 1 << 19;
 /// Elements that are worth a task that packs them.
@@ -76,8 +77,12 @@ pub(super) fn steps(len: usize, each: usize) -> impl Iterator<Item = Range<usize
     (0..len).step_by(each).map(move |at| at..len.min(at + each))
 }
 
-/// Writes the products of each lane of `a` with each of `b` to `out`, a row for each of `a`, as `then` says. `b` is packed for all
-/// threads, and `a` where it is multiplied.
+/// Whether the left operand is the one that is packed for all threads. It is read again for every task: the shorter one.
+pub(super) fn left_is_shared([rows, columns]: [usize; 2]) -> bool {
+    columns / WIDER >= rows
+}
+
+/// Writes the products of each lane of `a` with each of `b` to `out`, a row for each of `a`, as `then` says.
 ///
 /// # Panics
 ///
@@ -90,29 +95,15 @@ pub(super) fn multiply<E: Term, O: Stored<E::Sum>>(
     (out, lies): (&mut [O], Lies),
     threads: Threads,
 ) {
+    let size = [a.lanes(), b.lanes()];
     // A product of few columns is that of the transposed matrices, whose rows fill vectors.
-    if b.lanes() < E::COLUMNS && a.lanes() > b.lanes() {
-        return multiply_turned(unit, a, b, then, (out, lies), threads);
+    if size[1] < E::COLUMNS && size[0] > size[1] {
+        let out = Output::new(out, lies, size, Turned::Over);
+        Blocks { unit, a: b, b: a, then, out: &out, threads }.multiply();
+    } else {
+        let out = Output::new(out, lies, size, Turned::Not);
+        Blocks { unit, a, b, then, out: &out, threads }.multiply();
     }
-    let out = Output::new(out, lies, [a.lanes(), b.lanes()], Turned::Not);
-    Blocks { unit, a, b, then, out: &out, threads }.multiply();
-}
-
-/// [`multiply`], where `a` is packed for all threads, and `b` where it is multiplied.
-///
-/// # Panics
-///
-/// As [`multiply`].
-pub(super) fn multiply_turned<E: Term, O: Stored<E::Sum>>(
-    unit: E::Unit,
-    a: impl Operand<E>,
-    b: impl Operand<E>,
-    then: Then<'_, E::Sum, O>,
-    (out, lies): (&mut [O], Lies),
-    threads: Threads,
-) {
-    let out = Output::new(out, lies, [a.lanes(), b.lanes()], Turned::Over);
-    Blocks { unit, a: b, b: a, then, out: &out, threads }.multiply();
 }
 
 /// A product whose rows and columns are as tiles lie.
@@ -144,43 +135,58 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
         }
     }
 
-    /// Of some numbers, whose panels are in memory at once, for some columns and some rows.
+    /// Of some numbers, whose panels are in memory at once.
     fn of(&self, numbers: Range<usize>) {
         let threads = match self.threads {
             Threads::One => 1,
             Threads::All => rayon::current_num_threads(),
         };
-        let terms = numbers.len().div_ceil(E::NUMBERS);
-        let rows = self.a.lanes();
-        for columns in steps(self.b.lanes(), WIDE * E::COLUMNS) {
-            let right = self.panels(self.b, E::COLUMNS, &columns, &numbers, self.threads);
-            let tasks = tasks([rows.div_ceil(ROWS), columns.len().div_ceil(E::COLUMNS)], threads);
-            self.threads.share_out(tasks, |[left, of]| {
-                let rows = left.start * ROWS..rows.min(left.end * ROWS);
-                let left = self.panels(self.a, ROWS, &rows, &numbers, Threads::One);
-                let (at, size) = ([rows.start, columns.start], [rows.len(), columns.len()]);
-                let product = Product { left: &left, right: &right, terms, at, size };
-                let finish = Finish { out: self.out, then: self.then };
-                let mut held = Memory::of(held::<E>());
-                E::add_up(self.unit, Sums { product, of, finish, held: &mut held });
-            });
+        let ([rows, columns], pair) = ([self.a.lanes(), self.b.lanes()], 2 * E::COLUMNS);
+        if left_is_shared([rows, columns]) {
+            for rows in steps(rows, WIDE) {
+                let left = self.panels(self.a, ROWS, rows, &numbers, self.threads);
+                let units = [columns.div_ceil(pair), left.count];
+                self.threads.share_out(tasks(units, BROAD, threads), |[own, of]| {
+                    let own = own.start * pair..columns.min(own.end * pair);
+                    let right = self.panels(self.b, E::COLUMNS, own, &numbers, Threads::One);
+                    self.block(left.side(of), right.side(0..right.count), true);
+                });
+            }
+        } else {
+            for columns in steps(columns, WIDE) {
+                let right = self.panels(self.b, E::COLUMNS, columns, &numbers, self.threads);
+                let units = [rows.div_ceil(ROWS), right.count.div_ceil(2)];
+                self.threads.share_out(tasks(units, TALL, threads), |[own, of]| {
+                    let own = own.start * ROWS..rows.min(own.end * ROWS);
+                    let left = self.panels(self.a, ROWS, own, &numbers, Threads::One);
+                    let of = of.start * 2..right.count.min(of.end * 2);
+                    self.block(left.side(0..left.count), right.side(of), false);
+                });
+            }
         }
     }
 
-    /// The panels of some lanes: those of the first run, then of the next.
+    /// The products of some panels with some.
+    fn block(&self, left: Side<'_, E>, right: Side<'_, E>, left_is_far: bool) {
+        let finish = Finish { out: self.out, then: self.then };
+        let mut held = Memory::of(HELD * ROWS * E::COLUMNS);
+        E::add_up(self.unit, Sums { left, right, left_is_far, finish, held: &mut held });
+    }
+
+    /// The panels of some lanes.
     fn panels(
         &self,
         operand: impl Operand<E>,
         width: usize,
-        lanes: &Range<usize>,
+        lanes: Range<usize>,
         numbers: &Range<usize>,
         threads: Threads,
-    ) -> Memory<E> {
+    ) -> Panels<E> {
         let terms = numbers.len().div_ceil(E::NUMBERS);
         let count = lanes.len().div_ceil(width);
-        let mut panels = Memory::of(count * width * terms);
+        let mut memory = Memory::of(count * width * terms);
         let mut tasks = Vec::new();
-        for (of, to) in steps(terms, RUN).zip(panels.chunks_mut(count * width * RUN)) {
+        for (of, to) in steps(terms, RUN).zip(memory.chunks_mut(count * width * RUN)) {
             let each = match threads {
                 Threads::One => count,
                 Threads::All => (WORTH_PACKING / (width * of.len())).max(1),
@@ -192,6 +198,24 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
             }
         }
         threads.share_out(tasks, |pack| E::isa(self.unit).run(pack));
-        panels
+        Panels { memory, lanes, terms, count }
+    }
+}
+
+/// Lanes of an operand in panels.
+struct Panels<E: Term> {
+    /// Those of the first run, then of the next.
+    memory: Memory<E>,
+    lanes: Range<usize>,
+    /// Terms of each lane.
+    terms: usize,
+    /// Panels of a run.
+    count: usize,
+}
+
+impl<E: Term> Panels<E> {
+    /// Some of the panels.
+    fn side(&self, of: Range<usize>) -> Side<'_, E> {
+        Side { panels: &self.memory, lanes: self.lanes.clone(), terms: self.terms, count: self.count, of }
     }
 }

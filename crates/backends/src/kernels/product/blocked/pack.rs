@@ -152,7 +152,9 @@ fn side_by_side<S: Simd, E: Term, X: Source<E>, const WIDTH: usize>(
                 if there == WIDTH {
                     X::side_by_side(simd, from, numbers, to);
                 } else {
-                    X::side_by_side(simd, from, numbers, &mut to[..there]);
+                    // Not the same call, which would become one of a length that nobody knows.
+                    let lanes = Matrix { rows: there, columns: numbers.1, row: 1, column: lanes.column };
+                    one_by_one(simd, from, lanes, std::slice::from_mut(to));
                 }
             }
         }
@@ -174,11 +176,13 @@ pub(crate) fn turned<S: Simd, E: Term, X: Source<E>, const WIDTH: usize>(
         let lane = (square * SQUARE).min(lanes.rows - SQUARE);
         let mut wide = [[E::default(); TURNED]; SQUARE];
         for part in steps(whole, TURNED) {
-            let rows: [&[X]; SQUARE] = std::array::from_fn(|i| {
-                &x[(lane + i) * lanes.row + part.start * E::NUMBERS..][..part.len() * E::NUMBERS]
-            });
+            let (at, len) = (lane * lanes.row + part.start * E::NUMBERS, part.len() * E::NUMBERS);
+            let row = |i: usize| at + i * lanes.row..at + i * lanes.row + len;
+            let rows = [&x[row(0)], &x[row(1)], &x[row(2)], &x[row(3)]];
             let to = &mut to[part.clone()];
-            if let [Some(a), Some(b), Some(c), Some(d)] = rows.map(X::as_it_is) {
+            let as_they_are =
+                (X::as_it_is(rows[0]), X::as_it_is(rows[1]), X::as_it_is(rows[2]), X::as_it_is(rows[3]));
+            if let (Some(a), Some(b), Some(c), Some(d)) = as_they_are {
                 turn([a, b, c, d], to, lane);
                 continue;
             }

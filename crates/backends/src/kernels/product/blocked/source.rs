@@ -3,6 +3,7 @@
 use crate::simd::Simd;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
+use crate::simd::turn::paired;
 use half::bf16;
 
 /// A type of which elements of panels are made.
@@ -50,8 +51,11 @@ impl Source<Pair> for bf16 {
     fn side_by_side<S: Simd>(_: S, x: &[Self], (apart, there): (usize, usize), to: &mut [Pair]) {
         let first = &x[..to.len()];
         if there == 2 {
-            let pairs = first.iter().zip(&x[apart..][..to.len()]);
-            to.iter_mut().zip(pairs).for_each(|(to, (&a, &b))| *to = Pair([a, b]));
+            let second = &x[apart..][..to.len()];
+            let ((a, a_rest), (b, b_rest)) = (first.as_chunks(), second.as_chunks());
+            let (whole, rest) = to.as_chunks_mut();
+            whole.iter_mut().zip(a.iter().zip(b)).for_each(|(to, (a, b))| *to = paired(a, b));
+            rest.iter_mut().zip(a_rest.iter().zip(b_rest)).for_each(|(to, (&a, &b))| *to = Pair([a, b]));
         } else {
             to.iter_mut().zip(first).for_each(|(to, &a)| *to = Pair([a, Self::ZERO]));
         }

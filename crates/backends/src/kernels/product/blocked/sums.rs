@@ -3,38 +3,47 @@
 #![expect(unsafe_code, reason = "loops over panels without a check for each term")]
 
 use super::finish::{Direct, Finish};
-use super::{ROWS, RUN, TASK, Term, steps};
+use super::{ROWS, RUN, Term, steps};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::{Lanes, fetch};
 use crate::simd::{Baseline, Simd};
 use std::ops::Range;
 
-/// Right panels that are multiplied by a run before the next run: 256 KiB of them.
+/// Right panels of a block, at most.
 const NEAR: usize = 16;
-/// Sums that have left the registers: of as many rows as a task has, and of those panels.
-pub(super) const fn held<E: Term>() -> usize {
-    NEAR * TASK * E::COLUMNS
-}
+/// Times as many panels of the left operand as of the right one in a block, at most: sums that have left the registers are 48 KiB of f32.
+pub(super) const HELD: usize = 64;
 
-/// Operands that are packed, panels of the first run and then of the next, and where their product goes. The left one is a task's.
-#[derive(Clone, Copy)]
-pub(super) struct Product<'a, E> {
-    pub(super) left: &'a [E],
-    pub(super) right: &'a [E],
-    /// Terms of each sum.
+/// Lanes of an operand in panels, those of the first run and then of the next, of which some are multiplied.
+#[derive(Clone)]
+pub(super) struct Side<'a, E> {
+    pub(super) panels: &'a [E],
+    /// The lanes of the panels.
+    pub(super) lanes: Range<usize>,
+    /// Terms of each lane.
     pub(super) terms: usize,
-    /// The first row and column.
-    pub(super) at: [usize; 2],
-    /// Rows and columns.
-    pub(super) size: [usize; 2],
+    /// Panels of a run.
+    pub(super) count: usize,
+    /// The panels that are multiplied.
+    pub(super) of: Range<usize>,
 }
 
-/// The products of the left panels with some of the right ones.
+impl<E: Term> Side<'_, E> {
+    /// From the first term of a run on, of the `there` panels from one on, which have `width` lanes.
+    #[inline(always)]
+    fn run(&self, run: &Range<usize>, panel: usize, there: usize, width: usize) -> &[E] {
+        &self.panels[(run.start * self.count + panel * run.len()) * width..][..there * run.len() * width]
+    }
+}
+
+/// The products of some left panels with some right ones.
 pub(crate) struct Sums<'a, E: Term, O> {
-    pub(super) product: Product<'a, E>,
-    pub(super) of: Range<usize>,
+    pub(super) left: Side<'a, E>,
+    pub(super) right: Side<'a, E>,
+    /// Whether left panels come from the third level of the cache, not right ones.
+    pub(super) left_is_far: bool,
     pub(super) finish: Finish<'a, E::Sum, O>,
-    /// Memory for [`held`] sums, of any value.
+    /// Memory for the sums of [`HELD`] panels times panels, of any value.
     pub(super) held: &'a mut [E::Sum],
 }
 
@@ -58,54 +67,80 @@ pub(super) fn fused<S: Simd + Lanes<E, Sum = E::Sum>, E: Term, O: Stored<E::Sum>
 pub(super) fn all<S, D, E, O, const MOST: usize, const STEP: usize, const VECTORS: usize>(
     simd: S,
     dot: D,
-    sums: Sums<'_, E, O>,
+    mut sums: Sums<'_, E, O>,
 ) where
     S: Simd,
     D: Lanes<E, Sum = E::Sum>,
     E: Term,
     O: Stored<E::Sum>,
 {
-    let Sums { product, of, finish, held: sums_held } = sums;
-    let Product { terms, at, size, .. } = product;
-    let counts = [size[0].div_ceil(ROWS), size[1].div_ceil(E::COLUMNS)];
-    let rows = size[0];
+    let tall = HELD / sums.right.of.len().clamp(1, NEAR);
+    for columns in parts(sums.right.of.clone(), NEAR) {
+        for rows in parts(sums.left.of.clone(), tall) {
+            block::<S, D, E, O, MOST, STEP, VECTORS>(simd, dot, &mut sums, (rows, tall), columns.clone());
+        }
+    }
+}
+
+/// Ranges of so many at most.
+fn parts(all: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    steps(all.len(), most).map(move |part| all.start + part.start..all.start + part.end)
+}
+
+/// The products of `panels` of the left operand, of `tall` at most, with those in `near` of the right one.
+#[inline(always)]
+fn block<S, D, E, O, const MOST: usize, const STEP: usize, const VECTORS: usize>(
+    simd: S,
+    dot: D,
+    sums: &mut Sums<'_, E, O>,
+    (panels, tall): (Range<usize>, usize),
+    near: Range<usize>,
+) where
+    S: Simd,
+    D: Lanes<E, Sum = E::Sum>,
+    E: Term,
+    O: Stored<E::Sum>,
+{
+    let Sums { left, right, left_is_far, finish, held: sums_held } = sums;
     // Panels that one call multiplies with: vectors as wide as a panel come of two.
     let together = (VECTORS * D::LANES / E::COLUMNS).max(1);
     let pitch = |there: usize| if there < together { D::LANES } else { VECTORS * D::LANES };
-    for near in steps(of.len(), NEAR) {
-        let near = of.start + near.start..of.start + near.end;
-        for run in steps(terms, RUN) {
-            for j in near.clone().step_by(together) {
-                let there = together.min(near.end - j);
-                // The panels of this run, from one on.
-                let from = |count: usize, i: usize, width: usize| (run.start * count + i * run.len()) * width;
-                let b = &product.right[from(counts[1], j, E::COLUMNS)..][..there * run.len() * E::COLUMNS];
-                // Sums of one run alone are written before the next panel's are made.
-                let held = if terms > RUN { (j - near.start) * TASK * E::COLUMNS } else { 0 };
-                let held = &mut sums_held[held..][..TASK * pitch(there)];
-                let (first, columns) = ([at[0], at[1] + j * E::COLUMNS], size[1] - j * E::COLUMNS);
-                // Sums that are whole go to the output as they are, if no register has sums beyond it.
-                let whole = run.end == terms && rows.is_multiple_of(STEP) && columns >= pitch(there);
-                let direct = if whole { finish.direct(first, [rows, pitch(there)]) } else { None };
-                for row in (0..rows).step_by(MOST) {
-                    let a = &product.left[from(counts[0], row / ROWS, ROWS)..][..ROWS * run.len()];
-                    // The next panels come from the third level while these are multiplied, a part of them for each row.
+    let (terms, first) = (right.terms, panels.start * ROWS);
+    let rows = left.lanes.len().min(panels.end * ROWS) - first;
+    for run in steps(terms, RUN) {
+        for j in near.clone().step_by(together) {
+            let there = together.min(near.end - j);
+            let b = right.run(&run, j, there, E::COLUMNS);
+            // Sums of one run alone are written before the next panel's are made.
+            let held = if terms > RUN { (j - near.start) * tall * ROWS * E::COLUMNS } else { 0 };
+            let held = &mut sums_held[held..][..tall * ROWS * pitch(there)];
+            let at = [left.lanes.start + first, right.lanes.start + j * E::COLUMNS];
+            let columns = right.lanes.len() - j * E::COLUMNS;
+            // Sums that are whole go to the output as they are, if no register has sums beyond it.
+            let whole = run.end == terms && rows.is_multiple_of(STEP) && columns >= pitch(there);
+            let direct = if whole { finish.direct(at, [rows, pitch(there)]) } else { None };
+            for row in (0..rows).step_by(MOST) {
+                let a = left.run(&run, panels.start + row / ROWS, 1, ROWS);
+                // The next panels come from the third level while these are multiplied: of right ones a part for each row.
+                let next = if *left_is_far {
+                    (a.as_ptr().wrapping_add(a.len()), ROWS)
+                } else {
                     let step = there * E::COLUMNS * MOST / rows.next_multiple_of(MOST);
-                    let next = b.as_ptr().wrapping_add(b.len() + row / MOST * step * run.len());
-                    let (next, apart, continues) = ((next, step), run.len() * E::COLUMNS, run.start > 0);
-                    let direct = direct.map(|block| block.from(row));
-                    let call = Tile { a: (a, row % ROWS), b, next, apart, continues, direct };
-                    let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
-                    let to = &mut held[row * pitch(there)..];
-                    if const { VECTORS * D::LANES > E::COLUMNS } && there < together {
-                        call.rows::<D, STEP, 1>(dot, count, to);
-                    } else {
-                        call.rows::<D, STEP, VECTORS>(dot, count, to);
-                    }
+                    (b.as_ptr().wrapping_add(b.len() + row / MOST * step * run.len()), step)
+                };
+                let (apart, continues) = (run.len() * E::COLUMNS, run.start > 0);
+                let direct = direct.map(|block| block.from(row));
+                let call = Tile { a: (a, row % ROWS), b, next, apart, continues, direct };
+                let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
+                let to = &mut held[row * pitch(there)..];
+                if const { VECTORS * D::LANES > E::COLUMNS } && there < together {
+                    call.rows::<D, STEP, 1>(dot, count, to);
+                } else {
+                    call.rows::<D, STEP, VECTORS>(dot, count, to);
                 }
-                if run.end == terms && direct.is_none() {
-                    finish.tile(simd, (held, pitch(there)), first, [rows, columns.min(pitch(there))]);
-                }
+            }
+            if run.end == terms && direct.is_none() {
+                finish.tile(simd, (held, pitch(there)), at, [rows, columns.min(pitch(there))]);
             }
         }
     }
