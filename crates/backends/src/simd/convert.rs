@@ -3,6 +3,9 @@
 use super::{Isa, Simd, Work};
 use half::{bf16, f16};
 
+/// Numbers of bf16 that are read before any of them is written: the compiler need not know that both lie apart to take them side by side.
+const GROUP: usize = 16;
+
 /// A type in which numbers of `T` are stored.
 pub(crate) trait Stored<T>: Copy + Default + Send + Sync {
     /// `from` as `T`, exactly.
@@ -115,7 +118,14 @@ impl Stored<f32> for bf16 {
     #[inline(always)]
     fn read<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {
         assert_eq!(from.len(), to.len(), "as many");
-        for (to, from) in to.iter_mut().zip(from) {
+        let (groups, rest) = from.as_chunks::<GROUP>();
+        let (wide, wide_rest) = to.as_chunks_mut::<GROUP>();
+        for (to, &from) in wide.iter_mut().zip(groups) {
+            for lane in 0..GROUP {
+                to[lane] = wide_bf16(from[lane]);
+            }
+        }
+        for (to, from) in wide_rest.iter_mut().zip(rest) {
             *to = wide_bf16(*from);
         }
     }
@@ -133,7 +143,14 @@ impl Stored<f32> for bf16 {
     #[inline(always)]
     fn write<S: Simd>(_: S, from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many");
-        for (to, &from) in to.iter_mut().zip(from) {
+        let (groups, rest) = from.as_chunks::<GROUP>();
+        let (narrow, narrow_rest) = to.as_chunks_mut::<GROUP>();
+        for (to, &from) in narrow.iter_mut().zip(groups) {
+            for lane in 0..GROUP {
+                to[lane] = narrow_bf16(from[lane]);
+            }
+        }
+        for (to, &from) in narrow_rest.iter_mut().zip(rest) {
             *to = narrow_bf16(from);
         }
     }
