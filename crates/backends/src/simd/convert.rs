@@ -3,7 +3,8 @@
 use super::{Isa, Simd, Work};
 use half::{bf16, f16};
 
-/// Numbers of bf16 that are read before any of them is written: the compiler need not know that both lie apart to take them side by side.
+/// Numbers of bf16 that are read before any is written, in slices of one or two groups: these become vectors though the compiler does not know
+/// that both slices lie apart. Of longer ones it makes sure itself.
 const GROUP: usize = 16;
 
 /// A type in which numbers of `T` are stored.
@@ -118,15 +119,17 @@ impl Stored<f32> for bf16 {
     #[inline(always)]
     fn read<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {
         assert_eq!(from.len(), to.len(), "as many");
-        let (groups, rest) = from.as_chunks::<GROUP>();
-        let (wide, wide_rest) = to.as_chunks_mut::<GROUP>();
-        for (to, &from) in wide.iter_mut().zip(groups) {
-            for lane in 0..GROUP {
-                to[lane] = wide_bf16(from[lane]);
+        match (from.as_chunks(), to.as_chunks_mut()) {
+            ((&[a], rest), ([to], to_rest)) => {
+                widen_group(a, to);
+                widen(rest, to_rest);
             }
-        }
-        for (to, from) in wide_rest.iter_mut().zip(rest) {
-            *to = wide_bf16(*from);
+            ((&[a, b], rest), ([to, next], to_rest)) => {
+                widen_group(a, to);
+                widen_group(b, next);
+                widen(rest, to_rest);
+            }
+            _ => widen(from, to),
         }
     }
 
@@ -143,17 +146,43 @@ impl Stored<f32> for bf16 {
     #[inline(always)]
     fn write<S: Simd>(_: S, from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many");
-        let (groups, rest) = from.as_chunks::<GROUP>();
-        let (narrow, narrow_rest) = to.as_chunks_mut::<GROUP>();
-        for (to, &from) in narrow.iter_mut().zip(groups) {
-            for lane in 0..GROUP {
-                to[lane] = narrow_bf16(from[lane]);
+        match (from.as_chunks(), to.as_chunks_mut()) {
+            ((&[a], rest), ([to], to_rest)) => {
+                narrow_group(a, to);
+                narrow(rest, to_rest);
             }
-        }
-        for (to, &from) in narrow_rest.iter_mut().zip(rest) {
-            *to = narrow_bf16(from);
+            ((&[a, b], rest), ([to, next], to_rest)) => {
+                narrow_group(a, to);
+                narrow_group(b, next);
+                narrow(rest, to_rest);
+            }
+            _ => narrow(from, to),
         }
     }
+}
+
+#[inline(always)]
+fn widen_group(from: [bf16; GROUP], to: &mut [f32; GROUP]) {
+    for lane in 0..GROUP {
+        to[lane] = wide_bf16(from[lane]);
+    }
+}
+
+#[inline(always)]
+fn widen(from: &[bf16], to: &mut [f32]) {
+    to.iter_mut().zip(from).for_each(|(to, &x)| *to = wide_bf16(x));
+}
+
+#[inline(always)]
+fn narrow_group(from: [f32; GROUP], to: &mut [bf16; GROUP]) {
+    for lane in 0..GROUP {
+        to[lane] = narrow_bf16(from[lane]);
+    }
+}
+
+#[inline(always)]
+fn narrow(from: &[f32], to: &mut [bf16]) {
+    to.iter_mut().zip(from).for_each(|(to, &x)| *to = narrow_bf16(x));
 }
 
 /// `x`, exactly.

@@ -3,8 +3,8 @@
 
 use super::convert::{Stored, wide_bf16};
 use super::{Isa, Simd, Work};
-use crate::buffer::{Ran, Scalar, SliceMut, Why};
-use crate::{Floats, Real};
+use crate::buffer::{In, Out, Ran, Scalar, ScalarType, SliceMut, Why};
+use crate::{Error, Floats, Real, Result};
 use half::f16;
 use rayon::prelude::*;
 use std::marker::PhantomData;
@@ -13,6 +13,32 @@ use std::marker::PhantomData;
 const BLOCK: usize = 512;
 /// Elements of a task.
 const CHUNK: usize = 32 * BLOCK;
+
+/// Holds operands to the dimensions of what is written.
+///
+/// # Errors
+///
+/// [`Error::Operand`] for other dimensions.
+pub(crate) fn check_dims<const N: usize>(
+    op: &'static str,
+    operands: [(&'static str, &In<'_>); N],
+    out: &Out<'_>,
+) -> Result<()> {
+    match operands.into_iter().find(|(_, x)| x.dims() != out.dims()) {
+        None => Ok(()),
+        Some((argument, x)) => {
+            let expected = format!("the dimensions {:?}", out.dims());
+            Err(Error::Operand { op, argument, expected, got: format!("{:?}", x.dims()) })
+        }
+    }
+}
+
+/// Why operands are not taken: one that is not of floats, or of f64 where what is written is not.
+pub(crate) fn check_types(operands: [(&'static str, &In<'_>); 2], out: &Out<'_>) -> Option<Why> {
+    let is_taken = |of: ScalarType| of.is_float() && (of != ScalarType::F64 || out.scalar_type() == of);
+    let refused = operands.into_iter().find(|(_, x)| !is_taken(x.scalar_type()));
+    refused.map(|(argument, _)| Why::Dtype(argument))
+}
 
 /// Dimensions from the last on, those merged that all operands walk as one, with the operands' strides.
 pub(crate) struct Walk<const N: usize> {

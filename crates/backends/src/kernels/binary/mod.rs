@@ -14,9 +14,12 @@ pub use scalar::binary_scalar;
 #[cfg(feature = "candle")]
 pub use tensors::binary_of;
 
-use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
+use crate::Result;
+#[cfg(feature = "cuda")]
+use crate::buffer::Why;
+use crate::buffer::{In, Out, PlaceMut, Ran};
 use crate::simd::Isa;
-use crate::{Error, Result};
+use crate::simd::walk::{check_dims, check_types};
 
 /// An operation on two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +40,12 @@ const OP: &str = "binary";
 ///
 /// # Errors
 ///
-/// [`Error::Operand`] for other dimensions.
+/// [`Error::Operand`](crate::Error::Operand) for other dimensions.
 pub fn binary(of: Binary, a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    for (argument, x) in [("a", a), ("b", b)] {
-        if x.dims() != out.dims() {
-            let expected = format!("the dimensions {:?}", out.dims());
-            return Err(Error::Operand { op: OP, argument, expected, got: format!("{:?}", x.dims()) });
-        }
-        let wide = x.scalar_type() == ScalarType::F64 && out.scalar_type() != ScalarType::F64;
-        if wide || !x.scalar_type().is_float() {
-            return Ok(Ran::Composed(Why::Dtype(argument)));
-        }
+    let operands = [("a", a), ("b", b)];
+    check_dims(OP, operands, out)?;
+    if let Some(why) = check_types(operands, out) {
+        return Ok(Ran::Composed(why));
     }
     match out.place() {
         PlaceMut::Host(_) => Ok(host::binary(Isa::best(), of, a, b, out)),

@@ -1,7 +1,7 @@
 //! Every instruction set, of types and strides that a seed names, against the oracle.
 
 use super::*;
-use crate::buffer::{Slice, SliceMut};
+use crate::buffer::{Slice, SliceMut, Why};
 use crate::kernels::norm::tests::Stored;
 use crate::random::random_bits;
 use proptest::prelude::*;

@@ -12,9 +12,12 @@ mod tests;
 #[cfg(feature = "candle")]
 pub use tensors::choice_of;
 
-use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
+use crate::Result;
+#[cfg(feature = "cuda")]
+use crate::buffer::Why;
+use crate::buffer::{In, Out, PlaceMut, Ran};
 use crate::simd::Isa;
-use crate::{Error, Result};
+use crate::simd::walk::{check_dims, check_types};
 
 const OP: &str = "choose";
 
@@ -23,19 +26,11 @@ const OP: &str = "choose";
 ///
 /// # Errors
 ///
-/// [`Error::Operand`] for other dimensions.
+/// [`Error::Operand`](crate::Error::Operand) for other dimensions.
 pub fn choose(condition: &In<'_>, a: &In<'_>, b: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
-    for (argument, x) in [("the condition", condition), ("a", a), ("b", b)] {
-        if x.dims() != out.dims() {
-            let expected = format!("the dimensions {:?}", out.dims());
-            return Err(Error::Operand { op: OP, argument, expected, got: format!("{:?}", x.dims()) });
-        }
-    }
-    for (argument, x) in [("a", a), ("b", b)] {
-        let wide = x.scalar_type() == ScalarType::F64 && out.scalar_type() != ScalarType::F64;
-        if wide || !x.scalar_type().is_float() {
-            return Ok(Ran::Composed(Why::Dtype(argument)));
-        }
+    check_dims(OP, [("the condition", condition), ("a", a), ("b", b)], out)?;
+    if let Some(why) = check_types([("a", a), ("b", b)], out) {
+        return Ok(Ran::Composed(why));
     }
     match out.place() {
         PlaceMut::Host(_) => Ok(host::choose(Isa::best(), condition, a, b, out)),

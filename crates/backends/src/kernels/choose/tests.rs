@@ -1,7 +1,7 @@
 //! Every instruction set, of types and strides that a seed names.
 
 use super::*;
-use crate::buffer::{Slice, SliceMut};
+use crate::buffer::{Slice, SliceMut, Why};
 use crate::kernels::binary::tests::{numbers, strides};
 use crate::kernels::norm::tests::Stored;
 use crate::random::random_bits;

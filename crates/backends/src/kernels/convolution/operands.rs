@@ -133,18 +133,25 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Positions<'_, X> {
             let reach = pieces.iter().map(|piece| piece.first).max().zip(taps.last());
             let is_there = reach.is_some_and(|(first, last)| first + last + WIDTH <= x.len());
             // Whole vectors, whose lanes behind a piece are written again: by the next piece, or the next term.
-            let whole = if stride == 1 && is_there { terms - 1 } else { 0 };
+            let whole = if stride > 1 || is_there { terms - 1 } else { 0 };
             let mut numbered = taps.chunks(E::NUMBERS).enumerate();
             for (term, taps) in numbered.by_ref().take(whole) {
                 for piece in &pieces {
+                    let from = &x[piece.first + taps[0]..];
                     let to = &mut to[term * WIDTH + piece.at..][..WIDTH];
-                    X::side_by_side(simd, &x[piece.first + taps[0]..], between(taps), to);
+                    if stride == 1 {
+                        X::side_by_side(simd, from, between(taps), to);
+                    } else {
+                        let near = gathered(from, (piece.len, stride), between(taps));
+                        X::side_by_side(simd, near.as_flattened(), (LANES, taps.len()), to);
+                    }
                 }
             }
             for (term, taps) in numbered {
                 for piece in &pieces {
+                    let near = gathered(&x[piece.first + taps[0]..], (piece.len, stride), between(taps));
                     let to = &mut to[term * WIDTH + piece.at..][..piece.len];
-                    apart(simd, &x[piece.first + taps[0]..], stride, between(taps), to);
+                    X::side_by_side(simd, near.as_flattened(), (LANES, taps.len()), to);
                 }
             }
         }
@@ -157,23 +164,21 @@ fn between(taps: &[usize]) -> (usize, usize) {
     (taps.get(1).map_or(0, |next| next - taps[0]), taps.len())
 }
 
-/// [`Source::side_by_side`] of lanes that lie `stride` apart, at most 16.
+/// Some lanes, so far apart, of each number of a term.
 #[inline(always)]
-fn apart<S: Simd, E: Term, X: Source<E> + Pixel>(
-    simd: S,
+fn gathered<X: Pixel>(
     x: &[X],
-    stride: usize,
+    (lanes, stride): (usize, usize),
     (apart, there): (usize, usize),
-    to: &mut [E],
-) {
+) -> [[X; LANES]; NUMBERS] {
     let mut near = [[X::default(); LANES]; NUMBERS];
     for (number, near) in near.iter_mut().enumerate().take(there) {
         let from = &x[number * apart..];
-        for (lane, near) in near[..to.len()].iter_mut().enumerate() {
+        for (lane, near) in near[..lanes].iter_mut().enumerate() {
             *near = from[lane * stride];
         }
     }
-    X::side_by_side(simd, near.as_flattened(), (LANES, there), to);
+    near
 }
 
 /// Copies `len` numbers, and what is behind them up to whole vectors, where it is there.
@@ -304,7 +309,7 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Channels<'_, X> {
                         *near = self.values[self.place(lane + row, at + number).0];
                     }
                 }
-                X::side_by_side(simd, near.as_flattened(), (LANES, there), &mut to[0][..rows]);
+                X::side_by_side(simd, near.as_flattened(), (LANES, there), &mut to[0]);
                 at += there;
             }
         }
@@ -341,17 +346,18 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Around<'_, X> {
         for (i, to) in to.chunks_exact_mut(terms).enumerate() {
             let channel = first + i * WIDTH;
             let lanes = WIDTH.min(self.channels - channel);
+            let (mut value, mut tap) = (of.start / self.taps, of.start % self.taps);
             for (number, to) in of.clone().step_by(E::NUMBERS).zip(to) {
                 let there = E::NUMBERS.min(of.end - number);
                 let mut near = [[X::default(); LANES]; NUMBERS];
-                for (number, near) in (number..number + there).zip(&mut near) {
-                    let (value, tap) = (number / self.taps, self.taps - 1 - number % self.taps);
-                    let from = &self.kernel[(value * self.channels + channel) * self.taps + tap..];
+                for near in near.iter_mut().take(there) {
+                    let first = (value * self.channels + channel + 1) * self.taps - 1 - tap;
                     for (lane, near) in near[..lanes].iter_mut().enumerate() {
-                        *near = from[lane * self.taps];
+                        *near = self.kernel[first + lane * self.taps];
                     }
+                    (value, tap) = if tap + 1 == self.taps { (value + 1, 0) } else { (value, tap + 1) };
                 }
-                X::side_by_side(simd, near.as_flattened(), (LANES, there), &mut to[..lanes]);
+                X::side_by_side(simd, near.as_flattened(), (LANES, there), to);
             }
         }
     }

@@ -202,9 +202,11 @@ pub(crate) fn turned<S: Simd, E: Term, X: Source<E>, const WIDTH: usize>(
 /// Four rows as the lanes from `lane` on.
 #[inline(always)]
 fn turn<E: Turn, const WIDTH: usize>(rows: [&[E]; SQUARE], to: &mut [[E; WIDTH]], lane: usize) {
-    let rows = rows.map(|row| row.as_chunks::<SQUARE>().0);
-    for (i, to) in to.as_chunks_mut::<SQUARE>().0.iter_mut().enumerate() {
-        let turned = E::turned(rows.map(|row| &row[i]));
+    assert!(lane + SQUARE <= WIDTH, "lanes of a panel");
+    let [a, b, c, d] = [rows[0].as_chunks(), rows[1].as_chunks(), rows[2].as_chunks(), rows[3].as_chunks()];
+    let rows = a.0.iter().zip(b.0).zip(c.0.iter().zip(d.0));
+    for (((a, b), (c, d)), to) in rows.zip(to.as_chunks_mut::<SQUARE>().0) {
+        let turned = E::turned([a, b, c, d]);
         for (to, turned) in to.iter_mut().zip(&turned) {
             to[lane..lane + SQUARE].copy_from_slice(turned);
         }
