@@ -3,8 +3,8 @@
 use super::{Isa, Simd, Work};
 use half::{bf16, f16};
 
-/// Numbers of bf16 that are read before any is written, in slices of one or two groups: these become vectors though the compiler does not know
-/// that both slices lie apart. Of longer ones it makes sure itself.
+/// Numbers of bf16 that are all read before any is written, in slices of one such group. The compiler writes out a loop of so few before it looks for
+/// vectors, and then would have to know that the slices lie apart; of a longer loop it makes sure itself.
 const GROUP: usize = 16;
 
 /// A type in which numbers of `T` are stored.
@@ -124,11 +124,6 @@ impl Stored<f32> for bf16 {
                 widen_group(a, to);
                 widen(rest, to_rest);
             }
-            ((&[a, b], rest), ([to, next], to_rest)) => {
-                widen_group(a, to);
-                widen_group(b, next);
-                widen(rest, to_rest);
-            }
             _ => widen(from, to),
         }
     }
@@ -149,11 +144,6 @@ impl Stored<f32> for bf16 {
         match (from.as_chunks(), to.as_chunks_mut()) {
             ((&[a], rest), ([to], to_rest)) => {
                 narrow_group(a, to);
-                narrow(rest, to_rest);
-            }
-            ((&[a, b], rest), ([to, next], to_rest)) => {
-                narrow_group(a, to);
-                narrow_group(b, next);
                 narrow(rest, to_rest);
             }
             _ => narrow(from, to),
