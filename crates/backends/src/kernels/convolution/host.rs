@@ -63,23 +63,25 @@ trait Map: Copy {
     );
 }
 
-/// The elements of two operands, where they are in host memory and lie in their order.
-fn seen<'a>(a: &In<'a>, b: &In<'a>) -> Result<[Slice<'a>; 2], Why> {
+/// The elements of two operands, where they lie in their order, and of what is written, where all are in host memory.
+fn opened<'a>(
+    a: &In<'a>,
+    b: &In<'a>,
+    out: Option<SliceMut<'a>>,
+) -> Result<(Slice<'a>, Slice<'a>, SliceMut<'a>), Why> {
     if !a.is_contiguous() || !b.is_contiguous() {
         return Err(Why::Layout("an operand"));
     }
-    match (a.place(), b.place()) {
-        (Place::Host(x), Place::Host(y)) => Ok([x.until(a.count()), y.until(b.count())]),
-        #[cfg(feature = "cuda")]
+    match (a.place(), b.place(), out) {
+        (Place::Host(x), Place::Host(y), Some(out)) => Ok((x.until(a.count()), y.until(b.count()), out)),
         _ => Err(Why::Device),
     }
 }
 
-fn written(engine: Engine, a: &In<'_>, b: &In<'_>, out: Option<SliceMut<'_>>, map: impl Map) -> Ran {
-    let ([x, y], out) = match (seen(a, b), out) {
-        (Ok(operands), Some(out)) => (operands, out),
-        (Err(why), _) => return Ran::Composed(why),
-        (_, None) => return Ran::Composed(Why::Device),
+fn written<'a>(engine: Engine, a: &In<'a>, b: &In<'a>, out: Option<SliceMut<'a>>, map: impl Map) -> Ran {
+    let (x, y, out) = match opened(a, b, out) {
+        Ok(opened) => opened,
+        Err(why) => return Ran::Composed(why),
     };
     let panels = Panels(Isa::best());
     match (x, y, out) {
@@ -235,17 +237,16 @@ impl Map for KernelGradient {
 }
 
 /// The gradient of images where positions are no neighbours.
-fn written_by_columns(
+fn written_by_columns<'a>(
     engine: Engine,
-    values: &In<'_>,
-    kernel: &In<'_>,
-    out: Option<SliceMut<'_>>,
+    values: &In<'a>,
+    kernel: &In<'a>,
+    out: Option<SliceMut<'a>>,
     s: Sizes,
 ) -> Ran {
-    let ([x, y], out) = match (seen(values, kernel), out) {
-        (Ok(operands), Some(out)) => (operands, out),
-        (Err(why), _) => return Ran::Composed(why),
-        (_, None) => return Ran::Composed(Why::Device),
+    let (x, y, out) = match opened(values, kernel, out) {
+        Ok(opened) => opened,
+        Err(why) => return Ran::Composed(why),
     };
     match (x, y, out) {
         (Slice::F32(x), Slice::F32(y), SliceMut::F32(out)) => by_columns(s, x, y, out, of_floats),
