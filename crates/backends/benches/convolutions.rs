@@ -7,7 +7,7 @@ mod peak;
 
 use backends::buffer::{In, Out, Slice, SliceMut};
 use backends::kernels::convolution::{Channels, Moves, Part, convolution};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const SHAPES: [[usize; 5]; 11] = [
 ];
 
 /// What is written.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Written {
     Values,
     Image,
@@ -44,7 +44,7 @@ fn seen<'a>(x: Slice<'a>, dims: [usize; 4]) -> In<'a> {
 }
 
 macro_rules! convolutions {
-    ($name:ident, $of:literal, $t:ty, $variant:ident, $dtype:expr, $from:expr) => {
+    ($name:ident, $of:literal, $t:ty, $variant:ident, $from:expr) => {
         fn $name(c: &mut Criterion) {
             for [channels, out, side, taps, stride] in SHAPES {
                 let padding = taps / 2;
@@ -93,9 +93,7 @@ macro_rules! convolutions {
                     });
                 }
                 let of = |x: &[$t], dims: [usize; 4]| {
-                    Tensor::from_slice(x, dims.to_vec(), &Device::Cpu)
-                        .and_then(|x| x.to_dtype($dtype))
-                        .expect("fits")
+                    Tensor::from_slice(x, dims.to_vec(), &Device::Cpu).expect("fits")
                 };
                 let (x, w) = (of(&x, image), of(&w, kernel));
                 group.bench_function("candle's values", |bench| {
@@ -106,23 +104,8 @@ macro_rules! convolutions {
         }
     };
 }
-convolutions!(f32s, "f32", f32, F32, DType::F32, |x: f32| x);
-convolutions!(bf16s, "bf16", bf16, Bf16, DType::BF16, bf16::from_f32);
+convolutions!(f32s, "f32", f32, F32, |x: f32| x);
+convolutions!(bf16s, "bf16", bf16, Bf16, bf16::from_f32);
 
-/// Multiply-adds in registers on all threads.
-fn peaks(c: &mut Criterion) {
-    let Some(operations) = peak::operations() else {
-        return println!("SKIPPED: the peak of multiply-adds, which this machine does not have");
-    };
-    let mut group = c.benchmark_group("peak f32");
-    group
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(400));
-    group.throughput(Throughput::Elements(operations * rayon::current_num_threads() as u64));
-    group.bench_function("all threads", |bench| bench.iter(|| rayon::broadcast(|_| peak::multiply_add())));
-    group.finish();
-}
-
-criterion_group!(all, peaks, f32s, bf16s);
+criterion_group!(all, peak::measured, f32s, bf16s);
 criterion_main!(all);

@@ -141,19 +141,5 @@ fn by_gemm<T: Copy + 'static>(
     }
 }
 
-/// Multiply-adds in registers on one thread, and on all.
-fn peaks(c: &mut Criterion) {
-    let Some(operations) = peak::operations() else {
-        return println!("SKIPPED: the peak of multiply-adds, which this machine does not have");
-    };
-    let mut group = c.benchmark_group("peak f32");
-    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    group.throughput(Throughput::Elements(operations));
-    group.bench_function("one thread", |bench| bench.iter(peak::multiply_add));
-    group.throughput(Throughput::Elements(operations * rayon::current_num_threads() as u64));
-    group.bench_function("all threads", |bench| bench.iter(|| rayon::broadcast(|_| peak::multiply_add())));
-    group.finish();
-}
-
-criterion_group!(all, peaks, f32s, f64s, bf16s, f16s);
+criterion_group!(all, peak::measured, f32s, f64s, bf16s, f16s);
 criterion_main!(all);

@@ -1,17 +1,33 @@
-//! What the machine can do at most: fused multiply-adds in registers, and copies of memory.
+//! What the machine can do at most: fused multiply-adds in registers.
 
 #![expect(unsafe_code, reason = "instructions that were found at run time")]
 
+use criterion::{Criterion, Throughput};
 use std::hint::black_box;
+use std::time::Duration;
 
 /// Sums that are in flight at a time.
 const SUMS: usize = 12;
 /// Steps of a measurement.
 const STEPS: usize = 100_000;
 
+/// Multiply-adds in registers on one thread, and on all.
+pub(crate) fn measured(c: &mut Criterion) {
+    let Some(operations) = operations() else {
+        return println!("SKIPPED: the peak of multiply-adds, which this machine does not have");
+    };
+    let mut group = c.benchmark_group("peak f32");
+    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    group.throughput(Throughput::Elements(operations));
+    group.bench_function("one thread", |bench| bench.iter(multiply_add));
+    group.throughput(Throughput::Elements(operations * rayon::current_num_threads() as u64));
+    group.bench_function("all threads", |bench| bench.iter(|| rayon::broadcast(|_| multiply_add())));
+    group.finish();
+}
+
 /// Floating-point operations of a call of [`multiply_add`], if the machine has FMA: a multiplication and an addition for each
 /// element of f32 vectors.
-pub(crate) fn operations() -> Option<u64> {
+fn operations() -> Option<u64> {
     Some((2 * SUMS * STEPS * lanes()?) as u64)
 }
 
@@ -30,7 +46,7 @@ fn lanes() -> Option<usize> {
 
 /// Multiplies and adds in registers, in the widest vectors of f32 that [`operations`] counts.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn multiply_add() {
+fn multiply_add() {
     match lanes() {
         // SAFETY: the processor has these instructions.
         Some(16) => unsafe { in_avx512() },
@@ -42,7 +58,7 @@ pub(crate) fn multiply_add() {
 
 /// As above; there are none.
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn multiply_add() {}
+fn multiply_add() {}
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! in_registers {

@@ -119,13 +119,7 @@ impl Stored<f32> for bf16 {
     #[inline(always)]
     fn read<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {
         assert_eq!(from.len(), to.len(), "as many");
-        match (from.as_chunks(), to.as_chunks_mut()) {
-            ((&[a], rest), ([to], to_rest)) => {
-                widen_group(a, to);
-                widen(rest, to_rest);
-            }
-            _ => widen(from, to),
-        }
+        one_by_one(from, to, wide_bf16);
     }
 
     #[inline(always)]
@@ -141,38 +135,25 @@ impl Stored<f32> for bf16 {
     #[inline(always)]
     fn write<S: Simd>(_: S, from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many");
-        match (from.as_chunks(), to.as_chunks_mut()) {
-            ((&[a], rest), ([to], to_rest)) => {
-                narrow_group(a, to);
-                narrow(rest, to_rest);
+        one_by_one(from, to, narrow_bf16);
+    }
+}
+
+/// Writes what becomes of each number.
+#[inline(always)]
+fn one_by_one<X: Copy, T>(from: &[X], to: &mut [T], of: impl Fn(X) -> T) {
+    let (from, to) = match (from.as_chunks::<GROUP>(), to.as_chunks_mut::<GROUP>()) {
+        ((&[group], rest), ([to], to_rest)) => {
+            for lane in 0..GROUP {
+                to[lane] = of(group[lane]);
             }
-            _ => narrow(from, to),
+            (rest, to_rest)
         }
+        _ => (from, to),
+    };
+    for (to, &x) in to.iter_mut().zip(from) {
+        *to = of(x);
     }
-}
-
-#[inline(always)]
-fn widen_group(from: [bf16; GROUP], to: &mut [f32; GROUP]) {
-    for lane in 0..GROUP {
-        to[lane] = wide_bf16(from[lane]);
-    }
-}
-
-#[inline(always)]
-fn widen(from: &[bf16], to: &mut [f32]) {
-    to.iter_mut().zip(from).for_each(|(to, &x)| *to = wide_bf16(x));
-}
-
-#[inline(always)]
-fn narrow_group(from: [f32; GROUP], to: &mut [bf16; GROUP]) {
-    for lane in 0..GROUP {
-        to[lane] = narrow_bf16(from[lane]);
-    }
-}
-
-#[inline(always)]
-fn narrow(from: &[f32], to: &mut [bf16]) {
-    to.iter_mut().zip(from).for_each(|(to, &x)| *to = narrow_bf16(x));
 }
 
 /// `x`, exactly.

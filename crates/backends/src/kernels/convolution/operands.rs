@@ -130,8 +130,8 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Positions<'_, X> {
             let (lane, to) = (first + i * WIDTH, to.as_flattened_mut());
             pieces.clear();
             pieces.extend(self.0.pieces(lane..lanes.min(lane + WIDTH)));
-            let reach = pieces.iter().map(|piece| piece.first).max().zip(taps.last());
-            let is_there = reach.is_some_and(|(first, last)| first + last + WIDTH <= x.len());
+            let reach = pieces.last().zip(taps.last());
+            let is_there = reach.is_some_and(|(piece, tap)| piece.first + tap + WIDTH <= x.len());
             // Whole vectors, whose lanes behind a piece are written again: by the next piece, or the next term.
             let whole = if stride > 1 || is_there { terms - 1 } else { 0 };
             let mut numbered = taps.chunks(E::NUMBERS).enumerate();
