@@ -267,7 +267,9 @@ impl TrainerBuilder {
         self
     }
 
-    /// Checks the settings and opens the device.
+    /// Checks the settings and opens the device. For a CPU the process keeps memory that it frees from here on, up to 2 GiB for its next
+    /// buffers, and the main thread becomes one of the threads that kernels run on, if it is the one that builds and nobody has used
+    /// them yet.
     ///
     /// # Errors
     /// An unknown precision or accelerator, an accelerator that is not available here, a precision that it does not
@@ -286,6 +288,10 @@ impl TrainerBuilder {
         settings.check()?;
         self.followers.check()?;
         let (accelerator, device) = self.accelerator?.open()?;
+        if device.is_cpu() {
+            autocast::keep_host_memory();
+            autocast::join_host_threads();
+        }
         let precision = match (requested.supported_on(accelerator), self.on_unsupported) {
             (Ok(()), _) => requested,
             (Err(unsupported), OnUnsupported::Error) => return Err(unsupported.into()),

@@ -3,8 +3,8 @@
 //! An entry is good while the parameter has the content that was cast. candle counts no versions, and `Var::set` writes
 //! in place under the same tensor id, so there are two guards. [`parameters_changed`](crate::parameters_changed) drops
 //! the thread's entries.
-//! On the CPU a hit also compares a fingerprint of the parameter's bits, which reads a third of the bytes that the cast
-//! would move. On a GPU that would wait for the device, so there whoever writes to a parameter inside a region must call
+//! On the CPU a hit also compares the cast with what the parameter rounds to, which reads both and writes
+//! nothing. On a GPU that would wait for the device, so there whoever writes to a parameter inside a region must call
 //! [`parameters_changed`](crate::parameters_changed); between outermost regions nothing is kept anyway.
 //!
 //! The gradients of several uses add up in the cast's dtype before they reach the parameter, as in PyTorch. Where hundreds
@@ -12,7 +12,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use candle_core::{CpuStorage, DType, Storage, Tensor, TensorId};
+use backends::bridge;
+use candle_core::{DType, Tensor, TensorId};
 
 use super::mode::GradMode;
 use crate::Result;
@@ -56,23 +57,10 @@ struct Key {
     grad_mode: GradMode,
 }
 
-#[derive(Debug)]
-struct Entry {
-    cast: Tensor,
-    /// Of the parameter when it was cast; `None` where it cannot be read without waiting.
-    fingerprint: Option<u64>,
-}
-
-impl Entry {
-    fn bytes(&self) -> usize {
-        self.cast.elem_count() * self.cast.dtype().size_in_bytes()
-    }
-}
-
 /// One thread's kept casts.
 #[derive(Debug, Default)]
 pub(crate) struct CastCache {
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<Key, Tensor>,
     /// Oldest first.
     order: VecDeque<Key>,
     stats: CacheStats,
@@ -119,23 +107,21 @@ impl CastCache {
             }
         };
         let key = Key { parameter: parameter.id(), dtype, grad_mode };
-        let fingerprint = fingerprint(parameter);
-        if let Some(entry) = self.entries.get(&key) {
-            if entry.fingerprint == fingerprint {
+        if let Some(cast) = self.entries.get(&key) {
+            if !parameter.device().is_cpu() || bridge::is_cast(parameter, cast)? {
                 self.stats.hits += 1;
-                return Ok(entry.cast.clone());
+                return Ok(cast.clone());
             }
             self.remove(key);
         }
-        let entry = Entry { cast: cast()?, fingerprint };
-        let cast = entry.cast.clone();
+        let cast = cast()?;
         self.stats.casts += 1;
-        self.insert(key, entry, bound);
+        self.insert(key, cast.clone(), bound);
         Ok(cast)
     }
 
-    fn insert(&mut self, key: Key, entry: Entry, bound: usize) {
-        let bytes = entry.bytes();
+    fn insert(&mut self, key: Key, cast: Tensor, bound: usize) {
+        let bytes = bytes(&cast);
         if bytes > bound {
             return;
         }
@@ -143,71 +129,22 @@ impl CastCache {
             let Some(&oldest) = self.order.front() else { break };
             self.remove(oldest);
         }
-        self.entries.insert(key, entry);
+        self.entries.insert(key, cast);
         self.order.push_back(key);
         self.stats.entries += 1;
         self.stats.bytes += bytes;
     }
 
     fn remove(&mut self, key: Key) {
-        if let Some(entry) = self.entries.remove(&key) {
+        if let Some(cast) = self.entries.remove(&key) {
             self.order.retain(|other| *other != key);
             self.stats.dropped += 1;
             self.stats.entries -= 1;
-            self.stats.bytes -= entry.bytes();
+            self.stats.bytes -= bytes(&cast);
         }
     }
 }
 
-/// 64 bits that depend on every bit of an f32 tensor on the CPU; `None` elsewhere.
-///
-/// Each step is a bijection of its lane, so that a change of one element always changes the result; the rotation carries
-/// the high bits (the signs) down to where the next product spreads them.
-fn fingerprint(parameter: &Tensor) -> Option<u64> {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |lane: u64, word: u64| (lane ^ word).wrapping_mul(ODD).rotate_left(29);
-
-    let (storage, layout) = parameter.storage_and_layout();
-    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else { return None };
-    let (start, end) = layout.contiguous_offsets()?;
-    let pairs = values[start..end].chunks_exact(8);
-    let rest = pairs.remainder();
-    let mut lanes = [1u64, 2, 3, 4];
-    for eight in pairs {
-        for (lane, pair) in lanes.iter_mut().zip(eight.chunks_exact(2)) {
-            *lane = mix(*lane, u64::from(pair[0].to_bits()) | u64::from(pair[1].to_bits()) << 32);
-        }
-    }
-    let words = rest.iter().map(|value| u64::from(value.to_bits()));
-    Some(words.chain(lanes).fold(0, mix))
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    fn of(values: &[f32]) -> u64 {
-        fingerprint(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_fingerprint_sees_every_single_bit_and_changes_that_cancel_in_a_sum() {
-        let values: Vec<f32> = (0..37).map(|i| i as f32 * 0.37 - 3.0).collect();
-        let before = of(&values);
-        assert_eq!(before, of(&values));
-        for i in 0..values.len() {
-            for bit in 0..32 {
-                let mut changed = values.clone();
-                changed[i] = f32::from_bits(changed[i].to_bits() ^ (1 << bit));
-                assert_ne!(before, of(&changed), "element {i}, bit {bit}");
-            }
-        }
-        let negated: Vec<f32> = values.iter().map(|v| -v).collect();
-        assert_ne!(before, of(&negated));
-        let mut swapped = values.clone();
-        swapped.swap(0, 8);
-        assert_ne!(before, of(&swapped));
-    }
+fn bytes(cast: &Tensor) -> usize {
+    cast.elem_count() * cast.dtype().size_in_bytes()
 }

@@ -102,6 +102,18 @@ pub fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     cast.map_err(candle("cast"))
 }
 
+/// Whether `cast` is to the bit what [`cast`](cast()) makes of `tensor`: f32 on the CPU, and of 16 bits.
+///
+/// # Errors
+///
+/// [`Error::Operand`] for a tensor that is not on the CPU.
+pub fn is_cast(tensor: &Tensor, cast: &Tensor) -> Result<bool> {
+    with_floats("cast", [tensor, cast], |[x, cast]| match x {
+        Floats::F32(x) => crate::kernels::cast::is_cast(x, cast),
+        _ => false,
+    })
+}
+
 pub(crate) fn candle(op: &str) -> impl Fn(candle_core::Error) -> Error {
     move |error| Error::Device { op: op.to_string(), message: error.to_string() }
 }

@@ -15,10 +15,6 @@ use crate::{CudaGraph, Error, Notice, Parameters, Position, Result, Trainer, Tra
 impl<'a> Run<'a> {
     /// The run, and the model that it trains.
     pub(crate) fn start<M: TrainingModule>(trainer: &'a Trainer, module: &M) -> Result<(Self, M::Model)> {
-        if trainer.device.is_cpu() {
-            autocast::keep_host_memory();
-            autocast::join_host_threads();
-        }
         let mut notices = trainer.settings.no_effect(trainer.precision, trainer.accelerator);
         let store = trainer.parameter_store()?;
         let (model, parameters, weights) = trainer.create(&store, |vb| module.configure_model(vb))?;

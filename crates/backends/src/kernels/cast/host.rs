@@ -1,9 +1,11 @@
 //! Between f32 and 16 bits on the CPU: several elements at once, on as many threads as are worth it.
 
-use crate::Result;
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
 use crate::simd::convert::Stored;
 use crate::simd::{Isa, Simd, Work};
+use crate::{Floats, Result};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Elements per task, and those that are worked on at a time between two types of 16 bits.
@@ -66,10 +68,63 @@ impl<X: Stored<f32>, Y: Stored<f32>> Work for Convert<'_, X, Y> {
     }
 }
 
+/// Whether `cast`, of 16 bits, is to the bit what [`convert`] makes of `x`.
+pub(super) fn is_cast(isa: Isa, x: &[f32], cast: Floats<'_>) -> bool {
+    match cast {
+        _ if x.len() != cast.len() => false,
+        Floats::F16(cast) => rounds_to::<f16>(isa, x, cast),
+        Floats::Bf16(cast) => rounds_to::<bf16>(isa, x, cast),
+        Floats::F32(_) | Floats::F64(_) => false,
+    }
+}
+
+fn rounds_to<Y: Stored<f32>>(isa: Isa, x: &[f32], cast: &[Y]) -> bool
+where
+    [Y]: HalfFloatSliceExt,
+{
+    x.par_chunks(CHUNK).zip(cast.par_chunks(CHUNK)).all(|(x, cast)| isa.run(RoundsTo(x, cast)))
+}
+
+struct RoundsTo<'a, Y>(&'a [f32], &'a [Y]);
+
+impl<Y: Stored<f32>> Work for RoundsTo<'_, Y>
+where
+    [Y]: HalfFloatSliceExt,
+{
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        let Self(x, cast) = self;
+        let mut rounded = [Y::default(); BLOCK];
+        x.chunks(BLOCK).zip(cast.chunks(BLOCK)).all(|(x, cast)| {
+            let rounded = &mut rounded[..x.len()];
+            Y::write(simd, x, rounded);
+            rounded.reinterpret_cast() == cast.reinterpret_cast()
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::{bf16, f16};
+
+    #[test]
+    fn a_cast_is_of_one_tensor_alone() {
+        let x: Vec<f32> = (0..2 * CHUNK + 77).map(|i| i as f32 * 0.37 - 3.).chain([f32::NAN, -0.]).collect();
+        let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+        let brains: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+        for isa in Isa::available() {
+            let casts = [Floats::F16(&halves), Floats::Bf16(&brains)];
+            assert!(casts.iter().all(|&cast| is_cast(isa, &x, cast)));
+            for i in [0, BLOCK - 1, CHUNK, 2 * CHUNK + 76, x.len() - 1] {
+                let mut other = x.clone();
+                other[i] = if i + 1 == x.len() { 0. } else { x[i] * 1.02 + 0.1 };
+                assert!(casts.iter().all(|&cast| !is_cast(isa, &other, cast)), "element {i}");
+            }
+            assert!(!is_cast(isa, &x[1..], casts[0]) && !is_cast(isa, &x, Floats::F32(&x)));
+        }
+    }
 
     /// All 16-bit patterns there and back, and f32 against `half`, on every instruction set.
     #[test]

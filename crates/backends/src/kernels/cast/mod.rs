@@ -19,7 +19,7 @@ pub use scalar::{cast_f64_bf16_scalar, cast_f64_f16_scalar};
 
 use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Why};
 use crate::simd::Isa;
-use crate::{Error, Result};
+use crate::{Error, Floats, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -48,6 +48,11 @@ pub fn convert(x: &In<'_>, out: &mut Out<'_>) -> Result<Ran> {
         #[cfg(feature = "cuda")]
         PlaceMut::Device(_) => cuda::convert(x, out),
     }
+}
+
+/// Whether `cast`, of f16 or bf16 on the host, is to the bit what [`convert`] makes of `x`.
+pub fn is_cast(x: &[f32], cast: Floats<'_>) -> bool {
+    host::is_cast(Isa::best(), x, cast)
 }
 
 /// Rounds each element of `src` to the nearest f16.

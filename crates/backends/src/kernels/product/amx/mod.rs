@@ -1,9 +1,10 @@
 //! bf16 by the tile unit of Intel's processors from Sapphire Rapids on (AMX): a tile is 16 rows of 64 bytes, and one
 //! instruction multiplies 16 × 32 by 32 × 16 into 16 × 16 of f32.
 //!
-//! The right operand is packed in panels of 16 columns, the left one in rows, or read where it lies if these are contiguous and whole
-//! tiles. One of them is packed for all threads, of the other a task packs a part. A block of 32 × 32 of the result stays in four tiles over the
-//! whole of `k`, or a run of [`LONG`] terms where the output is of f32. The instructions are written out, since Rust's intrinsics for them are not stable.
+//! Operands are packed in panels of 16 lanes: the shorter one for all threads, and of the other a task packs two blocks. A block of 32 × 32 of
+//! the result stays in four tiles over the whole of `k`, or a run of [`LONG`] terms where the output is of f32. A task's blocks pass
+//! those of the shared operand one by one, while the next is fetched from the third level of the cache. The instructions are written out, since
+//! Rust's intrinsics for them are not stable.
 
 #![expect(unsafe_code, reason = "instructions that were found at run time")]
 
@@ -16,8 +17,7 @@ use super::unit::Multiply;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Isa, Simd, Work};
-use half::bf16;
-use operands::{Left, Right};
+use operands::{Panels, Side, TILE};
 use std::arch::asm;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -25,14 +25,11 @@ use std::sync::LazyLock;
 /// Rows and pairs of a tile.
 const SIDE: usize = 16;
 /// Rows and columns of a block.
-const PANEL: usize = 2 * SIDE;
+const BLOCK: usize = 2 * SIDE;
 /// Terms of `k` in a tile.
 const DEPTH: usize = 2 * SIDE;
-/// Blocks under each other in a task.
-const NEAR: usize = 4;
-/// Terms of which the rows of a block, 24 KiB of them, stay in the first-level cache while all columns pass. Of more, the columns of a
-/// block stay near while a task's rows pass.
-const SHORT: usize = 384;
+/// Blocks of a task's own operand: with 256 terms they stay in the first-level cache.
+const NEAR: usize = 2;
 /// Terms whose panels are in memory at once, if there are more: those of 256 columns are 1 MiB.
 const LONG: usize = 2048;
 
@@ -69,16 +66,15 @@ impl Drop for Configured {
 }
 
 impl Configured {
-    /// Writes the products of 32 rows, so many numbers apart, with two panels.
-    fn block(&self, (a, pitch): (&[bf16], usize), b: &[Pair], block: &mut [[f32; PANEL]; PANEL]) {
-        let panel = b.len() / 2;
-        let steps = panel / (SIDE * SIDE);
-        assert!(steps > 0 && panel.is_multiple_of(SIDE * SIDE), "sums of something");
-        assert!((PANEL - 1) * pitch + steps * DEPTH <= a.len(), "rows that are there");
+    /// Writes the products of two panels with two, and has one more fetched.
+    fn block(&self, a: &[Pair], b: &[Pair], next: &[Pair], block: &mut [[f32; BLOCK]; BLOCK]) {
+        let panel = a.len() / 2;
+        let steps = panel / TILE;
+        assert!(steps > 0 && panel.is_multiple_of(TILE) && b.len() == a.len(), "sums of something");
         let (upper, left) = (a.as_ptr(), b.as_ptr());
-        // SAFETY: tiles are configured. The instructions read `steps` tiles of each panel, and of the upper and the lower 16 rows, 16 times
-        // 64 bytes each, which by the assertions are there, and write the four quarters of the block, whose rows are 128 bytes apart.
-        // No other code of this thread uses tiles meanwhile.
+        // SAFETY: tiles are configured. The instructions read `steps` tiles of each panel, 16 times 64 bytes each, which by the
+        // assertion are there, and write the four quarters of the block, whose rows are 128 bytes apart. Fetching reads nothing. No
+        // other code of this thread uses tiles meanwhile.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -86,18 +82,22 @@ impl Configured {
                 "tilezero tmm2",
                 "tilezero tmm3",
                 "2:",
-                "tileloadd tmm4, [{upper} + {pitch}]",
                 "tileloadd tmm6, [{left} + {line}]",
+                "tileloadd tmm4, [{upper} + {line}]",
                 "tileloadd tmm7, [{right} + {line}]",
-                "tileloadd tmm5, [{lower} + {pitch}]",
+                "tileloadd tmm5, [{lower} + {line}]",
+                ".irp at, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960",
+                "prefetcht1 [{next} + \\at]",
+                ".endr",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {upper}, 64",
-                "add {lower}, 64",
+                "add {upper}, 1024",
+                "add {lower}, 1024",
                 "add {left}, 1024",
                 "add {right}, 1024",
+                "add {next}, 1024",
                 "dec {steps}",
                 "jnz 2b",
                 "tilestored [{out} + {wide}], tmm0",
@@ -105,10 +105,10 @@ impl Configured {
                 "tilestored [{out} + {wide} + 2048], tmm2",
                 "tilestored [{out} + {wide} + 2112], tmm3",
                 upper = inout(reg) upper => _,
-                lower = inout(reg) upper.wrapping_add(SIDE * pitch) => _,
-                pitch = in(reg) 2 * pitch,
+                lower = inout(reg) upper.wrapping_add(panel) => _,
                 left = inout(reg) left => _,
                 right = inout(reg) left.wrapping_add(panel) => _,
+                next = inout(reg) next.as_ptr() => _,
                 line = in(reg) 64usize,
                 steps = inout(reg) steps => _,
                 wide = in(reg) 128usize,
@@ -189,43 +189,43 @@ impl<A: Operand<Pair>, B: Operand<Pair>, O: Stored<f32>> Product<'_, A, B, O> {
     fn multiply(self) {
         let Self { amx, a, b, of, finish, threads } = self;
         let size = [a.lanes(), b.lanes()];
-        let numbers = of.len();
         let tasks = |lanes: usize| {
-            let near = if lanes >= 4 * NEAR * PANEL { NEAR } else { 1 };
-            steps(lanes, near * PANEL).collect::<Vec<_>>()
+            let near = if lanes >= 4 * NEAR * BLOCK { NEAR } else { 1 };
+            steps(lanes, near * BLOCK).collect::<Vec<_>>()
         };
+        let left = |rows, threads| Panels::of(Side::Left, a, rows, of.clone(), threads);
+        let right = |columns, threads| Panels::of(Side::Right, b, columns, of.clone(), threads);
         if left_is_shared(size) {
-            let left = Left::of(&a, 0..size[0], of.clone(), threads);
+            let left = left(0..size[0], threads);
             threads.share_out(tasks(size[1]), |columns: Range<usize>| {
-                let right = Right::of(b, columns.clone(), of.clone(), Threads::One);
+                let right = right(columns.clone(), Threads::One);
                 let (at, size) = ([0, columns.start], [size[0], columns.len()]);
                 let (left, right) = (&left, &right);
-                Isa::best().run(Blocks { amx, left, right, at, size, numbers, by_columns: false, finish });
+                Isa::best().run(Blocks { amx, left, right, left_is_shared: true, at, size, finish });
             });
-            return;
+        } else {
+            let right = right(0..size[1], threads);
+            threads.share_out(tasks(size[0]), |rows: Range<usize>| {
+                let left = left(rows.clone(), Threads::One);
+                let (at, size) = ([rows.start, 0], [rows.len(), size[1]]);
+                let (left, right) = (&left, &right);
+                Isa::best().run(Blocks { amx, left, right, left_is_shared: false, at, size, finish });
+            });
         }
-        let right = Right::of(b, 0..size[1], of.clone(), threads);
-        threads.share_out(tasks(size[0]), |rows: Range<usize>| {
-            let left = Left::of(&a, rows.clone(), of.clone(), Threads::One);
-            let (at, size) = ([rows.start, 0], [rows.len(), size[1]]);
-            let (left, right, by_columns) = (&left, &right, numbers > SHORT);
-            Isa::best().run(Blocks { amx, left, right, at, size, numbers, by_columns, finish });
-        });
     }
 }
 
 /// The blocks of a task.
 struct Blocks<'a, O> {
     amx: Amx,
-    left: &'a Left<'a>,
-    right: &'a Right,
+    left: &'a Panels,
+    right: &'a Panels,
+    /// Whether the task's own lanes are the right ones.
+    left_is_shared: bool,
     /// The first row and column of the product.
     at: [usize; 2],
     /// Rows and columns.
     size: [usize; 2],
-    numbers: usize,
-    /// Whether all rows pass the columns of a block, or all columns its rows.
-    by_columns: bool,
     finish: Finish<'a, f32, O>,
 }
 
@@ -234,23 +234,20 @@ impl<O: Stored<f32>> Work for Blocks<'_, O> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { left, right, at, size: [rows, columns], finish, .. } = self;
+        let Self { left, right, left_is_shared, at, size: [rows, columns], finish, .. } = self;
         let tiles = self.amx.configured();
-        let mut sums = [[0f32; PANEL]; PANEL];
-        let [down, across] = [rows, columns].map(|lanes| lanes.div_ceil(PANEL));
+        let mut sums = [[0f32; BLOCK]; BLOCK];
+        let [down, across] = [rows, columns].map(|lanes| lanes.div_ceil(BLOCK));
+        let (shared, own) = if left_is_shared { (left, across) } else { (right, down) };
         // One loop: what is called from two places is not part of the function that has the instructions.
         for block in 0..down * across {
-            let (i, j) = match self.by_columns {
-                true => (block % down, block / down),
-                false => (block / across, block % across),
-            };
-            let (row, column) = (i * PANEL, j * PANEL);
-            if !self.by_columns {
-                left.fetch(row + PANEL, self.numbers, j, across);
-            }
-            tiles.block(left.from(row), right.panels(column), &mut sums);
-            let size = [PANEL.min(rows - row), PANEL.min(columns - column)];
-            finish.tile(simd, (sums.as_flattened_mut(), PANEL), [at[0] + row, at[1] + column], size);
+            let (far, near) = (block / own, block % own);
+            let [i, j] = if left_is_shared { [far, near] } else { [near, far] };
+            let next = shared.panel(2 * (far + 1) + near % 2);
+            tiles.block(left.block(i), right.block(j), next, &mut sums);
+            let (row, column) = (i * BLOCK, j * BLOCK);
+            let size = [BLOCK.min(rows - row), BLOCK.min(columns - column)];
+            finish.tile(simd, (sums.as_flattened_mut(), BLOCK), [at[0] + row, at[1] + column], size);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Operands for tiles, on machines without tiles too.
 
-use super::operands::{Left, Right};
-use super::{DEPTH, PANEL, SIDE};
+use super::operands::{Panels, Side, TILE};
+use super::{BLOCK, DEPTH, SIDE};
 use crate::kernels::product::blocked::{Strided, Threads};
 use crate::kernels::product::matrix::Matrix;
 use half::bf16;
@@ -31,54 +31,42 @@ fn parts(matrix: Matrix) -> [Range<usize>; 2] {
     [0..matrix.columns, matrix.columns / 3 * 2..matrix.columns]
 }
 
-#[test]
-fn right_panels_hold_pairs_of_a_column_side_by_side_and_zeros_beyond_the_last_term() {
+/// Panels of every part of every matrix, of each number of which `at` says which pair of its panel, and which half of that, it is.
+fn hold_each_number_and_zeros_beyond_the_last(side: Side, place: impl Fn(usize, usize) -> (usize, usize)) {
     for matrix in matrices() {
         let x = numbers(matrix.span());
         let of_threads = |threads| parts(matrix).map(|of| (threads, of));
         for (threads, of) in [Threads::One, Threads::All].into_iter().flat_map(of_threads) {
-            for start in (0..matrix.rows).step_by(PANEL) {
-                let right = Right::of(Strided::new(&x, matrix), start..matrix.rows, of.clone(), threads);
+            for start in (0..matrix.rows).step_by(BLOCK) {
+                let lanes = start..matrix.rows;
+                let panels = Panels::of(side, Strided::new(&x, matrix), lanes.clone(), of.clone(), threads);
                 let terms = of.len().next_multiple_of(DEPTH);
-                for first in (start..matrix.rows).step_by(PANEL) {
-                    let panels = right.panels(first - start);
-                    assert_eq!(panels.len(), PANEL * terms / 2);
-                    for lane in first..matrix.rows.min(first + PANEL) {
-                        let panel = &panels[(lane - first) / SIDE * SIDE * terms / 2..];
-                        for k in 0..terms {
-                            let found = panel[k / 2 * SIDE + lane % SIDE].0[k % 2].to_bits();
-                            let expected = if k < of.len() { at(&x, matrix, lane, of.start + k) } else { 0 };
-                            assert_eq!(found, expected, "lane {lane}, term {k} of {of:?} of {matrix:?}");
-                        }
+                for (i, lane) in lanes.enumerate() {
+                    let block = panels.block(i / BLOCK);
+                    assert_eq!(block.len(), BLOCK * terms / 2);
+                    let panel = &block[i % BLOCK / SIDE * SIDE * terms / 2..][..SIDE * terms / 2];
+                    assert_eq!(panel.as_ptr(), panels.panel(i / SIDE).as_ptr());
+                    for k in 0..terms {
+                        let (pair, half) = place(i % SIDE, k);
+                        let expected = if k < of.len() { at(&x, matrix, lane, of.start + k) } else { 0 };
+                        let found = panel[pair].0[half].to_bits();
+                        assert_eq!(found, expected, "lane {lane}, term {k} of {of:?} of {matrix:?}");
                     }
                 }
+                assert_eq!(panels.panel(usize::MAX).len(), SIDE * terms / 2);
             }
         }
     }
 }
 
 #[test]
-fn left_rows_hold_numbers_one_after_another_and_zeros_beyond_the_last_term() {
-    for matrix in matrices() {
-        let x = numbers(matrix.span());
-        for (first, of) in
-            (0..matrix.rows).step_by(PANEL).flat_map(|first| parts(matrix).map(|of| (first, of)))
-        {
-            let (count, operand) = (matrix.rows - first, Strided::new(&x, matrix));
-            let left = Left::of(&operand, first..matrix.rows, of.clone(), Threads::All);
-            let terms = of.len().next_multiple_of(DEPTH);
-            for row in 0..count {
-                let (numbers, pitch) = left.from(row / PANEL * PANEL);
-                for k in 0..terms {
-                    let found = numbers[row % PANEL * pitch + k].to_bits();
-                    let expected = if k < of.len() { at(&x, matrix, first + row, of.start + k) } else { 0 };
-                    assert_eq!(found, expected, "row {row} from {first}, term {k} of {of:?} of {matrix:?}");
-                }
-                let next = row / PANEL + 1;
-                let all = numbers.len() + row / PANEL * PANEL * pitch;
-                assert!(count > next * PANEL || all >= (next * PANEL - 1) * pitch + terms, "rows of a block");
-                left.fetch(next * PANEL, of.len(), row % 3, 3);
-            }
-        }
-    }
+fn right_panels_hold_pairs_of_a_column_side_by_side() {
+    hold_each_number_and_zeros_beyond_the_last(Side::Right, |lane, k| (k / 2 * SIDE + lane, k % 2));
+}
+
+#[test]
+fn left_panels_hold_32_numbers_of_a_row_in_each_tile() {
+    hold_each_number_and_zeros_beyond_the_last(Side::Left, |lane, k| {
+        (k / DEPTH * TILE + lane * SIDE + k % DEPTH / 2, k % 2)
+    });
 }
