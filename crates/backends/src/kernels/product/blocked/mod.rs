@@ -149,7 +149,8 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
                 self.threads.share_out(tasks(units, BROAD, threads), |[own, of]| {
                     let own = own.start * pair..columns.min(own.end * pair);
                     let right = self.panels(self.b, E::COLUMNS, own, &numbers, Threads::One);
-                    self.block(left.side(of), right.side(0..right.count), true);
+                    let right = Side { of: 0..right.count, panels: &right };
+                    self.block(Side { panels: &left, of }, right, true);
                 });
             }
         } else {
@@ -160,7 +161,8 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
                     let own = own.start * ROWS..rows.min(own.end * ROWS);
                     let left = self.panels(self.a, ROWS, own, &numbers, Threads::One);
                     let of = of.start * 2..right.count.min(of.end * 2);
-                    self.block(left.side(0..left.count), right.side(of), false);
+                    let left = Side { of: 0..left.count, panels: &left };
+                    self.block(left, Side { panels: &right, of }, false);
                 });
             }
         }
@@ -214,8 +216,9 @@ struct Panels<E: Term> {
 }
 
 impl<E: Term> Panels<E> {
-    /// Some of the panels.
-    fn side(&self, of: Range<usize>) -> Side<'_, E> {
-        Side { panels: &self.memory, lanes: self.lanes.clone(), terms: self.terms, count: self.count, of }
+    /// From the first term of a run on, of the `there` panels from one on, which have `width` lanes.
+    #[inline(always)]
+    fn run(&self, run: &Range<usize>, panel: usize, there: usize, width: usize) -> &[E] {
+        &self.memory[(run.start * self.count + panel * run.len()) * width..][..there * run.len() * width]
     }
 }

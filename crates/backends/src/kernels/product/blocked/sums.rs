@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "loops over panels without a check for each term")]
 
 use super::finish::{Direct, Finish};
-use super::{ROWS, RUN, Term, steps};
+use super::{Panels, ROWS, RUN, Term, steps};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::{Lanes, fetch};
 use crate::simd::{Baseline, Simd};
@@ -14,26 +14,11 @@ const NEAR: usize = 16;
 /// Times as many panels of the left operand as of the right one in a block, at most: sums that have left the registers are 48 KiB of f32.
 pub(super) const HELD: usize = 64;
 
-/// Lanes of an operand in panels, those of the first run and then of the next, of which some are multiplied.
+/// Some panels of an operand.
 #[derive(Clone)]
-pub(super) struct Side<'a, E> {
-    pub(super) panels: &'a [E],
-    /// The lanes of the panels.
-    pub(super) lanes: Range<usize>,
-    /// Terms of each lane.
-    pub(super) terms: usize,
-    /// Panels of a run.
-    pub(super) count: usize,
-    /// The panels that are multiplied.
+pub(super) struct Side<'a, E: Term> {
+    pub(super) panels: &'a Panels<E>,
     pub(super) of: Range<usize>,
-}
-
-impl<E: Term> Side<'_, E> {
-    /// From the first term of a run on, of the `there` panels from one on, which have `width` lanes.
-    #[inline(always)]
-    fn run(&self, run: &Range<usize>, panel: usize, there: usize, width: usize) -> &[E] {
-        &self.panels[(run.start * self.count + panel * run.len()) * width..][..there * run.len() * width]
-    }
 }
 
 /// The products of some left panels with some right ones.
@@ -105,22 +90,22 @@ fn block<S, D, E, O, const MOST: usize, const STEP: usize, const VECTORS: usize>
     // Panels that one call multiplies with: vectors as wide as a panel come of two.
     let together = (VECTORS * D::LANES / E::COLUMNS).max(1);
     let pitch = |there: usize| if there < together { D::LANES } else { VECTORS * D::LANES };
-    let (terms, first) = (right.terms, panels.start * ROWS);
-    let rows = left.lanes.len().min(panels.end * ROWS) - first;
+    let (terms, first) = (right.panels.terms, panels.start * ROWS);
+    let rows = left.panels.lanes.len().min(panels.end * ROWS) - first;
     for run in steps(terms, RUN) {
         for j in near.clone().step_by(together) {
             let there = together.min(near.end - j);
-            let b = right.run(&run, j, there, E::COLUMNS);
+            let b = right.panels.run(&run, j, there, E::COLUMNS);
             // Sums of one run alone are written before the next panel's are made.
             let held = if terms > RUN { (j - near.start) * tall * ROWS * E::COLUMNS } else { 0 };
             let held = &mut sums_held[held..][..tall * ROWS * pitch(there)];
-            let at = [left.lanes.start + first, right.lanes.start + j * E::COLUMNS];
-            let columns = right.lanes.len() - j * E::COLUMNS;
+            let at = [left.panels.lanes.start + first, right.panels.lanes.start + j * E::COLUMNS];
+            let columns = right.panels.lanes.len() - j * E::COLUMNS;
             // Sums that are whole go to the output as they are, if no register has sums beyond it.
             let whole = run.end == terms && rows.is_multiple_of(STEP) && columns >= pitch(there);
             let direct = if whole { finish.direct(at, [rows, pitch(there)]) } else { None };
             for row in (0..rows).step_by(MOST) {
-                let a = left.run(&run, panels.start + row / ROWS, 1, ROWS);
+                let a = left.panels.run(&run, panels.start + row / ROWS, 1, ROWS);
                 // The next panels come from the third level while these are multiplied: of right ones a part for each row.
                 let next = if *left_is_far {
                     (a.as_ptr().wrapping_add(a.len()), ROWS)
