@@ -347,17 +347,21 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Around<'_, X> {
             let channel = first + i * WIDTH;
             let lanes = WIDTH.min(self.channels - channel);
             let (mut value, mut tap) = (of.start / self.taps, of.start % self.taps);
-            for (number, to) in of.clone().step_by(E::NUMBERS).zip(to) {
-                let there = E::NUMBERS.min(of.end - number);
-                let mut near = [[X::default(); LANES]; NUMBERS];
-                for near in near.iter_mut().take(there) {
+            for start in of.clone().step_by(GATHERED) {
+                // Vectors are read some time after their lanes are written: the processor waits for what has just been.
+                let mut near = [[X::default(); LANES]; GATHERED];
+                let near = &mut near[..GATHERED.min(of.end - start)];
+                for near in near.iter_mut() {
                     let first = (value * self.channels + channel + 1) * self.taps - 1 - tap;
                     for (lane, near) in near[..lanes].iter_mut().enumerate() {
                         *near = self.kernel[first + lane * self.taps];
                     }
                     (value, tap) = if tap + 1 == self.taps { (value + 1, 0) } else { (value, tap + 1) };
                 }
-                X::side_by_side(simd, near.as_flattened(), (LANES, there), to);
+                let terms = &mut to[(start - of.start) / E::NUMBERS..];
+                for (numbers, to) in near.chunks(E::NUMBERS).zip(terms) {
+                    X::side_by_side(simd, numbers.as_flattened(), (LANES, numbers.len()), to);
+                }
             }
         }
     }
