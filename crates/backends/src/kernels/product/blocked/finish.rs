@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 
 /// Columns that become rows at a time.
 const SQUARE: usize = 4;
+/// Sums that are finished together.
+const GROUP: usize = 16;
 /// Sums that are written at a time, at most: the columns of a tile, or its rows where they become columns.
 const LINE: usize = 32;
 
@@ -229,29 +231,32 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
             Plus::Matrix(matrix) => Some(&matrix[at..][..to.len()]),
             _ => None,
         };
-        // Widths of tiles make loops of known length.
-        match to.len() {
-            32 => self.row(
-                simd,
-                &mut sums[..32],
-                row.map(|x| &x[..32]),
-                matrix.map(|x| &x[..32]),
-                &mut to[..32],
-            ),
-            16 => self.row(
-                simd,
-                &mut sums[..16],
-                row.map(|x| &x[..16]),
-                matrix.map(|x| &x[..16]),
-                &mut to[..16],
-            ),
-            _ => self.row(simd, sums, row, matrix, to),
+        let (groups, rest) = to.as_chunks_mut::<GROUP>();
+        let done = groups.len() * GROUP;
+        for (i, to) in groups.iter_mut().enumerate() {
+            let of = i * GROUP..(i + 1) * GROUP;
+            let (row, matrix) = (row.map(|x| &x[of.clone()]), matrix.map(|x| &x[of.clone()]));
+            // Read whole before any is written: vectors, wherever the operands lie.
+            let mut group = [T::ZERO; GROUP];
+            group.copy_from_slice(&sums[of]);
+            self.finish(simd, &mut group, row, matrix, to);
+        }
+        if !rest.is_empty() {
+            let (row, matrix) = (row.map(|x| &x[done..]), matrix.map(|x| &x[done..]));
+            self.finish(simd, &mut sums[done..], row, matrix, rest);
         }
     }
 
-    /// At most [`LINE`].
+    /// At most [`GROUP`].
     #[inline(always)]
-    fn row<S: Simd>(&self, simd: S, sums: &mut [T], row: Option<&[T]>, matrix: Option<&[O]>, to: &mut [O]) {
+    fn finish<S: Simd>(
+        &self,
+        simd: S,
+        sums: &mut [T],
+        row: Option<&[T]>,
+        matrix: Option<&[O]>,
+        to: &mut [O],
+    ) {
         if self.factor != T::ONE {
             sums.iter_mut().for_each(|sum| *sum = *sum * self.factor);
         }
@@ -260,7 +265,7 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
         }
         let held = if matches!(self.plus, Plus::Output) { Some(&*to) } else { matrix };
         if let Some(held) = held {
-            let mut wide = [T::ZERO; LINE];
+            let mut wide = [T::ZERO; GROUP];
             let wide = &mut wide[..held.len()];
             O::read(simd, held, wide);
             sums.iter_mut().zip(wide).for_each(|(sum, x)| *sum = *sum + *x);
