@@ -1,6 +1,6 @@
 //! The cast cache: a parameter that several ops use in one region is cast once, and its gradients meet in that one cast.
 //!
-//! An entry is good while the parameter has the content that was cast. candle counts no versions, and `Var::set` writes
+//! An entry is good while it is what the parameter rounds to. candle counts no versions, and `Var::set` writes
 //! in place under the same tensor id, so there are two guards. [`parameters_changed`](crate::parameters_changed) drops
 //! the thread's entries.
 //! On the CPU a hit also compares the cast with what the parameter rounds to, which reads both and writes
