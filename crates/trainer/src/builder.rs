@@ -288,10 +288,6 @@ impl TrainerBuilder {
         settings.check()?;
         self.followers.check()?;
         let (accelerator, device) = self.accelerator?.open()?;
-        if device.is_cpu() {
-            autocast::keep_host_memory();
-            autocast::join_host_threads();
-        }
         let precision = match (requested.supported_on(accelerator), self.on_unsupported) {
             (Ok(()), _) => requested,
             (Err(unsupported), OnUnsupported::Error) => return Err(unsupported.into()),
@@ -310,6 +306,10 @@ impl TrainerBuilder {
             None => region,
         };
         let followers = Mutex::new(Some(self.followers));
+        if device.is_cpu() {
+            autocast::keep_host_memory();
+            autocast::join_host_threads();
+        }
         Ok(Trainer { precision, own, accelerator, device, region, notice, settings, followers })
     }
 }

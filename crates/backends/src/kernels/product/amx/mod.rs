@@ -17,7 +17,7 @@ use super::unit::Multiply;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Isa, Simd, Work};
-use operands::{Panels, Side, TILE};
+use operands::{Role, TILE, Tiles};
 use std::arch::asm;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -188,44 +188,31 @@ struct Product<'a, A, B, O> {
 impl<A: Operand<Pair>, B: Operand<Pair>, O: Stored<f32>> Product<'_, A, B, O> {
     fn multiply(self) {
         let Self { amx, a, b, of, finish, threads } = self;
-        let size = [a.lanes(), b.lanes()];
-        let tasks = |lanes: usize| {
-            let near = if lanes >= 4 * NEAR * BLOCK { NEAR } else { 1 };
-            steps(lanes, near * BLOCK).collect::<Vec<_>>()
+        let pack = |role, lanes, threads| match role {
+            Role::Left => Tiles::of(role, a, lanes, of.clone(), threads),
+            Role::Right => Tiles::of(role, b, lanes, of.clone(), threads),
         };
-        let left = |rows, threads| Panels::of(Side::Left, a, rows, of.clone(), threads);
-        let right = |columns, threads| Panels::of(Side::Right, b, columns, of.clone(), threads);
-        if left_is_shared(size) {
-            let left = left(0..size[0], threads);
-            threads.share_out(tasks(size[1]), |columns: Range<usize>| {
-                let right = right(columns.clone(), Threads::One);
-                let (at, size) = ([0, columns.start], [size[0], columns.len()]);
-                let (left, right) = (&left, &right);
-                Isa::best().run(Blocks { amx, left, right, left_is_shared: true, at, size, finish });
-            });
-        } else {
-            let right = right(0..size[1], threads);
-            threads.share_out(tasks(size[0]), |rows: Range<usize>| {
-                let left = left(rows.clone(), Threads::One);
-                let (at, size) = ([rows.start, 0], [rows.len(), size[1]]);
-                let (left, right) = (&left, &right);
-                Isa::best().run(Blocks { amx, left, right, left_is_shared: false, at, size, finish });
-            });
-        }
+        let (rows, columns) = ((Role::Left, a.lanes()), (Role::Right, b.lanes()));
+        let (shared, (own, lanes)) =
+            if left_is_shared([rows.1, columns.1]) { (rows, columns) } else { (columns, rows) };
+        let far = pack(shared.0, 0..shared.1, threads);
+        let near = if lanes >= 4 * NEAR * BLOCK { NEAR } else { 1 };
+        threads.share_out(steps(lanes, near * BLOCK).collect(), |lanes: Range<usize>| {
+            let near = pack(own, lanes.clone(), Threads::One);
+            Isa::best().run(Blocks { amx, far: (&far, shared.1), near: (&near, lanes), own, finish });
+        });
     }
 }
 
 /// The blocks of a task.
 struct Blocks<'a, O> {
     amx: Amx,
-    left: &'a Panels,
-    right: &'a Panels,
-    /// Whether the task's own lanes are the right ones.
-    left_is_shared: bool,
-    /// The first row and column of the product.
-    at: [usize; 2],
-    /// Rows and columns.
-    size: [usize; 2],
+    /// The shared operand, and how many lanes it has.
+    far: (&'a Tiles, usize),
+    /// The task's own, and which lanes of the operand these are.
+    near: (&'a Tiles, Range<usize>),
+    /// Which operand the task's own lanes are of.
+    own: Role,
     finish: Finish<'a, f32, O>,
 }
 
@@ -234,20 +221,24 @@ impl<O: Stored<f32>> Work for Blocks<'_, O> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { left, right, left_is_shared, at, size: [rows, columns], finish, .. } = self;
+        let Self { far: (shared, all), near: (own, lanes), finish, .. } = self;
         let tiles = self.amx.configured();
         let mut sums = [[0f32; BLOCK]; BLOCK];
-        let [down, across] = [rows, columns].map(|lanes| lanes.div_ceil(BLOCK));
-        let (shared, own) = if left_is_shared { (left, across) } else { (right, down) };
+        let each = lanes.len().div_ceil(BLOCK);
         // One loop: what is called from two places is not part of the function that has the instructions.
-        for block in 0..down * across {
-            let (far, near) = (block / own, block % own);
-            let [i, j] = if left_is_shared { [far, near] } else { [near, far] };
+        for block in 0..all.div_ceil(BLOCK) * each {
+            let (far, near) = (block / each, block % each);
             let next = shared.panel(2 * (far + 1) + near % 2);
-            tiles.block(left.block(i), right.block(j), next, &mut sums);
-            let (row, column) = (i * BLOCK, j * BLOCK);
-            let size = [BLOCK.min(rows - row), BLOCK.min(columns - column)];
-            finish.tile(simd, (sums.as_flattened_mut(), BLOCK), [at[0] + row, at[1] + column], size);
+            let there = [all - far * BLOCK, lanes.len() - near * BLOCK].map(|lanes| lanes.min(BLOCK));
+            let at = [far * BLOCK, lanes.start + near * BLOCK];
+            let (far, near) = (shared.block(far), own.block(near));
+            // Rows and columns.
+            let ([left, right], at, size) = match self.own {
+                Role::Right => ([far, near], at, there),
+                Role::Left => ([near, far], [at[1], at[0]], [there[1], there[0]]),
+            };
+            tiles.block(left, right, next, &mut sums);
+            finish.tile(simd, (sums.as_flattened_mut(), BLOCK), at, size);
         }
     }
 }

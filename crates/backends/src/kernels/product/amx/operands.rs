@@ -20,7 +20,7 @@ const SQUARE: usize = 4;
 
 /// How numbers of 16 lanes lie in a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Role {
     /// A row for each lane, of 32 numbers.
     Left,
     /// A row for every two numbers, of a pair for each lane.
@@ -28,16 +28,16 @@ pub(super) enum Side {
 }
 
 /// Some numbers of some lanes in panels, with zeros up to whole tiles.
-pub(super) struct Panels {
+pub(super) struct Tiles {
     pairs: Memory<Pair>,
     /// Pairs of a panel.
     panel: usize,
 }
 
-impl Panels {
+impl Tiles {
     /// Packs them.
     pub(super) fn of(
-        side: Side,
+        role: Role,
         operand: impl Operand<Pair>,
         lanes: Range<usize>,
         of: Range<usize>,
@@ -54,7 +54,7 @@ impl Panels {
         let tasks = pairs[..count * panel].chunks_mut(each * panel).enumerate().collect();
         threads.share_out(tasks, |(task, to): (usize, &mut [Pair])| {
             let first = lanes.start + task * each * SIDE;
-            Isa::best().run(Pack { side, operand, first, of: of.clone(), panel, to });
+            Isa::best().run(Pack { role, operand, first, of: of.clone(), panel, to });
         });
         Self { pairs, panel }
     }
@@ -73,7 +73,7 @@ impl Panels {
 
 /// The packing of some panels, of the lanes from `first` on.
 struct Pack<'a, A> {
-    side: Side,
+    role: Role,
     operand: A,
     first: usize,
     of: Range<usize>,
@@ -86,15 +86,15 @@ impl<A: Operand<Pair>> Work for Pack<'_, A> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { side, operand, first, of, panel, to } = self;
-        if side == Side::Left
+        let Self { role, operand, first, of, panel, to } = self;
+        if role == Role::Left
             && let Some((x, matrix)) = operand.as_matrix()
             && matrix.column == 1
         {
             for (i, to) in to.chunks_exact_mut(panel).enumerate() {
                 let lane = first + i * SIDE;
                 let rows = Matrix { rows: SIDE.min(matrix.rows - lane), columns: of.len(), ..matrix };
-                copy(&x[lane * matrix.row + of.start..], rows, tiles(to));
+                copy(&x[lane * matrix.row + of.start..], rows, as_tiles(to));
             }
             return;
         }
@@ -108,13 +108,13 @@ impl<A: Operand<Pair>> Work for Pack<'_, A> {
                 beyond.fill(Pair::default());
             }
         }
-        if side == Side::Left {
-            tiles(to).iter_mut().for_each(turn);
+        if role == Role::Left {
+            as_tiles(to).iter_mut().for_each(turn);
         }
     }
 }
 
-fn tiles(pairs: &mut [Pair]) -> &mut [Tile] {
+fn as_tiles(pairs: &mut [Pair]) -> &mut [Tile] {
     pairs.as_chunks_mut().0.as_chunks_mut().0
 }
 

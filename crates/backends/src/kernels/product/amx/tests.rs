@@ -1,6 +1,6 @@
 //! Operands for tiles, on machines without tiles too.
 
-use super::operands::{Panels, Side, TILE};
+use super::operands::{Role, TILE, Tiles};
 use super::{BLOCK, DEPTH, SIDE};
 use crate::kernels::product::blocked::{Strided, Threads};
 use crate::kernels::product::matrix::Matrix;
@@ -31,15 +31,15 @@ fn parts(matrix: Matrix) -> [Range<usize>; 2] {
     [0..matrix.columns, matrix.columns / 3 * 2..matrix.columns]
 }
 
-/// Panels of every part of every matrix, of each number of which `at` says which pair of its panel, and which half of that, it is.
-fn hold_each_number_and_zeros_beyond_the_last(side: Side, place: impl Fn(usize, usize) -> (usize, usize)) {
+/// Panels of every part of every matrix, of each number of which `place` says which pair of its panel, and which half of that, it is.
+fn hold_each_number_and_zeros_beyond_the_last(role: Role, place: impl Fn(usize, usize) -> (usize, usize)) {
     for matrix in matrices() {
         let x = numbers(matrix.span());
         let of_threads = |threads| parts(matrix).map(|of| (threads, of));
         for (threads, of) in [Threads::One, Threads::All].into_iter().flat_map(of_threads) {
             for start in (0..matrix.rows).step_by(BLOCK) {
                 let lanes = start..matrix.rows;
-                let panels = Panels::of(side, Strided::new(&x, matrix), lanes.clone(), of.clone(), threads);
+                let panels = Tiles::of(role, Strided::new(&x, matrix), lanes.clone(), of.clone(), threads);
                 let terms = of.len().next_multiple_of(DEPTH);
                 for (i, lane) in lanes.enumerate() {
                     let block = panels.block(i / BLOCK);
@@ -61,12 +61,12 @@ fn hold_each_number_and_zeros_beyond_the_last(side: Side, place: impl Fn(usize, 
 
 #[test]
 fn right_panels_hold_pairs_of_a_column_side_by_side() {
-    hold_each_number_and_zeros_beyond_the_last(Side::Right, |lane, k| (k / 2 * SIDE + lane, k % 2));
+    hold_each_number_and_zeros_beyond_the_last(Role::Right, |lane, k| (k / 2 * SIDE + lane, k % 2));
 }
 
 #[test]
 fn left_panels_hold_32_numbers_of_a_row_in_each_tile() {
-    hold_each_number_and_zeros_beyond_the_last(Side::Left, |lane, k| {
+    hold_each_number_and_zeros_beyond_the_last(Role::Left, |lane, k| {
         (k / DEPTH * TILE + lane * SIDE + k % DEPTH / 2, k % 2)
     });
 }
