@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes;
 use crate::heap::{Number, fresh};
-use crate::kernels::product::{Matrix, Operand, Source, Term, turned};
+use crate::kernels::product::{InPlace, Matrix, Operand, Source, Term, turned};
 use crate::simd::Simd;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -10,6 +10,8 @@ use std::ops::Range;
 
 /// Numbers of a lane that are gathered before they are turned.
 const GATHERED: usize = 32;
+/// Numbers of a lane of which the kernel's gradient is summed in place.
+pub(super) const MANY: usize = 256;
 /// Lanes of a panel, and numbers of a term, at most.
 const LANES: usize = 16;
 const NUMBERS: usize = 2;
@@ -24,6 +26,8 @@ pub(super) struct Padded<'a, T: Clone> {
     s: Sizes,
     pixels: Cow<'a, [T]>,
     size: [usize; 2],
+    /// Where each position of all images begins in the planes of the first group.
+    places: Vec<usize>,
     /// For each tap of each channel, where it lies from where a position begins.
     taps: Vec<usize>,
 }
@@ -36,8 +40,14 @@ impl<'a, T: Pixel> Padded<'a, T> {
         let place =
             |(channel, [i, j]): (usize, [usize; 2])| (channel * size[0] + i * down) * size[1] + j * along;
         let taps = (0..s.rows()).map(|row| place(s.tap(row))).collect();
+        let [rows, columns] = s.positions;
+        let mut places = Vec::with_capacity(s.images * s.places());
+        for row in (0..s.images).flat_map(|image| (0..rows).map(move |p| (image * s.groups * s.channels, p))) {
+            let first = place((row.0, [0, 0])) + row.1 * s.moves.stride[0] * size[1];
+            places.extend((0..columns).map(|q| first + q * s.moves.stride[1]));
+        }
         if size == s.size {
-            return Self { s, pixels: Cow::Borrowed(image), size, taps };
+            return Self { s, pixels: Cow::Borrowed(image), size, places, taps };
         }
         let mut pixels = fresh(s.images * s.groups * s.channels * size[0] * size[1]);
         let planes = pixels.par_chunks_exact_mut(size[0] * size[1]).zip(image.par_chunks_exact(s.pixels()));
@@ -56,12 +66,13 @@ impl<'a, T: Pixel> Padded<'a, T> {
             }
             to.fill(T::default());
         });
-        Self { s, pixels: Cow::Owned(pixels), size, taps }
+        Self { s, pixels: Cow::Owned(pixels), size, places, taps }
     }
 
     /// The pixels of a group's images.
     pub(super) fn group(&self, group: usize) -> Pixels<'_, T> {
-        Pixels { s: self.s, x: &self.pixels, size: self.size, taps: &self.taps, group }
+        let planes = group * self.s.channels * self.size[0] * self.size[1];
+        Pixels { s: self.s, x: &self.pixels[planes..], places: &self.places, taps: &self.taps }
     }
 }
 
@@ -70,9 +81,8 @@ impl<'a, T: Pixel> Padded<'a, T> {
 pub(super) struct Pixels<'a, T> {
     s: Sizes,
     x: &'a [T],
-    size: [usize; 2],
+    places: &'a [usize],
     taps: &'a [usize],
-    group: usize,
 }
 
 /// Positions that are side by side in a row: of so many numbers from one on, the first of which lies here.
@@ -86,17 +96,14 @@ struct Piece {
 impl<T> Pixels<'_, T> {
     /// The positions of all images in a range, in pieces.
     fn pieces(&self, of: Range<usize>) -> impl Iterator<Item = Piece> {
-        let Self { s, size, group, .. } = *self;
+        let Self { s, places, .. } = *self;
         let mut at = of.start;
         std::iter::from_fn(move || {
-            let (image, place) = (at / s.places(), at % s.places());
-            let [p, q] = [place / s.positions[1], place % s.positions[1]];
-            let len = (s.positions[1] - q).min(of.end.saturating_sub(at));
-            let channels = (image * s.groups + group) * s.channels;
-            let row = channels * size[0] + p * s.moves.stride[0];
-            let piece = Piece { at: at - of.start, len, first: row * size[1] + q * s.moves.stride[1] };
+            let row = s.positions[1] - at % s.positions[1];
+            let len = row.min(of.end.saturating_sub(at));
+            let piece = (len > 0).then(|| Piece { at: at - of.start, len, first: places[at] });
             at += len;
-            (len > 0).then_some(piece)
+            piece
         })
     }
 }
@@ -112,6 +119,10 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Positions<'_, X> {
 
     fn numbers(&self) -> usize {
         self.0.s.rows()
+    }
+
+    fn in_place(&self) -> Option<InPlace<'_, E>> {
+        Some(InPlace::new(X::as_it_is(self.0.x)?, self.0.places, self.0.taps))
     }
 
     #[inline(always)]
@@ -210,6 +221,12 @@ impl<E: Term, X: Source<E> + Pixel> Operand<E> for Taps<'_, X> {
 
     fn numbers(&self) -> usize {
         self.0.s.images * self.0.s.places()
+    }
+
+    fn in_place(&self) -> Option<InPlace<'_, E>> {
+        // Sums of fewer are written about as often as rows are packed, and are written faster if columns stay columns.
+        let many = self.0.places.len() >= MANY;
+        Some(InPlace::new(X::as_it_is(self.0.x).filter(|_| many)?, self.0.taps, self.0.places))
     }
 
     #[inline(always)]

@@ -172,6 +172,18 @@ fn check_pairs(of_pairs: impl Operand<Pair>, of_numbers: impl Operand<f32>) {
     }
 }
 
+/// Holds what is multiplied in place to panels of the same numbers.
+fn check_in_place(operand: impl Operand<f32>) {
+    let (lanes, numbers) = (operand.lanes(), operand.numbers());
+    let Some(in_place) = operand.in_place() else { panic!("numbers of f32 lie in place") };
+    let mut panels = vec![[0f32; 16]; lanes.div_ceil(16) * numbers];
+    operand.pack::<_, 16>(Baseline, 0, 0..numbers, &mut panels);
+    for (lane, number) in (0..lanes).flat_map(|lane| (0..numbers).map(move |number| (lane, number))) {
+        let packed = panels[lane / 16 * numbers + number][lane % 16];
+        assert_eq!(in_place.number(lane, number), packed, "lane {lane}, number {number}");
+    }
+}
+
 fn check_operands(s: sizes::Sizes) {
     let numbers = |len: usize| (0..len).map(|i| bf16::from_f32((i % 251) as f32)).collect::<Vec<_>>();
     let wide = |x: &[bf16]| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
@@ -184,6 +196,10 @@ fn check_operands(s: sizes::Sizes) {
         let (pixels, wide_pixels) = (padded.group(group), wide_padded.group(group));
         check_pairs(Positions(pixels), Positions(wide_pixels));
         check_pairs(Taps(pixels), Taps(wide_pixels));
+        check_in_place(Positions(wide_pixels));
+        if s.images * s.places() >= operands::MANY {
+            check_in_place(Taps(wide_pixels));
+        }
         let wide_channels = operands::Channels { s, values: &wide_values, group };
         check_pairs(operands::Channels { s, values: &values, group }, wide_channels);
     }
@@ -233,4 +249,6 @@ fn channels_and_terms_of_several_panels_and_runs_are_all_there() {
     let sizes = sizes::Sizes { moves, images: 20, groups: 1, channels: 64, out: 40, size, taps, positions };
     check_maps_of::<bf16>(sizes);
     check_maps_of::<f16>(sizes);
+    check_maps_of::<f32>(sizes);
+    check_operands(sizes);
 }

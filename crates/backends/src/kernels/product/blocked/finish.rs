@@ -7,6 +7,7 @@ use crate::simd::Simd;
 use crate::simd::convert::Stored;
 use crate::simd::turn::Turn;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Columns that become rows at a time.
 const SQUARE: usize = 4;
@@ -191,23 +192,18 @@ impl<T: Packed, O: Stored<T>> Finish<'_, T, O> {
                 }
             }
             Turned::Over => {
-                for first in (0..columns).step_by(SQUARE) {
-                    let mut lines = [[T::ZERO; LINE]; SQUARE];
-                    turn(sums, pitch, first, &mut lines);
-                    for (column, line) in (first..columns).zip(&mut lines) {
-                        let mut done = 0;
-                        while done < rows {
-                            let (first, there) = self.out.lies.place(at[0] + done, rows - done);
-                            let sums = &mut line[done..][..there];
-                            self.write(
-                                simd,
-                                sums,
-                                first + (at[1] + column) * self.out.lies.pitch,
-                                at[0] + done,
-                            );
-                            done += there;
+                let mut done = 0;
+                while done < rows {
+                    let (to, there) = self.out.lies.place(at[0] + done, LINE.min(rows - done));
+                    for first in (0..columns).step_by(SQUARE) {
+                        let mut turned = [[T::ZERO; LINE]; SQUARE];
+                        turn((sums, pitch), done..done + there, first, &mut turned);
+                        for (column, line) in (at[1] + first..at[1] + columns).zip(&mut turned) {
+                            let to = to + column * self.out.lies.pitch;
+                            self.write(simd, &mut line[..there], to, at[0] + done);
                         }
                     }
+                    done += there;
                 }
             }
         }
@@ -274,11 +270,16 @@ impl<T: Packed, O: Stored<T>> Then<'_, T, O> {
     }
 }
 
-/// Four columns of rows that are `pitch` apart, from one on.
+/// Four columns, from one on, of some rows that are `pitch` apart. What is behind the last row is of any value.
 #[inline(always)]
-fn turn<T: Turn>(sums: &[T], pitch: usize, first: usize, to: &mut [[T; LINE]; SQUARE]) {
-    for (i, rows) in sums.chunks_exact(SQUARE * pitch).take(LINE / SQUARE).enumerate() {
-        let row = |j: usize| rows[j * pitch + first..].first_chunk::<SQUARE>();
+fn turn<T: Turn>(
+    (sums, pitch): (&[T], usize),
+    rows: Range<usize>,
+    first: usize,
+    to: &mut [[T; LINE]; SQUARE],
+) {
+    for (i, at) in rows.clone().step_by(SQUARE).enumerate() {
+        let row = |j: usize| sums[(at + j).min(rows.end - 1) * pitch + first..].first_chunk::<SQUARE>();
         if let [Some(a), Some(b), Some(c), Some(d)] = [row(0), row(1), row(2), row(3)] {
             for (to, turned) in to.iter_mut().zip(T::turned([a, b, c, d])) {
                 to[i * SQUARE..][..SQUARE].copy_from_slice(&turned);

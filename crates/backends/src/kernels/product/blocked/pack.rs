@@ -1,7 +1,7 @@
 //! Panels: some rows of the left operand, or columns of the right one, side by side for each term of the sums.
 
 use super::source::Source;
-use super::{Term, steps};
+use super::{InPlace, Term, steps};
 use crate::kernels::product::Matrix;
 use crate::simd::lanes::fetch;
 use crate::simd::turn::Turn;
@@ -26,6 +26,11 @@ pub(crate) trait Operand<E: Term>: Copy + Send + Sync {
 
     /// The matrix itself, a row for each lane, where it is one of bf16 in memory.
     fn as_matrix(&self) -> Option<(&[bf16], Matrix)> {
+        None
+    }
+
+    /// The operand as it lies, where its elements are of `E`, and there is one.
+    fn in_place(&self) -> Option<InPlace<'_, E>> {
         None
     }
 

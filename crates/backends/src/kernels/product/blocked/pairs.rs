@@ -2,7 +2,7 @@
 
 use super::Term;
 use super::memory::keep;
-use super::sums::{Sums, all};
+use super::sums::{Left, Sums, all};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Avx512, Isa, Pairs, WorkOnPairs};
@@ -17,7 +17,7 @@ impl Term for Pair {
         unit.isa()
     }
 
-    fn add_up<O: Stored<f32>>(unit: Pairs, sums: Sums<'_, Self, O>) {
+    fn add_up<O: Stored<f32>, L: Left<Self>>(unit: Pairs, sums: Sums<'_, Self, O, L>) {
         unit.run(sums);
     }
 }
@@ -25,9 +25,9 @@ impl Term for Pair {
 keep!(Pair);
 keep!(bf16);
 
-impl<O: Stored<f32>> WorkOnPairs for Sums<'_, Pair, O> {
+impl<O: Stored<f32>, L: Left<Pair>> WorkOnPairs for Sums<'_, Pair, O, L> {
     #[inline(always)]
     fn run(self, simd: Avx512, pairs: Pairs) {
-        all::<Avx512, Pairs, Pair, O, 12, 4, 2>(simd, pairs, self);
+        all::<Avx512, Pairs, Pair, O, L, 12, 4, 2>(simd, pairs, self);
     }
 }

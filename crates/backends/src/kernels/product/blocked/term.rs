@@ -1,7 +1,7 @@
 //! What panels hold: numbers, or pairs of bf16 that one instruction multiplies and adds up.
 
 use super::memory::{Keep, keep};
-use super::sums::{Sums, fused};
+use super::sums::{Left, Sums, fused};
 use crate::Real;
 use crate::simd::convert::Stored;
 use crate::simd::turn::Turn;
@@ -22,7 +22,7 @@ pub(crate) trait Term: Keep + Turn {
     fn isa(unit: Self::Unit) -> Isa;
 
     /// Does [`Sums`] with the unit.
-    fn add_up<O: Stored<Self::Sum>>(unit: Self::Unit, sums: Sums<'_, Self, O>);
+    fn add_up<O: Stored<Self::Sum>, L: Left<Self>>(unit: Self::Unit, sums: Sums<'_, Self, O, L>);
 }
 
 /// A type in which products are summed.
@@ -41,19 +41,19 @@ macro_rules! numbers {
                 unit
             }
 
-            fn add_up<O: Stored<Self>>(unit: Isa, sums: Sums<'_, Self, O>) {
+            fn add_up<O: Stored<Self>, L: Left<Self>>(unit: Isa, sums: Sums<'_, Self, O, L>) {
                 unit.run(sums);
             }
         }
 
         keep!($t);
 
-        impl<O: Stored<$t>> Work for Sums<'_, $t, O> {
+        impl<O: Stored<$t>, L: Left<$t>> Work for Sums<'_, $t, O, L> {
             type Output = ();
 
             #[inline(always)]
             fn run<S: Simd>(self, simd: S) {
-                fused::<S, $t, O>(simd, self);
+                fused::<S, $t, O, L>(simd, self);
             }
         }
     )*};

@@ -4,7 +4,7 @@
 use super::*;
 use crate::Real;
 use crate::kernels::product::Matrix;
-use crate::simd::{Baseline, Isa};
+use crate::simd::{Baseline, Isa, Simd};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -104,8 +104,48 @@ fn read<T: Packed, X: Stored<T>>(x: X) -> T {
     all[0]
 }
 
-/// Holds a product to the oracle.
+/// The columns of a matrix, which can be multiplied in place.
+#[derive(Clone, Copy)]
+struct Columns<'a, X> {
+    x: &'a [X],
+    columns: Strided<'a, X>,
+    lanes: &'a [usize],
+    numbers: &'a [usize],
+}
+
+impl<E: Term, X: Source<E>> Operand<E> for Columns<'_, X> {
+    fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn numbers(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn in_place(&self) -> Option<InPlace<'_, E>> {
+        let x = X::as_it_is(self.x).filter(|_| !self.lanes.is_empty())?;
+        Some(InPlace::new(x, self.lanes, self.numbers))
+    }
+
+    fn pack<S: Simd, const WIDTH: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        of: Range<usize>,
+        to: &mut [[E; WIDTH]],
+    ) {
+        self.columns.pack(simd, first, of, to);
+    }
+}
+
+/// Holds a product to the oracle, with right columns packed and in place.
 fn check<K: Types>(isa: Isa, case: Case, threads: Threads) {
+    for in_place in [false, true] {
+        check_where::<K>(in_place, isa, case, threads);
+    }
+}
+
+fn check_where<K: Types>(in_place: bool, isa: Isa, case: Case, threads: Threads) {
     let [m, k, n] = case.sizes;
     let [lhs, rhs] = [case.layouts[0].of(m, k), case.layouts[1].of(k, n)];
     let operand = |matrix: Matrix, layout: Layout, stream| {
@@ -124,7 +164,15 @@ fn check<K: Types>(isa: Isa, case: Case, threads: Threads) {
     let then = Then { factor, row: case.has_row.then_some(&row[..]), plus };
     let mut out = if case.onto == Onto::Output { held.clone() } else { vec![K::O::default(); m * n] };
     let (left, right) = (Strided::new(a, lhs), Strided::new(b, rhs.transposed()));
-    multiply::<K::T, K::O>(isa, left, right, then, (&mut out, Lies::by_rows(n)), threads);
+    let to = (&mut out[..], Lies::by_rows(n));
+    if in_place {
+        let lanes: Vec<_> = (0..n).map(|j| j * rhs.column).collect();
+        let numbers: Vec<_> = (0..k).map(|l| l * rhs.row).collect();
+        let right = Columns { x: b, columns: right, lanes: &lanes, numbers: &numbers };
+        multiply_where::<K::T, K::O>(true, isa, left, right, then, to, threads);
+    } else {
+        multiply_where::<K::T, K::O>(false, isa, left, right, then, to, threads);
+    }
 
     let fused = isa.fuses();
     let chain = |terms: Range<usize>, i: usize, j: usize| {
@@ -152,7 +200,7 @@ fn check<K: Types>(isa: Isa, case: Case, threads: Threads) {
         let (got, expected): (K::T, K::T) = (read(got), read(expected));
         let same = got.to_f64().to_bits() == expected.to_f64().to_bits();
         let both_nan = got.to_f64().is_nan() && expected.to_f64().is_nan();
-        assert!(same || both_nan, "{} by {isa:?}, ({i}, {j}) of {case:?}: {got:?} for {expected:?}", K::NAME);
+        assert!(same || both_nan, "{} by {isa:?}, in place {in_place}, ({i}, {j}) of {case:?}: {got:?} for {expected:?}", K::NAME);
     }
 }
 
