@@ -14,9 +14,6 @@ pub(crate) trait Lanes<E>: Copy {
     /// Elements of a vector.
     const LANES: usize;
 
-    /// The sums of nothing.
-    fn zero(self) -> Self::Sums;
-
     /// The same in every element.
     fn same(self, x: E) -> Self::Terms;
 
@@ -56,11 +53,6 @@ macro_rules! of_the_baseline {
             type Terms = [$t; $count];
             type Sums = [$t; $count];
             const LANES: usize = $count;
-
-            #[inline(always)]
-            fn zero(self) -> Self::Sums {
-                [0.; $count]
-            }
 
             #[inline(always)]
             fn same(self, x: $t) -> Self::Terms {
@@ -130,11 +122,6 @@ macro_rules! of_intrinsics {
             const LANES: usize = $count;
 
             #[inline(always)]
-            fn zero(self) -> $vector {
-                Lanes::<$t>::same(self, 0.)
-            }
-
-            #[inline(always)]
             fn same(self, x: $t) -> $vector {
                 // SAFETY: the token exists, so the processor has the instruction.
                 unsafe { $set(x) }
@@ -142,7 +129,7 @@ macro_rules! of_intrinsics {
 
             #[inline(always)]
             fn add_up(self, $a: $vector, $b: $vector, $c: $vector) -> $vector {
-                // SAFETY: as above.
+                // SAFETY: the token exists, so the processor has the instruction.
                 unsafe { $sum }
             }
 
@@ -205,15 +192,9 @@ mod x86 {
         const LANES: usize = 16;
 
         #[inline(always)]
-        fn zero(self) -> __m512 {
-            // SAFETY: the token exists, so the processor has the instruction.
-            unsafe { _mm512_setzero_ps() }
-        }
-
-        #[inline(always)]
         fn same(self, Pair([low, high]): Pair) -> __m512bh {
             let both = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
-            // SAFETY: as above; both vectors are 64 bytes of any value.
+            // SAFETY: the token exists, so the processor has the instruction; both vectors are 64 bytes of any value.
             unsafe { std::mem::transmute(_mm512_set1_epi32(both.cast_signed())) }
         }
 

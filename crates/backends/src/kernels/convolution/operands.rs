@@ -42,7 +42,8 @@ impl<'a, T: Pixel> Padded<'a, T> {
         let taps = (0..s.rows()).map(|row| place(s.tap(row))).collect();
         let [rows, columns] = s.positions;
         let mut places = Vec::with_capacity(s.images * s.places());
-        for row in (0..s.images).flat_map(|image| (0..rows).map(move |p| (image * s.groups * s.channels, p))) {
+        for row in (0..s.images).flat_map(|image| (0..rows).map(move |p| (image * s.groups * s.channels, p)))
+        {
             let first = place((row.0, [0, 0])) + row.1 * s.moves.stride[0] * size[1];
             places.extend((0..columns).map(|q| first + q * s.moves.stride[1]));
         }

@@ -2,9 +2,9 @@
 //! a register for a run of [`RUN`] terms.
 //!
 //! The shorter operand is packed for all threads. A task packs some lanes of the other into its thread's second-level cache, and goes
-//! through blocks of the product whose sums fit the caches: it multiplies a run of two right panels, 16 KiB each, which stays in the
-//! first level while all rows of the block pass, then of the next two, then the next run, whose sums are added to those before; they
-//! are written after the last. 16-bit numbers are widened as they are packed, but for pairs of bf16, which `vdpbf16ps` multiplies as they are.
+//! through blocks of the product whose sums fit the caches: it multiplies a run of two right panels, 16 KiB each (with vectors of 64 bytes one half
+//! of three, and then the other), which stays in the first level while all rows of the block pass, then of the next ones, then the next run, whose sums are
+//! added to those before; they are written after the last. 16-bit numbers are widened as they are packed, but for pairs of bf16, which `vdpbf16ps` multiplies as they are.
 //!
 //! An element is the same whatever the task and the instruction set (of those that have FMA): `a·b` added to one sum term after
 //! term, sums of runs added in their order, and those of [`DEPTH`] terms to what the output holds.
@@ -16,6 +16,7 @@ mod pack;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 mod plan;
+mod rows;
 mod source;
 mod sums;
 mod term;
@@ -34,17 +35,16 @@ use crate::simd::convert::Stored;
 use crate::simd::rows::share_out;
 use pack::Pack;
 use plan::tasks;
+use rows::{Left, Lying};
 use std::ops::Range;
-use sums::{HELD, Left, Lying, Side, Sums};
+use sums::{Side, Sums, held};
 
 /// Terms that are added one after another.
 const RUN: usize = 256;
 /// Terms whose panels are in memory at once: 48 rows of them are 192 KiB of f32, within every second-level cache.
 pub(super) const DEPTH: usize = 4 * RUN;
-/// Rows of a panel of the left operand.
-const ROWS: usize = 12;
-/// Panels of the left operand, and pairs of panels of the right one, that a task packs at most: 192 KiB of f32, and 256 KiB.
-const TALL: usize = 4;
+/// Rows, and groups of right panels, that a task packs at most: 192 KiB of f32, and 256 or 384 KiB.
+const TALL: usize = 48;
 const BROAD: usize = 2;
 /// Lanes that are packed for all threads at a time, at most: 8 MiB of f32.
 const WIDE: usize = 2048;
@@ -163,13 +163,15 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
             Threads::One => 1,
             Threads::All => rayon::current_num_threads(),
         };
-        let ([rows, columns], pair) = ([self.a.lanes(), self.b.lanes()], 2 * E::COLUMNS);
+        let (rows, columns) = (self.a.lanes(), self.b.lanes());
+        let (panel, together) = (self.rows_of_a_panel(), self.together());
         if left_is_shared([rows, columns]) {
+            let wide = together * E::COLUMNS;
             for rows in steps(rows, WIDE) {
                 let left = self.left(rows, &numbers, self.threads);
-                let units = [columns.div_ceil(pair), left.count()];
+                let units = [columns.div_ceil(wide), left.count(panel)];
                 self.threads.share_out(tasks(units, BROAD, threads), |[own, of]| {
-                    let own = own.start * pair..columns.min(own.end * pair);
+                    let own = own.start * wide..columns.min(own.end * wide);
                     let right = self.panels(self.b, E::COLUMNS, own, &numbers, Threads::One);
                     let right = Side { of: 0..right.count, panels: &right };
                     self.block(&left, of, right, true);
@@ -178,15 +180,25 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
         } else {
             for columns in steps(columns, WIDE) {
                 let right = self.panels(self.b, E::COLUMNS, columns, &numbers, self.threads);
-                let units = [rows.div_ceil(ROWS), right.count.div_ceil(2)];
-                self.threads.share_out(tasks(units, TALL, threads), |[own, of]| {
-                    let own = own.start * ROWS..rows.min(own.end * ROWS);
+                let units = [rows.div_ceil(panel), right.count.div_ceil(together)];
+                self.threads.share_out(tasks(units, TALL / panel, threads), |[own, of]| {
+                    let own = own.start * panel..rows.min(own.end * panel);
                     let left = self.left(own, &numbers, Threads::One);
-                    let of = of.start * 2..right.count.min(of.end * 2);
-                    self.block(&left, 0..left.count(), Side { panels: &right, of }, false);
+                    let of = of.start * together..right.count.min(of.end * together);
+                    self.block(&left, 0..left.count(panel), Side { panels: &right, of }, false);
                 });
             }
         }
+    }
+
+    /// Rows of a panel: of one tile with vectors of 64 bytes, or of two.
+    fn rows_of_a_panel(&self) -> usize {
+        if E::isa(self.unit).bytes() == 64 { 8 } else { 12 }
+    }
+
+    /// Right panels that are multiplied together: by one tile with vectors of 64 bytes.
+    fn together(&self) -> usize {
+        if E::isa(self.unit).bytes() == 64 && self.in_place.is_none() { 3 } else { 2 }
     }
 
     /// The products of some panels' rows with some panels.
@@ -194,7 +206,8 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
         match left {
             Rows::Packed(panels) => self.sums(Side { panels, of }, right, left_is_far),
             Rows::InPlace(all, rows) if const { E::NUMBERS == 1 } => {
-                let rows = rows.start + of.start * ROWS..rows.end.min(rows.start + of.end * ROWS);
+                let panel = self.rows_of_a_panel();
+                let rows = rows.start + of.start * panel..rows.end.min(rows.start + of.end * panel);
                 self.sums(Lying { of: all.lanes(&rows), rows }, right, false);
             }
             Rows::InPlace(..) => unreachable!("pairs are packed"),
@@ -203,7 +216,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
 
     fn sums(&self, left: impl Left<E>, right: Side<'_, E>, left_is_far: bool) {
         let finish = Finish { out: self.out, then: self.then };
-        let mut held = Memory::of(HELD * ROWS * E::COLUMNS);
+        let mut held = Memory::of(held::<E::Sum>());
         E::add_up(self.unit, Sums { left, right, left_is_far, finish, held: &mut held });
     }
 
@@ -211,7 +224,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
     fn left(&self, lanes: Range<usize>, numbers: &Range<usize>, threads: Threads) -> Rows<'_, E> {
         match self.in_place {
             Some(all) => Rows::InPlace(all.numbers(numbers), lanes),
-            None => Rows::Packed(self.panels(self.a, ROWS, lanes, numbers, threads)),
+            None => Rows::Packed(self.panels(self.a, self.rows_of_a_panel(), lanes, numbers, threads)),
         }
     }
 
@@ -240,7 +253,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
             }
         }
         threads.share_out(tasks, |pack| E::isa(self.unit).run(pack));
-        Panels { memory, lanes, terms, count }
+        Panels { memory, width, lanes, terms, count }
     }
 }
 
@@ -252,11 +265,11 @@ enum Rows<'a, E: Term> {
 }
 
 impl<E: Term> Rows<'_, E> {
-    /// Panels of them, or as many rows.
-    fn count(&self) -> usize {
+    /// Panels of them, of so many rows.
+    fn count(&self, panel: usize) -> usize {
         match self {
             Self::Packed(panels) => panels.count,
-            Self::InPlace(_, rows) => rows.len().div_ceil(ROWS),
+            Self::InPlace(_, rows) => rows.len().div_ceil(panel),
         }
     }
 }
@@ -265,6 +278,8 @@ impl<E: Term> Rows<'_, E> {
 struct Panels<E: Term> {
     /// Those of the first run, then of the next.
     memory: Memory<E>,
+    /// Lanes of a panel.
+    width: usize,
     lanes: Range<usize>,
     /// Terms of each lane.
     terms: usize,
@@ -273,9 +288,10 @@ struct Panels<E: Term> {
 }
 
 impl<E: Term> Panels<E> {
-    /// From the first term of a run on, of the `there` panels from one on, which have `width` lanes.
+    /// From the first term of a run on, of the `there` panels from one on.
     #[inline(always)]
-    fn run(&self, run: &Range<usize>, panel: usize, there: usize, width: usize) -> &[E] {
-        &self.memory[(run.start * self.count + panel * run.len()) * width..][..there * run.len() * width]
+    fn run(&self, run: &Range<usize>, panel: usize, there: usize) -> &[E] {
+        let (first, len) = (run.start * self.count + panel * run.len(), there * run.len());
+        &self.memory[first * self.width..][..len * self.width]
     }
 }

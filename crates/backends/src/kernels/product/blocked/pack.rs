@@ -62,9 +62,10 @@ impl<E: Term, A: Operand<E>> Work for Pack<'_, E, A> {
         let Self { operand, width, first, of, to } = self;
         // Known widths make loops of known length.
         match width {
-            super::ROWS => operand.pack::<S, { super::ROWS }>(simd, first, of, to.as_chunks_mut().0),
-            _ if const { E::COLUMNS == 8 } => operand.pack::<S, 8>(simd, first, of, to.as_chunks_mut().0),
-            _ => operand.pack::<S, 16>(simd, first, of, to.as_chunks_mut().0),
+            8 => operand.pack::<S, 8>(simd, first, of, to.as_chunks_mut().0),
+            12 => operand.pack::<S, 12>(simd, first, of, to.as_chunks_mut().0),
+            16 => operand.pack::<S, 16>(simd, first, of, to.as_chunks_mut().0),
+            _ => unreachable!("panels of {width} lanes"),
         }
     }
 }

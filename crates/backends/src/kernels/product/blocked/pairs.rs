@@ -2,7 +2,8 @@
 
 use super::Term;
 use super::memory::keep;
-use super::sums::{Left, Sums, all};
+use super::rows::Left;
+use super::sums::{Sums, all};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Avx512, Isa, Pairs, WorkOnPairs};
@@ -28,6 +29,6 @@ keep!(bf16);
 impl<O: Stored<f32>, L: Left<Pair>> WorkOnPairs for Sums<'_, Pair, O, L> {
     #[inline(always)]
     fn run(self, simd: Avx512, pairs: Pairs) {
-        all::<Avx512, Pairs, Pair, O, L, 12, 4, 2>(simd, pairs, self);
+        all::<Avx512, Pairs, Pair, O, L, 8, 8, 4, 3>(simd, pairs, self);
     }
 }

@@ -3,17 +3,31 @@
 #![expect(unsafe_code, reason = "loops over panels without a check for each term")]
 
 use super::finish::{Direct, Finish};
-use super::in_place::InPlace;
-use super::{Panels, ROWS, RUN, Term, steps};
+use super::plan::cut;
+use super::rows::{Left, Part, Terms};
+use super::{Panels, RUN, Term, steps};
+use crate::Real;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::{Lanes, fetch};
 use crate::simd::{Baseline, Simd};
 use std::ops::Range;
 
+/// Terms that a panel's part has which stays in the first-level cache, with vectors of 64 bytes: of three right panels 24 KiB, and half of that of
+/// the left one in f64, which is what two threads on one core leave each other.
+const PART: usize = 128;
+/// Terms that are written out one after another, where rows have no addresses of their own to be kept in registers.
+const UNROLLED: usize = 4;
 /// Right panels of a block, at most.
 const NEAR: usize = 16;
-/// Times as many panels of the left operand as of the right one in a block, at most: sums that have left the registers are 48 KiB of f32.
-pub(super) const HELD: usize = 64;
+/// Bytes of a block's sums that have left the registers, at most.
+const HELD: usize = 48 << 10;
+/// Sums of a tile, at most: 8 rows of three vectors of 16.
+const TILE: usize = 8 * 3 * 16;
+
+/// Elements of [`Sums::held`].
+pub(super) const fn held<T>() -> usize {
+    2 * HELD / size_of::<T>() + TILE
+}
 
 /// Some panels of an operand.
 #[derive(Clone)]
@@ -29,29 +43,39 @@ pub(crate) struct Sums<'a, E: Term, O, L> {
     /// Whether left panels come from the third level of the cache, not right ones.
     pub(super) left_is_far: bool,
     pub(super) finish: Finish<'a, E::Sum, O>,
-    /// Memory for the sums of [`HELD`] panels times panels, of any value.
+    /// Memory for [`held`] sums, of any value: of the runs before, of the parts of a run before, and of nothing.
     pub(super) held: &'a mut [E::Sum],
 }
 
-/// [`Sums`] by fused multiply-adds, where the instruction set has them: 12 rows of two vectors of 64 bytes (8 where each has an address of its
-/// own), 6 of two of 32 bytes, and of four of 16 bytes 6 with NEON's registers and 2 with SSE's.
+/// [`Sums`] by fused multiply-adds, where the instruction set has them: 8 rows of three vectors of 64 bytes (of two where each row has an address
+/// of its own), 6 of two of 32 bytes, and of four of 16 bytes 6 with NEON's registers and 2 with SSE's.
 #[inline(always)]
 pub(super) fn fused<S: Simd + Lanes<E, Sum = E::Sum>, E: Term, O: Stored<E::Sum>, L: Left<E>>(
     simd: S,
     sums: Sums<'_, E, O, L>,
 ) {
     match const { <S as Lanes<E>>::LANES * size_of::<E>() } {
-        64 if const { L::APART } => all::<S, S, E, O, L, 8, 4, 2>(simd, simd, sums),
-        64 => all::<S, S, E, O, L, 12, 4, 2>(simd, simd, sums),
-        32 => all::<S, S, E, O, L, 6, 2, 2>(simd, simd, sums),
-        _ if Baseline::FUSES => all::<S, S, E, O, L, 6, 2, 4>(simd, simd, sums),
-        _ => all::<S, S, E, O, L, 2, 2, 4>(simd, simd, sums),
+        64 if const { L::APART } => all::<S, S, E, O, L, 8, 8, 4, 2>(simd, simd, sums),
+        64 => all::<S, S, E, O, L, 8, 8, 4, 3>(simd, simd, sums),
+        32 => all::<S, S, E, O, L, 12, 6, 2, 2>(simd, simd, sums),
+        _ if Baseline::FUSES => all::<S, S, E, O, L, 12, 6, 2, 4>(simd, simd, sums),
+        _ => all::<S, S, E, O, L, 12, 2, 2, 4>(simd, simd, sums),
     }
 }
 
-/// `MOST` rows at a time, or a multiple of `STEP` where there are fewer, of `VECTORS`.
+/// `MOST` rows of a panel of `PANEL` at a time, or a multiple of `STEP` where there are fewer, of `VECTORS`.
 #[inline(always)]
-pub(super) fn all<S, D, E, O, L, const MOST: usize, const STEP: usize, const VECTORS: usize>(
+pub(super) fn all<
+    S,
+    D,
+    E,
+    O,
+    L,
+    const PANEL: usize,
+    const MOST: usize,
+    const STEP: usize,
+    const VECTORS: usize,
+>(
     simd: S,
     dot: D,
     mut sums: Sums<'_, E, O, L>,
@@ -62,10 +86,13 @@ pub(super) fn all<S, D, E, O, L, const MOST: usize, const STEP: usize, const VEC
     O: Stored<E::Sum>,
     L: Left<E>,
 {
-    let tall = HELD / sums.right.of.len().clamp(1, NEAR);
-    for columns in parts(sums.right.of.clone(), NEAR) {
-        for rows in parts(0..sums.left.rows().len().div_ceil(ROWS), tall) {
-            block::<S, D, E, O, L, MOST, STEP, VECTORS>(simd, dot, &mut sums, (rows, tall), columns.clone());
+    // Registers begin with these.
+    let nothing = sums.held.len() - TILE;
+    sums.held[nothing..].fill(E::Sum::ZERO);
+    let tall = HELD / size_of::<E::Sum>() / (PANEL * E::COLUMNS * sums.right.of.len().clamp(1, NEAR));
+    for near in parts(sums.right.of.clone(), NEAR) {
+        for rows in steps(sums.left.rows().len(), tall * PANEL) {
+            block::<S, D, E, O, L, PANEL, MOST, STEP, VECTORS>(simd, dot, &mut sums, rows, near.clone());
         }
     }
 }
@@ -75,13 +102,13 @@ fn parts(all: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     steps(all.len(), most).map(move |part| all.start + part.start..all.start + part.end)
 }
 
-/// The products of `panels` of the left operand, of `tall` at most, with those in `near` of the right one.
+/// The products of some rows, of those that there are, with the panels in `near` of the right operand.
 #[inline(always)]
-fn block<S, D, E, O, L, const MOST: usize, const STEP: usize, const VECTORS: usize>(
+fn block<S, D, E, O, L, const PANEL: usize, const MOST: usize, const STEP: usize, const VECTORS: usize>(
     simd: S,
     dot: D,
     sums: &mut Sums<'_, E, O, L>,
-    (panels, tall): (Range<usize>, usize),
+    rows: Range<usize>,
     near: Range<usize>,
 ) where
     S: Simd,
@@ -90,240 +117,216 @@ fn block<S, D, E, O, L, const MOST: usize, const STEP: usize, const VECTORS: usi
     O: Stored<E::Sum>,
     L: Left<E>,
 {
-    let Sums { left, right, left_is_far, finish, held: sums_held } = sums;
-    // Panels that one call multiplies with: vectors as wide as a panel come of two.
+    let Sums { left, right, left_is_far, finish, held } = sums;
+    let room = (held.len() - TILE) / 2;
+    let (runs, rest) = held.split_at_mut(room);
+    let (parts, nothing) = rest.split_at_mut(room);
+    // Panels that one call multiplies with: vectors as wide as a panel come of several.
     let together = (VECTORS * D::LANES / E::COLUMNS).max(1);
-    let pitch = |there: usize| if there < together { D::LANES } else { VECTORS * D::LANES };
-    let (terms, first) = (right.panels.terms, panels.start * ROWS);
-    let rows = left.rows().len().min(panels.end * ROWS) - first;
+    let pitch = |there: usize| if together == 1 { VECTORS * D::LANES } else { there * D::LANES };
+    let each = if const { D::LANES * size_of::<E>() == 64 } { PART } else { RUN };
+    let (terms, tall) = (right.panels.terms, rows.len().next_multiple_of(MOST));
     for run in steps(terms, RUN) {
-        for j in near.clone().step_by(together) {
-            let there = together.min(near.end - j);
-            let b = right.panels.run(&run, j, there, E::COLUMNS);
+        for group in cut(near.len(), near.len().div_ceil(together)) {
+            let (j, there) = (near.start + group.start, group.len());
+            let b = right.panels.run(&run, j, there);
+            let pitch = pitch(there);
             // Sums of one run alone are written before the next panel's are made.
-            let held = if terms > RUN { (j - near.start) * tall * ROWS * E::COLUMNS } else { 0 };
-            let held = &mut sums_held[held..][..tall * ROWS * pitch(there)];
-            let at = [left.rows().start + first, right.panels.lanes.start + j * E::COLUMNS];
+            let first = if terms > RUN { group.start * tall * E::COLUMNS } else { 0 };
+            let runs = &mut runs[first..][..tall * pitch];
+            let at = [left.rows().start + rows.start, right.panels.lanes.start + j * E::COLUMNS];
             let columns = right.panels.lanes.len() - j * E::COLUMNS;
             // Sums that are whole go to the output as they are, if no register has sums beyond it.
-            let whole = run.end == terms && rows.is_multiple_of(STEP) && columns >= pitch(there);
-            let direct = if whole { finish.direct(at, [rows, pitch(there)]) } else { None };
-            for row in (0..rows).step_by(MOST) {
-                let row_there = first + row;
-                // The next panels come from the third level while these are multiplied: of right ones a part for each row.
-                let next = match left.behind(&run, row_there) {
-                    Some(behind) if *left_is_far => (behind, ROWS),
-                    _ => {
-                        let step = there * E::COLUMNS * MOST / rows.next_multiple_of(MOST);
-                        (b.as_ptr().wrapping_add(b.len() + row / MOST * step * run.len()), step)
+            let whole = run.end == terms && rows.len().is_multiple_of(STEP) && columns >= pitch;
+            let direct = if whole { finish.direct(at, [rows.len(), pitch]) } else { None };
+            for of in steps(run.len(), each) {
+                let part = Part { run: run.clone(), of };
+                let last = part.of.end == run.len();
+                for row in (0..rows.len()).step_by(MOST) {
+                    // The next panels come from the third level while these are multiplied: of right ones some for each row.
+                    let next = match left.behind::<PANEL>(&part, rows.start + row) {
+                        Some(behind) if *left_is_far => (behind, PANEL),
+                        _ => {
+                            let step = there * E::COLUMNS * MOST / tall;
+                            let done = (part.of.start * tall / MOST + row / MOST * part.of.len()) * step;
+                            (b.as_ptr().wrapping_add(b.len() + done), step)
+                        }
+                    };
+                    let of = row * pitch..(row + MOST) * pitch;
+                    let held = Held { nothing, parts: &mut parts[of.clone()], runs: &mut runs[of] };
+                    let call = Tile {
+                        a: (&*left, &part, rows.start + row),
+                        b: &b[part.of.start * E::COLUMNS..],
+                        next,
+                        apart: run.len() * E::COLUMNS,
+                        is_last: last,
+                        direct: if last { direct.map(|block| block.from(row)) } else { None },
+                    };
+                    let count = MOST.min(rows.len() - row).div_ceil(STEP) * STEP;
+                    match there {
+                        1 if together > 1 => call.rows::<D, PANEL, MOST, STEP, 1>(dot, count, held),
+                        2 if together > 2 => call.rows::<D, PANEL, MOST, STEP, 2>(dot, count, held),
+                        _ => call.rows::<D, PANEL, MOST, STEP, VECTORS>(dot, count, held),
                     }
-                };
-                let (apart, continues) = (run.len() * E::COLUMNS, run.start > 0);
-                let direct = direct.map(|block| block.from(row));
-                let call = Tile { left: (&*left, run.clone(), row_there), b, next, apart, continues, direct };
-                let count = MOST.min(rows - row).div_ceil(STEP) * STEP;
-                let to = &mut held[row * pitch(there)..];
-                if const { VECTORS * D::LANES > E::COLUMNS } && there < together {
-                    call.rows::<D, MOST, STEP, 1>(dot, count, to);
-                } else {
-                    call.rows::<D, MOST, STEP, VECTORS>(dot, count, to);
                 }
             }
             if run.end == terms && direct.is_none() {
-                finish.tile(simd, (held, pitch(there)), at, [rows, columns.min(pitch(there))]);
+                finish.tile(simd, (runs, pitch), at, [rows.len(), columns.min(pitch)]);
             }
         }
     }
 }
 
-/// Rows of a product.
-pub(crate) trait Left<E> {
-    /// Whether each row has an address of its own.
-    const APART: bool;
-
-    /// Which.
-    fn rows(&self) -> Range<usize>;
-
-    /// Where the terms of a run are, of `COUNT` rows from one on: of the first, the second.
-    fn terms<const COUNT: usize>(&self, run: &Range<usize>, row: usize) -> impl Terms<E>;
-
-    /// What is read after these rows, if that lies behind them.
-    fn behind(&self, run: &Range<usize>, row: usize) -> Option<*const E>;
-}
-
-/// Where a term of some rows is.
-pub(crate) trait Terms<E> {
-    /// # Safety
-    ///
-    /// There is such a row, and such a term.
-    unsafe fn row(&self, row: usize) -> *const E;
-
-    /// Has it be the next one.
-    fn advance(&mut self);
-}
-
-impl<E: Term> Left<E> for Side<'_, E> {
-    const APART: bool = false;
-
-    #[inline(always)]
-    fn rows(&self) -> Range<usize> {
-        let lanes = &self.panels.lanes;
-        lanes.start + self.of.start * ROWS..lanes.end.min(lanes.start + self.of.end * ROWS)
-    }
-
-    #[inline(always)]
-    fn terms<const COUNT: usize>(&self, run: &Range<usize>, row: usize) -> impl Terms<E> {
-        let (panel, row) = (self.of.start + row / ROWS, row % ROWS);
-        assert!(row + COUNT <= ROWS, "rows of the panel");
-        InPanel(self.panels.run(run, panel, 1, ROWS).as_ptr().wrapping_add(row))
-    }
-
-    #[inline(always)]
-    fn behind(&self, run: &Range<usize>, row: usize) -> Option<*const E> {
-        let panel = self.panels.run(run, self.of.start + row / ROWS, 1, ROWS);
-        Some(panel.as_ptr().wrapping_add(panel.len()))
-    }
-}
-
-/// From the first row in a panel on.
-struct InPanel<E>(*const E);
-
-impl<E: Copy> Terms<E> for InPanel<E> {
-    #[inline(always)]
-    unsafe fn row(&self, row: usize) -> *const E {
-        self.0.wrapping_add(row)
-    }
-
-    #[inline(always)]
-    fn advance(&mut self) {
-        self.0 = self.0.wrapping_add(ROWS);
-    }
-}
-
-/// Rows that are multiplied in place.
-pub(super) struct Lying<'a, E> {
-    pub(super) rows: Range<usize>,
-    /// These rows, and the terms that there are.
-    pub(super) of: InPlace<'a, E>,
-}
-
-impl<E: Term> Left<E> for Lying<'_, E> {
-    const APART: bool = true;
-
-    #[inline(always)]
-    fn rows(&self) -> Range<usize> {
-        self.rows.clone()
-    }
-
-    #[inline(always)]
-    fn terms<const COUNT: usize>(&self, run: &Range<usize>, row: usize) -> impl Terms<E> {
-        let (rows, numbers) = self.of.rows::<COUNT>(row);
-        Apart(rows, numbers[run.clone()].as_ptr())
-    }
-
-    #[inline(always)]
-    fn behind(&self, _: &Range<usize>, _: usize) -> Option<*const E> {
-        None
-    }
-}
-
-/// Where each row begins, and how far from there the term is.
-struct Apart<E, const COUNT: usize>([*const E; COUNT], *const usize);
-
-impl<E: Copy, const COUNT: usize> Terms<E> for Apart<E, COUNT> {
-    #[inline(always)]
-    unsafe fn row(&self, row: usize) -> *const E {
-        // SAFETY: by the caller's word there is such a term.
-        self.0[row].wrapping_add(unsafe { *self.1 })
-    }
-
-    #[inline(always)]
-    fn advance(&mut self) {
-        self.1 = self.1.wrapping_add(1);
-    }
+/// Sums of a tile that have left the registers.
+struct Held<'a, T> {
+    /// Zeros.
+    nothing: &'a [T],
+    /// Of the parts of a run before, if there is one.
+    parts: &'a mut [T],
+    /// Of the runs before, if there is one.
+    runs: &'a mut [T],
 }
 
 /// One set of registers.
 struct Tile<'a, E: Term, L> {
-    /// Rows, the run, and the first of the rows.
-    left: (&'a L, Range<usize>, usize),
+    /// Rows, the terms, and the first of the rows.
+    a: (&'a L, &'a Part, usize),
     /// From the first term of the first right panel on.
     b: &'a [E],
     /// What is fetched meanwhile, and how many elements further for each term.
     next: (*const E, usize),
     /// How far apart panels of `b` are.
     apart: usize,
-    /// Whether these are added to the sums that are there.
-    continues: bool,
+    /// Whether the terms are the last of their run.
+    is_last: bool,
     /// Where they go, if not to where sums are held.
     direct: Option<Direct<E::Sum>>,
 }
 
 impl<E: Term, L: Left<E>> Tile<'_, E, L> {
     #[inline(always)]
-    fn rows<D: Lanes<E, Sum = E::Sum>, const MOST: usize, const STEP: usize, const VECTORS: usize>(
+    fn rows<
+        D: Lanes<E, Sum = E::Sum>,
+        const PANEL: usize,
+        const MOST: usize,
+        const STEP: usize,
+        const VECTORS: usize,
+    >(
         self,
         dot: D,
         rows: usize,
-        to: &mut [E::Sum],
+        held: Held<'_, E::Sum>,
     ) {
         match (STEP, rows) {
-            (4, 4) => self.sum::<D, 4, VECTORS>(dot, to),
-            (4, 8) => self.sum::<D, 8, VECTORS>(dot, to),
-            (2, 2) => self.sum::<D, 2, VECTORS>(dot, to),
-            (2, 4) => self.sum::<D, 4, VECTORS>(dot, to),
-            _ => self.sum::<D, MOST, VECTORS>(dot, to),
+            (4, 4) => self.sum::<D, PANEL, 4, VECTORS>(dot, held),
+            (2, 2) => self.sum::<D, PANEL, 2, VECTORS>(dot, held),
+            (2, 4) => self.sum::<D, PANEL, 4, VECTORS>(dot, held),
+            _ => self.sum::<D, PANEL, MOST, VECTORS>(dot, held),
         }
     }
 
-    /// Writes the sums of `COUNT` rows to `to`, one row after another, or to the output.
+    /// Adds to the sums of `COUNT` rows, one row after another, and writes them to the output where that is said.
     #[inline(always)]
-    fn sum<D: Lanes<E, Sum = E::Sum>, const COUNT: usize, const VECTORS: usize>(
+    fn sum<D: Lanes<E, Sum = E::Sum>, const PANEL: usize, const COUNT: usize, const VECTORS: usize>(
         self,
         dot: D,
-        to: &mut [E::Sum],
+        held: Held<'_, E::Sum>,
     ) {
-        let (left, run, row) = &self.left;
-        let (mut a, terms) = (left.terms::<COUNT>(run, *row), run.len());
+        let (left, part, row) = self.a;
+        let (mut a, terms) = (left.terms::<PANEL, COUNT>(part, row), part.of.len());
         // Vectors lie in one panel, or each begins one.
         let apart = if D::LANES == E::COLUMNS { self.apart } else { D::LANES };
         assert!((terms - 1) * E::COLUMNS + (VECTORS - 1) * apart + D::LANES <= self.b.len(), "terms of b");
-        assert!(COUNT * VECTORS * D::LANES <= to.len(), "room for the sums");
-        let mut sums = [[dot.zero(); VECTORS]; COUNT];
-        let mut b = self.b.as_ptr();
-        let (mut next, step) = self.next;
-        for _ in 0..terms {
-            // SAFETY: by the assertions the vectors of every term are in `b`, and the rows where they are said to be.
-            unsafe {
-                let vectors: [_; VECTORS] = std::array::from_fn(|v| dot.read(b.add(v * apart)));
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = dot.same(*a.row(row));
-                    for (sum, &vector) in sums.iter_mut().zip(&vectors) {
-                        *sum = dot.add_up(a, vector, *sum);
-                    }
+        let Held { nothing, parts, runs } = held;
+        let room = parts.len().min(runs.len()).min(nothing.len());
+        assert!(COUNT * VECTORS * D::LANES <= room, "room for the sums");
+        let begun = if part.of.start == 0 { nothing } else { &*parts };
+        let mut sums: [[_; VECTORS]; COUNT] = std::array::from_fn(|row| {
+            std::array::from_fn(|v| {
+                // SAFETY: by the assertion there are as many.
+                unsafe { dot.held(begun.as_ptr().add((row * VECTORS + v) * D::LANES)) }
+            })
+        });
+        let (mut b, next) = ((self.b.as_ptr(), apart), &mut self.next.clone());
+        // SAFETY: by the assertions the vectors of every term are in `b`, and the rows where they are said to be.
+        unsafe {
+            let unrolled = const { if L::APART { 1 } else { UNROLLED } };
+            for _ in 0..terms / unrolled {
+                for _ in 0..unrolled {
+                    add_term(dot, &mut a, &mut b, next, &mut sums);
                 }
             }
-            fetch(next);
-            a.advance();
-            (b, next) = (b.wrapping_add(E::COLUMNS), next.wrapping_add(step));
+            for _ in 0..terms % unrolled {
+                add_term(dot, &mut a, &mut b, next, &mut sums);
+            }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            let direct = self.direct.map(|block| block.from(row));
-            for (v, &sum) in sums.iter().enumerate() {
-                // SAFETY: by the assertions all of it is there, and all of a row of a direct block, which is this task's alone.
-                unsafe {
-                    let held = to.as_mut_ptr().add((row * VECTORS + v) * D::LANES);
-                    let mut sum = if self.continues { dot.plus(dot.held(held), sum) } else { sum };
-                    let Some(Direct { to, row, matrix, .. }) = direct else {
-                        dot.write(sum, held);
-                        continue;
-                    };
-                    for added in [row, matrix].into_iter().flatten() {
-                        sum = dot.plus(sum, dot.held(added.add(v * D::LANES)));
-                    }
-                    dot.write(sum, to.add(v * D::LANES));
+        let held = if self.is_last { runs.as_mut_ptr() } else { parts.as_mut_ptr() };
+        let Direct { to, pitch, row, matrix } =
+            self.direct.unwrap_or(Direct { to: held, pitch: VECTORS * D::LANES, row: None, matrix: None });
+        // SAFETY: by the assertion all that is held is there, and all of a direct block, which is this task's alone.
+        unsafe {
+            if self.is_last && part.run.start > 0 {
+                plus(dot, &mut sums, held, VECTORS * D::LANES);
+            }
+            if let Some(row) = row {
+                plus(dot, &mut sums, row, 0);
+            }
+            if let Some(matrix) = matrix {
+                plus(dot, &mut sums, matrix, pitch);
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.iter().enumerate() {
+                    dot.write(sum, to.add(row * pitch + v * D::LANES));
                 }
             }
+        }
+    }
+}
+
+/// Adds the products of a term's rows with its vectors, has a line fetched, and goes to the next.
+///
+/// # Safety
+///
+/// There is such a term of each row, and there are the vectors.
+#[inline(always)]
+unsafe fn add_term<E: Term, D: Lanes<E>, const COUNT: usize, const VECTORS: usize>(
+    dot: D,
+    a: &mut impl Terms<E>,
+    (b, apart): &mut (*const E, usize),
+    (next, step): &mut (*const E, usize),
+    sums: &mut [[D::Sums; VECTORS]; COUNT],
+) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let vectors: [_; VECTORS] = std::array::from_fn(|v| dot.read(b.add(v * *apart)));
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let a = dot.same(*a.row(row));
+            for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                *sum = dot.add_up(a, vector, *sum);
+            }
+        }
+    }
+    fetch(*next);
+    a.advance();
+    (*b, *next) = (b.wrapping_add(E::COLUMNS), next.wrapping_add(*step));
+}
+
+/// Adds a matrix, whose rows are so far apart.
+///
+/// # Safety
+///
+/// There are as many rows and columns.
+#[inline(always)]
+unsafe fn plus<E, D: Lanes<E>, const COUNT: usize, const VECTORS: usize>(
+    dot: D,
+    sums: &mut [[D::Sums; VECTORS]; COUNT],
+    from: *const D::Sum,
+    pitch: usize,
+) {
+    for (row, sums) in sums.iter_mut().enumerate() {
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: by the caller's word.
+            *sum = dot.plus(*sum, unsafe { dot.held(from.add(row * pitch + v * D::LANES)) });
         }
     }
 }

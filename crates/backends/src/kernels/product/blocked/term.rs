@@ -1,7 +1,8 @@
 //! What panels hold: numbers, or pairs of bf16 that one instruction multiplies and adds up.
 
 use super::memory::{Keep, keep};
-use super::sums::{Left, Sums, fused};
+use super::rows::Left;
+use super::sums::{Sums, fused};
 use crate::Real;
 use crate::simd::convert::Stored;
 use crate::simd::turn::Turn;

@@ -138,10 +138,11 @@ impl<E: Term, X: Source<E>> Operand<E> for Columns<'_, X> {
     }
 }
 
-/// Holds a product to the oracle, with right columns packed and in place.
+/// Holds a product to the oracle, with right columns packed, and in place where their type is the sums'.
 fn check<K: Types>(isa: Isa, case: Case, threads: Threads) {
-    for in_place in [false, true] {
-        check_where::<K>(in_place, isa, case, threads);
+    check_where::<K>(false, isa, case, threads);
+    if <K::X as Source<K::T>>::as_it_is(&[]).is_some() {
+        check_where::<K>(true, isa, case, threads);
     }
 }
 
@@ -200,7 +201,11 @@ fn check_where<K: Types>(in_place: bool, isa: Isa, case: Case, threads: Threads)
         let (got, expected): (K::T, K::T) = (read(got), read(expected));
         let same = got.to_f64().to_bits() == expected.to_f64().to_bits();
         let both_nan = got.to_f64().is_nan() && expected.to_f64().is_nan();
-        assert!(same || both_nan, "{} by {isa:?}, in place {in_place}, ({i}, {j}) of {case:?}: {got:?} for {expected:?}", K::NAME);
+        assert!(
+            same || both_nan,
+            "{} by {isa:?}, in place {in_place}, ({i}, {j}) of {case:?}: {got:?} for {expected:?}",
+            K::NAME
+        );
     }
 }
 
