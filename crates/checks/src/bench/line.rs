@@ -17,6 +17,9 @@ pub struct Line {
     /// Whether f32 may be rounded to TF32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tf32: Option<bool>,
+    /// Whether weights are rounded by chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stochastic: Option<bool>,
     /// Whether passes are replayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graph: Option<bool>,

@@ -79,6 +79,10 @@ pub struct Options {
     #[arg(long)]
     pub(crate) tf32: bool,
 
+    /// Whether weights of 16 bits are rounded by chance in training, and have no f32 masters
+    #[arg(long)]
+    pub(crate) stochastic: bool,
+
     /// Whether passes are recorded as a CUDA graph, on a GPU
     #[arg(long)]
     pub(crate) cuda_graph: bool,

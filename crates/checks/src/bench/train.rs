@@ -1,5 +1,6 @@
 //! Training through the public `Trainer`, each step timed from an idle device to an idle device.
 
+use optim::WriteBack;
 use trainer::{Notice, Precision, Trainer};
 
 use super::Options;
@@ -28,19 +29,23 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
     candle_core::cuda::set_gemm_reduced_precision_f32(options.tf32);
     let builder = options.trainer(precision, accelerator).max_steps(steps).seed(0);
     let trainer = builder.on_notice(|_| ()).build()?;
-    let tf32 = options.tf32.then_some(true);
-    let line = Line { tf32, side: options.side, ..options.line(workload, precision, batch_size) };
-    measure(kind, &trainer, warm_up, line)
+    let (tf32, stochastic) = (options.tf32.then_some(true), options.stochastic.then_some(true));
+    let line = Line { tf32, stochastic, side: options.side, ..options.line(workload, precision, batch_size) };
+    let write_back = match stochastic {
+        Some(_) => WriteBack::StochasticRounding { seed: 0 },
+        None => WriteBack::default(),
+    };
+    measure(kind, &Learner::new(kind).writing_back(write_back), &trainer, warm_up, line)
 }
 
-/// Trains a model of that kind for all of the trainer's steps, and completes the line.
-fn measure(kind: Kind, trainer: &Trainer, warm_up: usize, line: Line) -> Outcome<Line> {
+/// Trains the learner, of that kind, for all of the trainer's steps, and completes the line.
+fn measure(kind: Kind, learner: &Learner, trainer: &Trainer, warm_up: usize, line: Line) -> Outcome<Line> {
     let device = trainer.device();
     // In the precision's dtype, so that no step pays for that.
     let batches = trainer.prepare(kind.batches(line.bs, device)?)?;
     let memory = PeakMemory::start(device)?;
     let mut clock = Clock::start(device)?;
-    let fit = trainer.fit_with(&Learner::new(kind), batches.iter().cycle().cloned(), |step| {
+    let fit = trainer.fit_with(learner, batches.iter().cycle().cloned(), |step| {
         if line.graph.is_some() && step.number() == warm_up {
             memory.forget()?;
         }
@@ -76,7 +81,8 @@ mod tests {
     fn small(precision: &str) -> Line {
         let builder = Trainer::builder().precision(precision).accelerator("cpu").max_steps(3);
         let line = Line { bs: 2, ..Line::default() };
-        measure(Kind::Gpt(SMALL), &builder.build().unwrap(), 1, line).unwrap()
+        let kind = Kind::Gpt(SMALL);
+        measure(kind, &Learner::new(kind), &builder.build().unwrap(), 1, line).unwrap()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use autocast::ops::{self, Reduction};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::ValueEnum;
-use optim::{AdamW, AdamWConfig};
+use optim::{AdamW, AdamWConfig, WriteBack};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
@@ -163,6 +163,7 @@ fn normal(rng: &mut StdRng, dims: &[usize], device: &Device) -> candle_core::Res
 /// A model that is trained with AdamW.
 pub(crate) struct Learner {
     kind: Kind,
+    write_back: WriteBack,
 }
 
 pub(crate) enum Net {
@@ -191,7 +192,12 @@ impl Net {
 
 impl Learner {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind }
+        Self { kind, write_back: WriteBack::default() }
+    }
+
+    /// The same, where weights of 16 bits keep what they cannot hold in another way.
+    pub(crate) fn writing_back(self, write_back: WriteBack) -> Self {
+        Self { write_back, ..self }
     }
 }
 
@@ -224,7 +230,7 @@ impl TrainingModule for Learner {
     }
 
     fn configure_optimizers(&self, parameters: &Parameters) -> trainer::Result<Optimization> {
-        Ok(Optimization::new(adamw(parameters)?))
+        Ok(Optimization::new(adamw(parameters)?.with_write_back(self.write_back)?))
     }
 }
 

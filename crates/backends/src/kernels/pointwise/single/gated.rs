@@ -1,6 +1,6 @@
 //! `x σ(z)` and σ itself: gelu_tanh, silu and sigmoid.
 
-use super::{Parts, Single, Stage, scaled, within};
+use super::{Parts, Single, Stage, exponential, power, scaled, within};
 use crate::simd::Simd;
 use crate::simd::map::{BLOCK, Block};
 
@@ -171,5 +171,35 @@ impl Single for GeluTanh {
             let bend = Self::SCALE[0] * size * simd.mul_add(3. * Self::CUBIC[0] * size, size, 1.);
             to[i] = Gate::new(stage.at(i)).gated_slope(simd, x[i], bend);
         }
+    }
+}
+
+/// [`GeluTanh`] of elements of 16 bits: each step of the way is rounded to f32. That leaves 2⁻¹⁸ of a value that f16 can hold, and 2⁻¹⁶ of the
+/// smallest of bf16, where a rounding is 2⁻¹¹ and 2⁻⁸.
+pub(super) struct GeluTanhOf16;
+
+impl Single for GeluTanhOf16 {
+    #[inline(always)]
+    fn values<S: Simd>(simd: S, x: &Block<f32>, to: &mut Block<f32>) {
+        let (mut e, mut n) = ([0.; BLOCK], [0; BLOCK]);
+        for ((&x, e), n) in x.iter().zip(&mut e).zip(&mut n) {
+            let t = within(x, GeluTanh::END);
+            let z = GeluTanh::SCALE[0] * t * simd.mul_add(GeluTanh::CUBIC[0] * t, t, 1.);
+            let (parts, power) = exponential(simd, -z, 0.);
+            (*e, *n) = (parts.high, power);
+        }
+        for i in 0..BLOCK {
+            let (below, t) = (x[i] < 0., within(x[i], GeluTanh::END));
+            // What is less than 2⁻¹²⁶ adds nothing to 1.
+            let sum = 1. + e[i] * power(n[i].max(-126));
+            let q = t * if below { e[i] } else { 1. } / sum;
+            let value = scaled(q, if below { n[i] } else { 0 }).copysign(x[i]);
+            to[i] = if x[i] > GeluTanh::END { x[i] } else { value };
+        }
+    }
+
+    #[inline(always)]
+    fn slopes<S: Simd>(simd: S, x: &Block<f32>, to: &mut Block<f32>) {
+        GeluTanh::slopes(simd, x, to);
     }
 }

@@ -15,7 +15,7 @@ use crate::Floats;
 use crate::simd::convert::Stored;
 use crate::simd::map::{BLOCK, Block, Blocks, Each, Map, Map2};
 use crate::simd::{Isa, Simd};
-use gated::{GeluTanh, Sigmoid, Silu};
+use gated::{GeluTanh, GeluTanhOf16, Sigmoid, Silu};
 use normal::Gelu;
 
 /// Whether the function is one of these, on this machine.
@@ -29,6 +29,7 @@ pub(super) fn takes(isa: Isa, function: Function) -> bool {
 pub(super) fn values<X: Stored<f32>>(isa: Isa, function: Function, x: &[X], out: &mut [X]) {
     match function {
         Function::Gelu => isa.run(Map::new(Of(Gelu), 0, x, out)),
+        Function::GeluTanh if X::as_it_is(&[]).is_none() => isa.run(Map::new(Of(GeluTanhOf16), 0, x, out)),
         Function::GeluTanh => isa.run(Map::new(Of(GeluTanh), 0, x, out)),
         Function::Scale { factor } => {
             let factor = factor as f32;
@@ -131,8 +132,13 @@ impl Stage {
 #[inline(always)]
 fn scaled(v: f32, n: i32) -> f32 {
     let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
     v * power(half) * power(n.wrapping_sub(half))
+}
+
+/// `2ⁿ` for `−127 < n < 128`.
+#[inline(always)]
+fn power(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }
 
 /// `exp(x + lost)` is the sum of the parts, which is near 1, times `2ⁿ`; for `−200 < x ≤ 0`.

@@ -83,3 +83,28 @@ fn numbers_of_16_bits_are_within_one_ulp_at_every_length() {
         }
     }
 }
+
+#[test]
+fn values_of_every_number_of_16_bits_are_within_one_ulp() {
+    let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+    for (function, isa) in FUNCTIONS.into_iter().flat_map(|function| sets().map(move |isa| (function, isa))) {
+        let (mut of_brains, mut of_halves) = (vec![bf16::ONE; brains.len()], vec![f16::ONE; halves.len()]);
+        values(isa, function, &brains, &mut of_brains);
+        values(isa, function, &halves, &mut of_halves);
+        for (&x, &got) in brains.iter().zip(&of_brains) {
+            let value = precision_types::bf16_from_f64(exact(function, x.to_f32()).0);
+            assert!(
+                ulp_distance(got, value).is_some_and(|d| d <= 1),
+                "{function:?} of {x}: {got}, not {value}"
+            );
+        }
+        for (&x, &got) in halves.iter().zip(&of_halves) {
+            let value = precision_types::f16_from_f64(exact(function, x.to_f32()).0);
+            assert!(
+                ulp_distance(got, value).is_some_and(|d| d <= 1),
+                "{function:?} of {x}: {got}, not {value}"
+            );
+        }
+    }
+}
