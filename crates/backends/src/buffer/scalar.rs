@@ -69,6 +69,13 @@ macro_rules! scalars {
                 }
             }
 
+            /// Where the element of an index lies, or would if there were so many.
+            pub(crate) fn address(self, index: usize) -> *const u8 {
+                match self {
+                    $(Self::$variant(x) => x.as_ptr().wrapping_add(index).cast(),)*
+                }
+            }
+
             /// The first `len`, or all where there are fewer.
             pub fn until(self, len: usize) -> Self {
                 match self {

@@ -35,6 +35,37 @@ fn exp_is_within_its_bound() {
     }
 }
 
+struct WideExp<'a>(&'a [f64], &'a mut [f64]);
+
+impl Work for WideExp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (y, &x) in self.1.iter_mut().zip(self.0) {
+            *y = math::exp_f64(simd, x);
+        }
+    }
+}
+
+#[test]
+fn exp_of_f64_is_within_its_bound_of_the_librarys() {
+    let mut x: Vec<f64> = (-300_000..290_000).map(|i| f64::from(i) * 0.002_45).collect();
+    x.extend((0..=u16::MAX).map(|high| f64::from_bits(u64::from(high) << 48 | 0x1234_5678_9abc)));
+    x.extend([f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0., -0., 5e-324, -5e-324, -745.2, 709.7]);
+    for isa in Isa::available() {
+        let mut y = vec![0.; x.len()];
+        isa.run(WideExp(&x, &mut y));
+        let bound = if isa.fuses() { 1 } else { 2 };
+        for (&x, &y) in x.iter().zip(&y) {
+            let want = x.exp();
+            assert_eq!(want.is_nan(), y.is_nan(), "{x}");
+            let apart = want.to_bits().abs_diff(y.to_bits());
+            assert!(want.is_nan() || apart <= bound, "exp({x}) is {y}, not {want}: {isa:?}");
+        }
+    }
+}
+
 struct Convert<'a>(Slice<'a>, SliceMut<'a>);
 
 impl Work for Convert<'_> {

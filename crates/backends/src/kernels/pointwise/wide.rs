@@ -3,6 +3,7 @@
 
 use super::Function;
 use super::lanes::{Gradients, Lane, Values};
+use crate::simd::math::exp_f64 as exp;
 use crate::simd::{Isa, Simd};
 
 /// Replaces every element by its value, where the function is one of these.
@@ -27,51 +28,6 @@ pub(super) fn gradients(isa: Isa, function: Function, x: &[f64], g: &mut [f64]) 
         _ => return false,
     }
     true
-}
-
-/// `e^x`, subnormal results included, within 1 ULP.
-///
-/// `x = n · ln 2 + r` with `|r| ≤ ln 2 / 2`; the Taylor series of `e^r` to the 13th power leaves less than 2⁻⁵⁶, and its terms from the
-/// second on are added to 1 last. `2ⁿ` is multiplied by halves, since it may be smaller than any normal number.
-#[inline(always)]
-fn exp<S: Simd>(simd: S, x: f64) -> f64 {
-    /// `1.5 · 2⁵²`: adding it rounds to an integer, which then stands in the lowest bits.
-    const ROUND: f64 = 6_755_399_441_055_744.;
-    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
-    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    const SERIES: [f64; 11] = [
-        1. / 479_001_600.,
-        1. / 39_916_800.,
-        1. / 3_628_800.,
-        1. / 362_880.,
-        1. / 40_320.,
-        1. / 5_040.,
-        1. / 720.,
-        1. / 120.,
-        1. / 24.,
-        1. / 6.,
-        0.5,
-    ];
-    // Below, 0; above, infinite.
-    let x = if x < -800. { -800. } else { x };
-    let x = if x > 800. { 800. } else { x };
-    let n = simd.mul_add_f64(x, std::f64::consts::LOG2_E, ROUND) - ROUND;
-    let high = simd.mul_add_f64(n, -LN2_HIGH, x);
-    let r = simd.mul_add_f64(n, -LN2_LOW, high);
-    // What the rounding of `r` lost.
-    let lost = simd.mul_add_f64(n, -LN2_LOW, high - r);
-    let mut p = 1. / 6_227_020_800.;
-    for c in SERIES {
-        p = simd.mul_add_f64(p, r, c);
-    }
-    // `1 + (r + (r² p + lost))`.
-    let p = 1. + (r + simd.mul_add_f64(r * r, p, lost));
-    let half = simd.mul_add_f64(n, 0.5, ROUND);
-    let rest = n - (half - ROUND) + ROUND;
-    let power = |shifted: f64| {
-        f64::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(1023) << 52)
-    };
-    p * power(half) * power(rest)
 }
 
 /// `factor · x`, and 0 where the factor is, whatever `x`.
@@ -211,30 +167,6 @@ mod tests {
                         apart(&format!("the slope of {function:?}"), x[i], got_slopes[i], slopes[i], 12);
                     }
                 }
-            }
-        }
-    }
-
-    struct Exponential;
-
-    impl Lane for Exponential {
-        fn value<S: Simd>(simd: S, x: f64) -> f64 {
-            exp(simd, x)
-        }
-
-        fn slope<S: Simd>(simd: S, x: f64) -> f64 {
-            exp(simd, x)
-        }
-    }
-
-    #[test]
-    fn the_exponential_is_within_one_ulp_of_the_librarys() {
-        let x: Vec<f64> = arguments().into_iter().map(|x| x % 900.).filter(|x| !x.is_nan()).collect();
-        for isa in Isa::available().filter(|isa| !matches!(isa, Isa::Baseline(_))) {
-            let mut got = x.clone();
-            isa.run(Values(Exponential, &mut got));
-            for (&x, got) in x.iter().zip(got) {
-                apart("exp", x, got, x.exp(), 1);
             }
         }
     }

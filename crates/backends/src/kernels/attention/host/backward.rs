@@ -116,7 +116,6 @@ fn one_head<A: Number>(
     let Memory { read: [query, key, value, grad], along, grads: sums, part } = memory;
     let [query_sums, key_sums, value_sums] = sums;
     let (along, query_sums) = (first(along, queries), first(query_sums, queries * width));
-    query_sums.fill(A::ZERO);
     let (query, grad) = (first(query, queries * width), first(grad, queries * width));
     let (key, value) = (first(key, keys * width), first(value, keys * width));
     let mut finite = true;

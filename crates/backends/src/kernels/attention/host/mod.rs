@@ -22,6 +22,7 @@ use super::checks::{Sizes, operand};
 use super::{Attention, Dropout, Inputs, Mask, OP, Order};
 use crate::buffer::{In, Slice, SliceMut};
 use crate::random::random_bits;
+use crate::simd::lanes::fetch;
 use crate::simd::{Isa, Simd, Work};
 use crate::{Error, Result};
 use bias::Bias;
@@ -38,6 +39,13 @@ const PARALLEL: usize = 256 * 1024;
 
 /// Heads of which each is a task; of fewer, each is cut.
 const TASKS: usize = 64;
+
+/// Rows that are on their way before they are read or written: those of a head may lie so far apart that the processor does not see
+/// which come next.
+const AHEAD: usize = 8;
+
+/// Bytes that are fetched at a time.
+const LINE: usize = 64;
 
 /// Which call it is, and with which instructions it is done.
 #[derive(Clone, Copy)]
@@ -157,6 +165,7 @@ impl<A: Number> Work for Pack<'_, A> {
         for (i, to) in self.to.chunks_exact_mut(width).enumerate() {
             let start = self.start + i * row_stride;
             if column_stride == 1 || width == 1 {
+                fetch_row(x, start + AHEAD * row_stride, width);
                 A::widen(simd, x, start..start + width, to);
             } else {
                 for (column, to) in to.iter_mut().enumerate() {
@@ -184,9 +193,20 @@ impl<A: Number> Work for Narrow<'_, '_, A> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let width = self.from.len() / self.to.len().max(1);
-        for (from, to) in self.from.chunks_exact(width.max(1)).zip(self.to) {
-            A::narrow(simd, from, to);
+        for (i, from) in self.from.chunks_exact(width.max(1)).enumerate() {
+            if let Some(to) = self.to.get(i + AHEAD) {
+                fetch_row(to.as_slice(), 0, width);
+            }
+            A::narrow(simd, from, &mut self.to[i]);
         }
+    }
+}
+
+/// Has a row of `x` fetched, if there is one, from the element `at` on.
+#[inline(always)]
+fn fetch_row(x: Slice<'_>, at: usize, width: usize) {
+    for byte in (0..width * x.scalar_type().bytes()).step_by(LINE) {
+        fetch(x.address(at).wrapping_add(byte));
     }
 }
 

@@ -44,8 +44,8 @@ impl Number for f64 {
     const LOWEST: Self = f64::NEG_INFINITY;
 
     #[inline(always)]
-    fn exp<S: Simd>(_: S, x: Self) -> Self {
-        x.exp()
+    fn exp<S: Simd>(simd: S, x: Self) -> Self {
+        math::exp_f64(simd, x)
     }
 
     #[inline(always)]

@@ -17,6 +17,7 @@ mod pack;
 mod pairs;
 mod plan;
 mod rows;
+mod shape;
 mod source;
 mod sums;
 mod term;
@@ -36,6 +37,7 @@ use crate::simd::rows::share_out;
 use pack::Pack;
 use plan::tasks;
 use rows::{Left, Lying};
+use shape::Shape;
 use std::ops::Range;
 use sums::{Side, Sums, held};
 
@@ -164,7 +166,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
             Threads::All => rayon::current_num_threads(),
         };
         let (rows, columns) = (self.a.lanes(), self.b.lanes());
-        let (panel, together) = (self.rows_of_a_panel(), self.together());
+        let Shape { panel, together, .. } = self.shape();
         if left_is_shared([rows, columns]) {
             let wide = together * E::COLUMNS;
             for rows in steps(rows, WIDE) {
@@ -191,14 +193,8 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
         }
     }
 
-    /// Rows of a panel: of one tile with vectors of 64 bytes, or of two.
-    fn rows_of_a_panel(&self) -> usize {
-        if E::isa(self.unit).bytes() == 64 { 8 } else { 12 }
-    }
-
-    /// Right panels that are multiplied together: by one tile with vectors of 64 bytes.
-    fn together(&self) -> usize {
-        if E::isa(self.unit).bytes() == 64 && self.in_place.is_none() { 3 } else { 2 }
+    fn shape(&self) -> Shape {
+        Shape::of(E::isa(self.unit).bytes(), self.in_place.is_some())
     }
 
     /// The products of some panels' rows with some panels.
@@ -206,7 +202,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
         match left {
             Rows::Packed(panels) => self.sums(Side { panels, of }, right, left_is_far),
             Rows::InPlace(all, rows) if const { E::NUMBERS == 1 } => {
-                let panel = self.rows_of_a_panel();
+                let panel = self.shape().panel;
                 let rows = rows.start + of.start * panel..rows.end.min(rows.start + of.end * panel);
                 self.sums(Lying { of: all.lanes(&rows), rows }, right, false);
             }
@@ -224,7 +220,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
     fn left(&self, lanes: Range<usize>, numbers: &Range<usize>, threads: Threads) -> Rows<'_, E> {
         match self.in_place {
             Some(all) => Rows::InPlace(all.numbers(numbers), lanes),
-            None => Rows::Packed(self.panels(self.a, self.rows_of_a_panel(), lanes, numbers, threads)),
+            None => Rows::Packed(self.panels(self.a, self.shape().panel, lanes, numbers, threads)),
         }
     }
 

@@ -3,7 +3,8 @@
 use super::Term;
 use super::memory::keep;
 use super::rows::Left;
-use super::sums::{Sums, all};
+use super::shape::Shape;
+use super::sums::{Sums, by_tiles};
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Avx512, Isa, Pairs, WorkOnPairs};
@@ -29,6 +30,6 @@ keep!(bf16);
 impl<O: Stored<f32>, L: Left<Pair>> WorkOnPairs for Sums<'_, Pair, O, L> {
     #[inline(always)]
     fn run(self, simd: Avx512, pairs: Pairs) {
-        all::<Avx512, Pairs, Pair, O, L, 8, 8, 4, 3>(simd, pairs, self);
+        by_tiles!(OF_512, simd, pairs, self);
     }
 }

@@ -5,6 +5,7 @@
 use super::finish::{Direct, Finish};
 use super::plan::cut;
 use super::rows::{Left, Part, Terms};
+use super::shape::Shape;
 use super::{Panels, RUN, Term, steps};
 use crate::Real;
 use crate::simd::convert::Stored;
@@ -21,8 +22,8 @@ const UNROLLED: usize = 4;
 const NEAR: usize = 16;
 /// Bytes of a block's sums that have left the registers, at most.
 const HELD: usize = 48 << 10;
-/// Sums of a tile, at most: 8 rows of three vectors of 16.
-const TILE: usize = 8 * 3 * 16;
+/// Sums of a tile, at most.
+const TILE: usize = Shape::OF_512.rows * Shape::OF_512.vectors * 16;
 
 /// Elements of [`Sums::held`].
 pub(super) const fn held<T>() -> usize {
@@ -47,21 +48,38 @@ pub(crate) struct Sums<'a, E: Term, O, L> {
     pub(super) held: &'a mut [E::Sum],
 }
 
-/// [`Sums`] by fused multiply-adds, where the instruction set has them: 8 rows of three vectors of 64 bytes (of two where each row has an address
-/// of its own), 6 of two of 32 bytes, and of four of 16 bytes 6 with NEON's registers and 2 with SSE's.
+/// [`Sums`] by fused multiply-adds, where the instruction set has them.
 #[inline(always)]
 pub(super) fn fused<S: Simd + Lanes<E, Sum = E::Sum>, E: Term, O: Stored<E::Sum>, L: Left<E>>(
     simd: S,
     sums: Sums<'_, E, O, L>,
 ) {
     match const { <S as Lanes<E>>::LANES * size_of::<E>() } {
-        64 if const { L::APART } => all::<S, S, E, O, L, 8, 8, 4, 2>(simd, simd, sums),
-        64 => all::<S, S, E, O, L, 8, 8, 4, 3>(simd, simd, sums),
-        32 => all::<S, S, E, O, L, 12, 6, 2, 2>(simd, simd, sums),
-        _ if Baseline::FUSES => all::<S, S, E, O, L, 12, 6, 2, 4>(simd, simd, sums),
-        _ => all::<S, S, E, O, L, 12, 2, 2, 4>(simd, simd, sums),
+        64 if const { L::APART } => by_tiles!(OF_512_APART, simd, simd, sums),
+        64 => by_tiles!(OF_512, simd, simd, sums),
+        32 => by_tiles!(OF_256, simd, simd, sums),
+        _ if Baseline::FUSES => by_tiles!(OF_128, simd, simd, sums),
+        _ => by_tiles!(OF_SSE, simd, simd, sums),
     }
 }
+
+/// [`all`] by tiles of that shape.
+macro_rules! by_tiles {
+    ($shape:ident, $simd:expr, $dot:expr, $sums:expr) => {
+        $crate::kernels::product::blocked::sums::all::<
+            _,
+            _,
+            _,
+            _,
+            _,
+            { Shape::$shape.panel },
+            { Shape::$shape.rows },
+            { Shape::$shape.step },
+            { Shape::$shape.vectors },
+        >($simd, $dot, $sums)
+    };
+}
+pub(super) use by_tiles;
 
 /// `MOST` rows of a panel of `PANEL` at a time, or a multiple of `STEP` where there are fewer, of `VECTORS`.
 #[inline(always)]
