@@ -176,7 +176,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
                     let own = own.start * wide..columns.min(own.end * wide);
                     let right = self.panels(self.b, E::COLUMNS, own, &numbers, Threads::One);
                     let right = Side { of: 0..right.count, panels: &right };
-                    self.block(&left, of, right, true);
+                    self.block(&left, of, right);
                 });
             }
         } else {
@@ -187,7 +187,7 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
                     let own = own.start * panel..rows.min(own.end * panel);
                     let left = self.left(own, &numbers, Threads::One);
                     let of = of.start * together..right.count.min(of.end * together);
-                    self.block(&left, 0..left.count(panel), Side { panels: &right, of }, false);
+                    self.block(&left, 0..left.count(panel), Side { panels: &right, of });
                 });
             }
         }
@@ -198,22 +198,22 @@ impl<E: Term, A: Operand<E>, B: Operand<E>, O: Stored<E::Sum>> Blocks<'_, E, A, 
     }
 
     /// The products of some panels' rows with some panels.
-    fn block(&self, left: &Rows<'_, E>, of: Range<usize>, right: Side<'_, E>, left_is_far: bool) {
+    fn block(&self, left: &Rows<'_, E>, of: Range<usize>, right: Side<'_, E>) {
         match left {
-            Rows::Packed(panels) => self.sums(Side { panels, of }, right, left_is_far),
+            Rows::Packed(panels) => self.sums(Side { panels, of }, right),
             Rows::InPlace(all, rows) if const { E::NUMBERS == 1 } => {
                 let panel = self.shape().panel;
                 let rows = rows.start + of.start * panel..rows.end.min(rows.start + of.end * panel);
-                self.sums(Lying { of: all.lanes(&rows), rows }, right, false);
+                self.sums(Lying { of: all.lanes(&rows), rows }, right);
             }
             Rows::InPlace(..) => unreachable!("pairs are packed"),
         }
     }
 
-    fn sums(&self, left: impl Left<E>, right: Side<'_, E>, left_is_far: bool) {
+    fn sums(&self, left: impl Left<E>, right: Side<'_, E>) {
         let finish = Finish { out: self.out, then: self.then };
         let mut held = Memory::of(held::<E::Sum>());
-        E::add_up(self.unit, Sums { left, right, left_is_far, finish, held: &mut held });
+        E::add_up(self.unit, Sums { left, right, finish, held: &mut held });
     }
 
     /// Some rows, which are packed where they cannot be multiplied in place.

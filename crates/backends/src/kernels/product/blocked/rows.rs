@@ -24,9 +24,6 @@ pub(crate) trait Left<E> {
 
     /// Where the terms of a part of a run are, of `COUNT` rows from one on, counted from the first.
     fn terms<const PANEL: usize, const COUNT: usize>(&self, part: &Part, row: usize) -> impl Terms<E>;
-
-    /// What is read of the next panel after a row's, if that lies behind it.
-    fn behind<const PANEL: usize>(&self, part: &Part, row: usize) -> Option<*const E>;
 }
 
 /// Where a term of some rows is.
@@ -56,12 +53,6 @@ impl<E: Term> Left<E> for Side<'_, E> {
         InPanel::<E, PANEL>(
             panel[part.of.start * PANEL..part.of.end * PANEL].as_ptr().wrapping_add(row % PANEL),
         )
-    }
-
-    #[inline(always)]
-    fn behind<const PANEL: usize>(&self, part: &Part, row: usize) -> Option<*const E> {
-        let panel = self.panels.run(&part.run, self.of.start + row / PANEL, 1);
-        Some(panel.as_ptr().wrapping_add(panel.len() + part.of.start * PANEL))
     }
 }
 
@@ -99,11 +90,6 @@ impl<E: Term> Left<E> for Lying<'_, E> {
     fn terms<const PANEL: usize, const COUNT: usize>(&self, part: &Part, row: usize) -> impl Terms<E> {
         let (rows, numbers) = self.of.rows::<COUNT>(row);
         Apart(rows, numbers[part.run.clone()][part.of.clone()].as_ptr())
-    }
-
-    #[inline(always)]
-    fn behind<const PANEL: usize>(&self, _: &Part, _: usize) -> Option<*const E> {
-        None
     }
 }
 

@@ -41,8 +41,6 @@ pub(super) struct Side<'a, E: Term> {
 pub(crate) struct Sums<'a, E: Term, O, L> {
     pub(super) left: L,
     pub(super) right: Side<'a, E>,
-    /// Whether left panels come from the third level of the cache, not right ones.
-    pub(super) left_is_far: bool,
     pub(super) finish: Finish<'a, E::Sum, O>,
     /// Memory for [`held`] sums, of any value: of the runs before, of the parts of a run before, and of nothing.
     pub(super) held: &'a mut [E::Sum],
@@ -135,7 +133,7 @@ fn block<S, D, E, O, L, const PANEL: usize, const MOST: usize, const STEP: usize
     O: Stored<E::Sum>,
     L: Left<E>,
 {
-    let Sums { left, right, left_is_far, finish, held } = sums;
+    let Sums { left, right, finish, held } = sums;
     let room = (held.len() - TILE) / 2;
     let (runs, rest) = held.split_at_mut(room);
     let (parts, nothing) = rest.split_at_mut(room);
@@ -161,15 +159,10 @@ fn block<S, D, E, O, L, const PANEL: usize, const MOST: usize, const STEP: usize
                 let part = Part { run: run.clone(), of };
                 let last = part.of.end == run.len();
                 for row in (0..rows.len()).step_by(MOST) {
-                    // The next panels come from the third level while these are multiplied: of right ones some for each row.
-                    let next = match left.behind::<PANEL>(&part, rows.start + row) {
-                        Some(behind) if *left_is_far => (behind, PANEL),
-                        _ => {
-                            let step = there * E::COLUMNS * MOST / tall;
-                            let done = (part.of.start * tall / MOST + row / MOST * part.of.len()) * step;
-                            (b.as_ptr().wrapping_add(b.len() + done), step)
-                        }
-                    };
+                    // The next right panels come from the third level while these are multiplied, some for each row.
+                    let step = there * E::COLUMNS * MOST / tall;
+                    let done = (part.of.start * tall / MOST + row / MOST * part.of.len()) * step;
+                    let next = (b.as_ptr().wrapping_add(b.len() + done), step);
                     let of = row * pitch..(row + MOST) * pitch;
                     let held = Held { nothing, parts: &mut parts[of.clone()], runs: &mut runs[of] };
                     let call = Tile {
