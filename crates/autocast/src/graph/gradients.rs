@@ -173,18 +173,16 @@ impl Gradients {
         self.give_node(node.clone(), Held::Shared(grad))
     }
 
-    /// The gradient that an input has so far, for an op that changes it: a copy of one that others may hold.
+    /// The gradient that an input has so far, in the input's dtype.
     pub(super) fn take(&mut self, input: &Input) -> Result<Option<Tensor>> {
-        let (held, dtype) = match input {
-            Input::Value(node) => (self.take_of_node(node), node.dtype()),
+        let (grad, dtype) = match input {
+            Input::Value(node) => (self.take_of_node(node).map(Held::into_tensor), node.dtype()),
             Input::Variable(variable) => {
-                let own = self.own_variables.remove(&variable.id());
-                let grad = self.variables.remove(variable);
-                let held = grad.map(|grad| if own { Held::Own(grad) } else { Held::Shared(grad) });
-                (held, variable.dtype())
+                self.own_variables.remove(&variable.id());
+                (self.variables.remove(variable), variable.dtype())
             }
             _ => return Ok(None),
         };
-        held.map(|held| held.into_own(dtype)).transpose()
+        grad.map(|grad| rounded(&grad, dtype)).transpose()
     }
 }

@@ -225,7 +225,7 @@ impl<'a> Backward<'a> {
     /// Hands over the gradient that an input has so far, for an op that adds to it while it computes its own: what the op then
     /// returns for that input counts as their sum. `None` where there is none yet, or the input is a view.
     ///
-    /// It is contiguous and the op's own: it may be changed where it lies.
+    /// It is of the input's dtype. Others may hold it too: it is to be read only.
     ///
     /// # Errors
     ///
