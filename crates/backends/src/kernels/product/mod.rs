@@ -8,8 +8,8 @@
 //! terms in f32 and f64, whose sums are added to what the output holds; those of 16 bits are whole. f32 is rounded to TF32
 //! only where candle's `set_gemm_reduced_precision_f32` says so.
 //!
-//! On a CPU the crate `gemm` multiplies f32 and f64, in runs of 1024 terms, but for large matrices where the machine has AVX2 and
-//! no more: these are packed and summed by `blocked`, in runs of 256. So are f16, which is widened as it is packed, exactly,
+//! On a CPU the crate `gemm` multiplies f32 and f64, in runs of 1024 terms, but for large matrices where the machine has AVX2 or
+//! AVX-512: these are packed and summed by `blocked`, in runs of 256. So are f16, which is widened as it is packed, exactly,
 //! and bf16: widened likewise, or in pairs by AMD's `vdpbf16ps` ([`Engine::Pairs`]; Intel's runs at half the speed of its f32). Intel's
 //! tile unit ([`Engine::Tiles`]) has panels of its own. Results do not depend on the number of threads.
 //!
