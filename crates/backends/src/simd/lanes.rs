@@ -98,6 +98,9 @@ macro_rules! of_the_baseline {
 #[cfg(not(target_arch = "aarch64"))]
 of_the_baseline!(f32, 4; f64, 2;);
 
+/// Bytes of a line of the cache.
+pub(crate) const LINE: usize = 64;
+
 /// Has the line of an address fetched into the second-level cache, wherever it leads.
 #[inline(always)]
 pub(crate) fn fetch<E>(line: *const E) {

@@ -85,8 +85,8 @@ pub(crate) fn exps<S: Simd>(simd: S, x: &[f32], from: f32, to: &mut [f32]) {
     }
 }
 
-/// `2ⁿ` for a normal result.
+/// `2ⁿ` for a normal result, `−127 < n < 128`.
 #[inline(always)]
-fn power_of_two(n: i32) -> f32 {
+pub(crate) fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }

@@ -31,9 +31,9 @@ pub(crate) fn train(workload: Workload, precision: Precision, options: &Options)
     let trainer = builder.on_notice(|_| ()).build()?;
     let (tf32, stochastic) = (options.tf32.then_some(true), options.stochastic.then_some(true));
     let line = Line { tf32, stochastic, side: options.side, ..options.line(workload, precision, batch_size) };
-    let write_back = match stochastic {
-        Some(_) => WriteBack::StochasticRounding { seed: 0 },
-        None => WriteBack::default(),
+    let write_back = match options.stochastic {
+        true => WriteBack::StochasticRounding { seed: 0 },
+        false => WriteBack::default(),
     };
     measure(kind, &Learner::new(kind).writing_back(write_back), &trainer, warm_up, line)
 }

@@ -22,7 +22,7 @@ use super::checks::{Sizes, operand};
 use super::{Attention, Dropout, Inputs, Mask, OP, Order};
 use crate::buffer::{In, Slice, SliceMut};
 use crate::random::random_bits;
-use crate::simd::lanes::fetch;
+use crate::simd::lanes::{LINE, fetch};
 use crate::simd::{Isa, Simd, Work};
 use crate::{Error, Result};
 use bias::Bias;
@@ -43,9 +43,6 @@ const TASKS: usize = 64;
 /// Rows that are on their way before they are read or written: those of a head may lie so far apart that the processor does not see
 /// which come next.
 const AHEAD: usize = 8;
-
-/// Bytes that are fetched at a time.
-const LINE: usize = 64;
 
 /// Which call it is, and with which instructions it is done.
 #[derive(Clone, Copy)]
@@ -193,7 +190,7 @@ impl<A: Number> Work for Narrow<'_, '_, A> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let width = self.from.len() / self.to.len().max(1);
-        for (i, from) in self.from.chunks_exact(width.max(1)).enumerate() {
+        for (i, from) in (0..self.to.len()).zip(self.from.chunks_exact(width.max(1))) {
             if let Some(to) = self.to.get(i + AHEAD) {
                 fetch_row(to.as_slice(), 0, width);
             }

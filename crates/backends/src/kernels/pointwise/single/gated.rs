@@ -1,8 +1,9 @@
 //! `x σ(z)` and σ itself: gelu_tanh, silu and sigmoid.
 
-use super::{Parts, Single, Stage, exponential, power, scaled, within};
+use super::{Parts, Single, Stage, exponential, scaled, within};
 use crate::simd::Simd;
 use crate::simd::map::{BLOCK, Block};
+use crate::simd::math::power_of_two;
 
 /// `e^−|z|` and `1 / (1 + e^−|z|)`.
 #[derive(Clone, Copy)]
@@ -191,7 +192,7 @@ impl Single for GeluTanhOf16 {
         for i in 0..BLOCK {
             let (below, t) = (x[i] < 0., within(x[i], GeluTanh::END));
             // What is less than 2⁻¹²⁶ adds nothing to 1.
-            let sum = 1. + e[i] * power(n[i].max(-126));
+            let sum = 1. + e[i] * power_of_two(n[i].max(-126));
             let q = t * if below { e[i] } else { 1. } / sum;
             let value = scaled(q, if below { n[i] } else { 0 }).copysign(x[i]);
             to[i] = if x[i] > GeluTanh::END { x[i] } else { value };

@@ -14,6 +14,7 @@ use super::Function;
 use crate::Floats;
 use crate::simd::convert::Stored;
 use crate::simd::map::{BLOCK, Block, Blocks, Each, Map, Map2};
+use crate::simd::math::power_of_two;
 use crate::simd::{Isa, Simd};
 use gated::{GeluTanh, GeluTanhOf16, Sigmoid, Silu};
 use normal::Gelu;
@@ -132,13 +133,7 @@ impl Stage {
 #[inline(always)]
 fn scaled(v: f32, n: i32) -> f32 {
     let half = n >> 1;
-    v * power(half) * power(n.wrapping_sub(half))
-}
-
-/// `2ⁿ` for `−127 < n < 128`.
-#[inline(always)]
-fn power(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) << 23) as u32)
+    v * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
 /// `exp(x + lost)` is the sum of the parts, which is near 1, times `2ⁿ`; for `−200 < x ≤ 0`.

@@ -2,7 +2,8 @@
 
 use super::*;
 use half::{bf16, f16};
-use precision_types::ulp_distance;
+use precision_types::{Float, ulp_distance};
+use std::fmt::Display;
 
 const FUNCTIONS: [Function; 6] = [
     Function::Gelu,
@@ -56,6 +57,22 @@ fn values_are_within_two_ulp_of_the_table_and_slopes_within_five_of_their_terms(
     }
 }
 
+/// Holds the values of `x` to those of the table.
+fn values_are_within_one_ulp<X>(isa: Isa, function: Function, x: &[X], rounded: impl Fn(f64) -> X)
+where
+    X: Stored<f32> + Float + Display + Into<f32>,
+{
+    let mut got = vec![rounded(1.); x.len()];
+    values(isa, function, x, &mut got);
+    for (&x, &got) in x.iter().zip(&got) {
+        let value = rounded(exact(function, x.into()).0);
+        assert!(
+            ulp_distance(got, value).is_some_and(|d| d <= 1),
+            "{function:?} of {x} by {isa:?}: {got}, not {value}"
+        );
+    }
+}
+
 #[test]
 fn numbers_of_16_bits_are_within_one_ulp_at_every_length() {
     let bits = |i: usize| crate::random::random_bits(5, i as u64) as u16;
@@ -74,12 +91,7 @@ fn numbers_of_16_bits_are_within_one_ulp_at_every_length() {
                     || (slopes[i].to_f32() - slope.to_f32()).abs() < 1e-6;
                 assert!(near, "the slope of {function:?} at {}: {}, not {slope}", brains[i], slopes[i]);
             }
-            let mut got = vec![f16::ONE; len];
-            values(isa, function, &halves, &mut got);
-            for i in 0..len {
-                let value = precision_types::f16_from_f64(exact(function, halves[i].to_f32()).0);
-                assert!(ulp_distance(got[i], value).is_some_and(|d| d <= 1), "{function:?} of {}", halves[i]);
-            }
+            values_are_within_one_ulp(isa, function, &halves, precision_types::f16_from_f64);
         }
     }
 }
@@ -89,22 +101,7 @@ fn values_of_every_number_of_16_bits_are_within_one_ulp() {
     let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
     let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
     for (function, isa) in FUNCTIONS.into_iter().flat_map(|function| sets().map(move |isa| (function, isa))) {
-        let (mut of_brains, mut of_halves) = (vec![bf16::ONE; brains.len()], vec![f16::ONE; halves.len()]);
-        values(isa, function, &brains, &mut of_brains);
-        values(isa, function, &halves, &mut of_halves);
-        for (&x, &got) in brains.iter().zip(&of_brains) {
-            let value = precision_types::bf16_from_f64(exact(function, x.to_f32()).0);
-            assert!(
-                ulp_distance(got, value).is_some_and(|d| d <= 1),
-                "{function:?} of {x}: {got}, not {value}"
-            );
-        }
-        for (&x, &got) in halves.iter().zip(&of_halves) {
-            let value = precision_types::f16_from_f64(exact(function, x.to_f32()).0);
-            assert!(
-                ulp_distance(got, value).is_some_and(|d| d <= 1),
-                "{function:?} of {x}: {got}, not {value}"
-            );
-        }
+        values_are_within_one_ulp(isa, function, &brains, precision_types::bf16_from_f64);
+        values_are_within_one_ulp(isa, function, &halves, precision_types::f16_from_f64);
     }
 }

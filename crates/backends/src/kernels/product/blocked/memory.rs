@@ -1,10 +1,9 @@
 //! Memory for panels and tiles, which a thread keeps: fresh pages would cost as much as the packing.
 
 use crate::heap::with_room;
+use crate::simd::lanes::LINE;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of a line of the cache, at which vectors begin.
-const LINE: usize = 64;
 /// Buffers that a thread keeps: panels of both operands and tiles, and those of a product within another's wait.
 const KEPT: usize = 6;
 
