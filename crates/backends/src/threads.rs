@@ -1,5 +1,6 @@
 //! The pool of threads that kernels of a CPU share.
 
+use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::num::NonZero;
 use std::thread;
 
@@ -16,5 +17,34 @@ pub fn join_pool() {
     if thread::current().name() == Some("main") && threads > 1 {
         // An error says that there is a pool already, which serves as well.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global();
+    }
+}
+
+/// Whether work may use all threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The one that calls.
+    One,
+    /// Those of the pool.
+    All,
+}
+
+impl Threads {
+    /// Does `work` on every task.
+    pub(crate) fn share_out<W: Send>(self, tasks: Vec<W>, work: impl Fn(W) + Sync + Send) {
+        match self {
+            Self::One => tasks.into_iter().for_each(work),
+            Self::All => share_out(tasks, work),
+        }
+    }
+}
+
+/// Does `work` on every task, on all threads where there is more than one task. A thread takes the next one whenever it is done with one: in
+/// the order that they are in, and none waits for tasks that another has set aside.
+pub(crate) fn share_out<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
+    if tasks.len() > 1 {
+        tasks.into_iter().par_bridge().for_each(work);
+    } else {
+        tasks.into_iter().for_each(work);
     }
 }

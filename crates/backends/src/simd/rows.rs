@@ -5,7 +5,6 @@ use super::{Simd, Work};
 use crate::Real;
 use crate::buffer::{Rows, Slice, SliceMut};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Elements that are worth another thread.
@@ -90,15 +89,6 @@ impl Work for Whole<'_> {
         let mut wide = vec![0.; self.0.len()];
         load(simd, self.0, 0..self.0.len(), &mut wide);
         wide
-    }
-}
-
-/// Does `work` on every task, on all threads where there is more than one task.
-pub(crate) fn share_out<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
-    if tasks.len() > 1 {
-        tasks.into_par_iter().for_each(work);
-    } else {
-        tasks.into_iter().for_each(work);
     }
 }
 

@@ -12,11 +12,12 @@ use crate::buffer::{In, Place, Ran, Scalar, Slice, SliceMut, Why};
 use crate::heap::fresh;
 use crate::kernels::cast::convert_slice;
 use crate::kernels::product::{
-    Engine, Float, Lies, Matrix, Multiply, OfBf16, Operand, Panels, Source, Strided, Term, Then, Threads,
-    by_engine, matrix_product, multiply_matrices,
+    Engine, Float, Lies, Matrix, Multiply, OfBf16, Operand, Panels, Source, Strided, Term, Then, by_engine,
+    matrix_product, multiply_matrices,
 };
 use crate::simd::Isa;
 use crate::simd::convert::Stored;
+use crate::threads::Threads;
 use half::{bf16, f16};
 
 /// Numbers of a lane of which a part of either operand stays in the second-level cache. Of more, a run at a time is added to sums in f32.

@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::Moves;
 use super::operands::Pixel;
-use crate::kernels::product::{Float, Threads};
+use crate::kernels::product::Float;
+use crate::threads::Threads;
 
 /// Elements of columns that are made at a time: they stay in a cache until they are multiplied.
 const COLUMNS: usize = 1 << 20;
@@ -75,7 +76,7 @@ impl Sizes {
         let each = self.each();
         let new = || (Vec::new(), Vec::new());
         if self.images > each {
-            let parts = out.par_chunks_mut(each * len).enumerate();
+            let parts = out.chunks_mut(each * len).enumerate().par_bridge();
             parts.for_each_init(new, |memory, (i, out)| part(i * each, out, memory, Threads::One));
         } else {
             part(0, out, &mut new(), Threads::All);

@@ -3,8 +3,9 @@
 use super::{CrossEntropy, OP, PerRow, backward_scalar, forward_scalar};
 use crate::buffer::{In, Out, Ran, Rows, Slice, SliceMut, Why};
 use crate::simd::math::{self, exp};
-use crate::simd::rows::{PARALLEL, gather, load, max, place, seen, settle, share_out, split, sum};
+use crate::simd::rows::{PARALLEL, gather, load, max, place, seen, settle, split, sum};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 use crate::{Error, Result};
 
 /// Elements that are brought to f32 at once.

@@ -4,8 +4,9 @@ use super::arithmetic::{Arithmetic, Scratch};
 use super::{GradientsOut, GroupNorm, Inputs, OP};
 use crate::buffer::{In, Out, Ran, Slice, SliceMut, Why};
 use crate::kernels::norm::{STATISTICS, parameter};
-use crate::simd::rows::{PARALLEL, less, share_out, store};
+use crate::simd::rows::{PARALLEL, less, store};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 use std::marker::PhantomData;
 
 pub(super) fn forward(

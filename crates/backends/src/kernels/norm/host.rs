@@ -2,10 +2,9 @@
 
 use super::{Centre, GradientsOut, Inputs, Norm, STATISTICS, wide};
 use crate::buffer::{In, Out, Ran, Rows, Slice, SliceMut, Why};
-use crate::simd::rows::{
-    PARALLEL, Whole, less, place, seen, settle, share_out, split, store, sum, sum_pairs,
-};
+use crate::simd::rows::{PARALLEL, Whole, less, place, seen, settle, split, store, sum, sum_pairs};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 
 /// Runs of rows whose sums are kept apart, at most: the result must not depend on the number of threads.
 const PARTS: usize = 64;

@@ -2,8 +2,9 @@
 
 use super::{Centre, Norm, STATISTICS};
 use crate::buffer::{Rows, Slice};
-use crate::simd::rows::{PARALLEL, SUMS, share_out, to_f64};
+use crate::simd::rows::{PARALLEL, SUMS, to_f64};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 
 /// Sums side by side, and what their additions have lost.
 pub(in crate::kernels) struct Sums {

@@ -3,11 +3,12 @@
 
 #![expect(unsafe_code, reason = "the crate takes addresses and strides")]
 
-use super::blocked::{Packed, Plus, Source, Term, Then, Threads};
+use super::blocked::{Packed, Plus, Source, Term, Then};
 use super::unit::{Panels, multiply_matrices};
 use super::{Matrix, RUN};
 use crate::simd::Isa;
 use crate::simd::rows::PARALLEL;
+use crate::threads::Threads;
 use ::gemm::Parallelism;
 use rayon::prelude::*;
 

@@ -1,6 +1,6 @@
 //! On the CPU: which engine multiplies what, and how a stack is shared out among threads.
 
-use super::blocked::{Packed, Plus, Source, Term, Then, Threads};
+use super::blocked::{Packed, Plus, Source, Term, Then};
 use super::gemm::{Float, matrix_product};
 use super::matrix::Stack;
 use super::unit::{Multiply, OfBf16, Panels, by_engine, multiply_matrices};
@@ -9,7 +9,8 @@ use crate::buffer::{In, Out, Ran, Scalar, Slice, SliceMut, Why};
 use crate::kernels::cast::convert_slice;
 use crate::simd::Isa;
 use crate::simd::convert::Stored;
-use crate::simd::rows::{Whole, share_out};
+use crate::simd::rows::Whole;
+use crate::threads::{Threads, share_out};
 use half::{bf16, f16};
 
 /// What no kernel of a CPU adds.

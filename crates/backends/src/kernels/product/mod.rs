@@ -34,7 +34,7 @@ mod tensors;
 mod tests;
 mod unit;
 
-pub(crate) use blocked::{InPlace, Lies, Operand, Plus, Source, Strided, Term, Then, Threads, turned};
+pub(crate) use blocked::{InPlace, Lies, Operand, Plus, Source, Strided, Term, Then, turned};
 pub use engine::Engine;
 pub(crate) use gemm::{Float, matrix_product};
 pub(crate) use matrix::Matrix;

@@ -1,12 +1,13 @@
 //! What multiplies operands: panels of numbers or of pairs, or Intel's tiles.
 
 use super::Engine;
-use super::blocked::{self, DEPTH, Lies, Operand, Source, Strided, Term, Then, Threads};
+use super::blocked::{self, DEPTH, Lies, Operand, Source, Strided, Term, Then};
 use super::matrix::Matrix;
 use crate::simd::Isa;
 use crate::simd::convert::Stored;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::Pair;
+use crate::threads::Threads;
 use half::bf16;
 
 /// What multiplies operands of elements `E`.

@@ -17,8 +17,9 @@ mod tests;
 pub use tensors::scaled_by;
 
 use crate::buffer::{In, Out, PlaceMut, Ran, ScalarType, Slice, SliceMut, Why};
-use crate::simd::rows::{PARALLEL, load, share_out, store};
+use crate::simd::rows::{PARALLEL, load, store};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 use crate::{Error, Result};
 
 const OP: &str = "scale_by";

@@ -3,8 +3,9 @@
 use super::{Form, Seen, backward_scalar, forward_scalar};
 use crate::buffer::{Out, Ran, Rows, Slice, SliceMut, Why};
 use crate::simd::math::{exp, exps};
-use crate::simd::rows::{self, PARALLEL, gather, max, place, settle, share_out, sum, sum_pairs};
+use crate::simd::rows::{self, PARALLEL, gather, max, place, settle, sum, sum_pairs};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 
 pub(super) fn forward(
     isa: Isa,

@@ -45,7 +45,7 @@ pub(crate) use stepper::look_on_host;
 pub use stepper::{OnNonFinite, Scaling, Settings, Stepper, look};
 pub use update::{Buffers, GradTransform, Rule, fused_step, random_bits};
 
-#[cfg(doc)]
+#[cfg(all(doc, feature = "candle"))]
 use super::loss_scale::LossScale;
 use crate::Real;
 

@@ -8,6 +8,7 @@ use crate::buffer::{Ran, ScalarType, SliceMut, Why};
 use crate::kernels::attention::checks::Sizes;
 use crate::kernels::attention::{Attention, GradientsOut, Inputs, Saved};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 use exact::Read;
 use rayon::prelude::*;
 
@@ -81,7 +82,7 @@ fn heads<A: Number>(
         }
     };
     if each < heads.len() {
-        heads.par_chunks_mut(each).for_each(task);
+        share_out(heads.chunks_mut(each).collect(), task);
     } else {
         task(&mut heads);
     }

@@ -9,6 +9,7 @@ use crate::kernels::attention::checks::Sizes;
 use crate::kernels::attention::{Attention, Inputs, Order};
 use crate::simd::rows::max;
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::share_out;
 use rayon::prelude::*;
 
 /// As the function of the kernel, whose checks have been made.
@@ -97,7 +98,7 @@ fn heads<A: Number>(
         }
     };
     if each < heads.len() {
-        heads.par_chunks_mut(each).for_each(task);
+        share_out(heads.chunks_mut(each).collect(), task);
     } else {
         task(&mut heads);
     }

@@ -2,7 +2,8 @@
 
 use super::number::Number;
 pub(super) use crate::kernels::product::Plus;
-use crate::kernels::product::{self, Then, Threads, matrix_product};
+use crate::kernels::product::{self, Then, matrix_product};
+use crate::threads::Threads;
 
 /// A matrix in memory that is read.
 #[derive(Clone, Copy)]

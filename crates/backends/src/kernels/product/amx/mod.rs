@@ -12,11 +12,12 @@ mod operands;
 #[cfg(test)]
 mod tests;
 
-use super::blocked::{Finish, Lies, Operand, Output, Plus, Then, Threads, Turned, left_is_shared, steps};
+use super::blocked::{Finish, Lies, Operand, Output, Plus, Then, Turned, left_is_shared, steps};
 use super::unit::Multiply;
 use crate::simd::convert::Stored;
 use crate::simd::lanes::Pair;
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::Threads;
 use operands::{Role, TILE, Tiles};
 use std::arch::asm;
 use std::ops::Range;

@@ -2,10 +2,11 @@
 
 use super::{DEPTH, SIDE};
 use crate::kernels::product::Matrix;
-use crate::kernels::product::blocked::{Memory, Operand, Threads};
+use crate::kernels::product::blocked::{Memory, Operand};
 use crate::simd::lanes::Pair;
 use crate::simd::turn::Turn;
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::Threads;
 use half::bf16;
 use std::ops::Range;
 

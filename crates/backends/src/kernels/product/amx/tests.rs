@@ -2,8 +2,9 @@
 
 use super::operands::{Role, TILE, Tiles};
 use super::{BLOCK, DEPTH, SIDE};
-use crate::kernels::product::blocked::{Strided, Threads};
+use crate::kernels::product::blocked::Strided;
 use crate::kernels::product::matrix::Matrix;
+use crate::threads::Threads;
 use half::bf16;
 use std::ops::Range;
 

@@ -33,7 +33,7 @@ pub(crate) use source::Source;
 pub(crate) use term::{Packed, Term};
 
 use crate::simd::convert::Stored;
-use crate::simd::rows::share_out;
+use crate::threads::Threads;
 use pack::Pack;
 use plan::tasks;
 use rows::{Left, Lying};
@@ -59,25 +59,6 @@ const IN_PLACE: usize = 64;
 const WORTH_SHARING: usize = 1 << 19;
 /// Elements that are worth a task that packs them.
 const WORTH_PACKING: usize = 1 << 15;
-
-/// Whether a product may use all threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Threads {
-    /// The one that calls.
-    One,
-    /// Those of the pool.
-    All,
-}
-
-impl Threads {
-    /// Does `work` on every task.
-    pub(crate) fn share_out<W: Send>(self, tasks: Vec<W>, work: impl Fn(W) + Sync + Send) {
-        match self {
-            Self::One => tasks.into_iter().for_each(work),
-            Self::All => share_out(tasks, work),
-        }
-    }
-}
 
 /// Parts of so many, of which the last may be shorter.
 pub(super) fn steps(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> + Clone {

@@ -19,7 +19,10 @@ pub(super) fn tasks([own, shared]: [usize; 2], most: usize, threads: usize) -> V
     let least = wanted.div_ceil(high).min(shared);
     let even = (least..=shared.min(least + threads)).find(|wide| (high * wide).is_multiple_of(threads));
     let wide = if least == 1 { 1 } else { even.unwrap_or(least) };
-    cut(own, high).flat_map(|own| cut(shared, wide).map(move |part| [own.clone(), part])).collect()
+    // The last of each thread are halves, so that none waits long for another.
+    let halved = if least == 1 && threads > 1 { high - threads.min(high) } else { high };
+    let parts = |i: usize| cut(shared, if i < halved { wide } else { shared.min(2) });
+    cut(own, high).enumerate().flat_map(|(i, own)| parts(i).map(move |part| [own.clone(), part])).collect()
 }
 
 #[cfg(test)]
@@ -48,5 +51,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_last_tasks_of_each_thread_take_half_of_the_others() {
+        let wide = |tasks: Vec<[Range<usize>; 2]>| tasks.iter().map(|[_, of]| of.len()).collect::<Vec<_>>();
+        assert_eq!(wide(tasks([8, 6], 1, 2)), [6, 6, 6, 6, 6, 6, 3, 3, 3, 3]);
+        assert_eq!(wide(tasks([8, 1], 1, 2)), [1; 8], "what cannot be halved");
+        assert_eq!(wide(tasks([3, 6], 1, 1)), [6; 3], "one thread waits for none");
     }
 }
