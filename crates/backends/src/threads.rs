@@ -32,19 +32,27 @@ pub(crate) enum Threads {
 impl Threads {
     /// Does `work` on every task.
     pub(crate) fn share_out<W: Send>(self, tasks: Vec<W>, work: impl Fn(W) + Sync + Send) {
-        match self {
-            Self::One => tasks.into_iter().for_each(work),
-            Self::All => share_out(tasks, work),
+        self.share_out_with(|| (), tasks, |(), task| work(task));
+    }
+
+    /// Does `work` on every task, with what a thread makes `new` for all that it takes. With more than one task and thread, a thread takes the
+    /// next one whenever it is done with one: in the order that they are in, and none waits for tasks that another has set aside.
+    pub(crate) fn share_out_with<M, W: Send>(
+        self,
+        new: impl Fn() -> M + Sync + Send,
+        tasks: Vec<W>,
+        work: impl Fn(&mut M, W) + Sync + Send,
+    ) {
+        if self == Self::All && tasks.len() > 1 {
+            tasks.into_iter().par_bridge().for_each_init(new, work);
+        } else {
+            let mut made = new();
+            tasks.into_iter().for_each(|task| work(&mut made, task));
         }
     }
 }
 
-/// Does `work` on every task, on all threads where there is more than one task. A thread takes the next one whenever it is done with one: in
-/// the order that they are in, and none waits for tasks that another has set aside.
+/// Does `work` on every task, on all threads.
 pub(crate) fn share_out<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
-    if tasks.len() > 1 {
-        tasks.into_iter().par_bridge().for_each(work);
-    } else {
-        tasks.into_iter().for_each(work);
-    }
+    Threads::All.share_out(tasks, work);
 }

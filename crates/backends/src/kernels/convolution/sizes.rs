@@ -1,7 +1,5 @@
 //! Sizes of a convolution on a CPU, and columns added up to images.
 
-use rayon::prelude::*;
-
 use super::Moves;
 use super::operands::Pixel;
 use crate::kernels::product::Float;
@@ -76,8 +74,10 @@ impl Sizes {
         let each = self.each();
         let new = || (Vec::new(), Vec::new());
         if self.images > each {
-            let parts = out.chunks_mut(each * len).enumerate().par_bridge();
-            parts.for_each_init(new, |memory, (i, out)| part(i * each, out, memory, Threads::One));
+            let parts = out.chunks_mut(each * len).enumerate().collect();
+            Threads::All.share_out_with(new, parts, |memory, (i, out)| {
+                part(i * each, out, memory, Threads::One);
+            });
         } else {
             part(0, out, &mut new(), Threads::All);
         }
@@ -152,18 +152,5 @@ impl Sizes {
         let first = self.moves.padding[1].saturating_sub(shift).div_ceil(stride).min(self.positions[1]);
         let end = (self.size[1] + self.moves.padding[1]).saturating_sub(shift).div_ceil(stride);
         first..end.clamp(first, self.positions[1])
-    }
-}
-
-/// Does `work` on each `len` elements, with their number.
-pub(super) fn each_of<T: Send>(
-    x: &mut [T],
-    len: usize,
-    threads: Threads,
-    work: impl Fn((usize, &mut [T])) + Sync + Send,
-) {
-    match threads {
-        Threads::One => x.chunks_exact_mut(len).enumerate().for_each(work),
-        Threads::All => x.par_chunks_exact_mut(len).enumerate().for_each(work),
     }
 }

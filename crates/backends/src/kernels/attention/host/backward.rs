@@ -8,7 +8,6 @@ use crate::buffer::{Ran, ScalarType, SliceMut, Why};
 use crate::kernels::attention::checks::Sizes;
 use crate::kernels::attention::{Attention, GradientsOut, Inputs, Saved};
 use crate::simd::{Isa, Simd, Work};
-use crate::threads::share_out;
 use exact::Read;
 use rayon::prelude::*;
 
@@ -72,20 +71,11 @@ fn heads<A: Number>(
     if call.sizes.width == 0 {
         return Ok(ran);
     }
-    let mut heads: Vec<_> =
+    let heads: Vec<_> =
         query.into_iter().zip(key).zip(value).map(|((q, k), v)| [q, k, v]).enumerate().collect();
-    let each = call.heads_per_task();
-    let task = |heads: &mut [(usize, [Vec<SliceMut<'_>>; 3])]| {
-        let mut memory = Memory::default();
-        for (head, grads) in heads {
-            one_head(&call, *head, &rows, lse, grads, &mut memory);
-        }
-    };
-    if each < heads.len() {
-        share_out(heads.chunks_mut(each).collect(), task);
-    } else {
-        task(&mut heads);
-    }
+    call.threads().share_out_with(Memory::default, heads, |memory, (head, mut grads)| {
+        one_head(&call, head, &rows, lse, &mut grads, memory);
+    });
     Ok(ran)
 }
 

@@ -9,8 +9,7 @@ use crate::kernels::attention::checks::Sizes;
 use crate::kernels::attention::{Attention, Inputs, Order};
 use crate::simd::rows::max;
 use crate::simd::{Isa, Simd, Work};
-use crate::threads::share_out;
-use rayon::prelude::*;
+use crate::threads::Threads;
 
 /// As the function of the kernel, whose checks have been made.
 pub(in super::super) fn forward(
@@ -44,9 +43,6 @@ struct BlockMemory<A> {
     out: Vec<A>,
 }
 
-/// A head, and its rows of `out` and `lse`.
-type Task<'a, 'b, A> = (usize, (Vec<SliceMut<'a>>, &'b mut [A]));
-
 fn heads<A: Number>(
     call: Call<'_>,
     inputs: Inputs<'_>,
@@ -78,30 +74,19 @@ fn heads<A: Number>(
         return Ok(ran);
     }
     let out = by_heads(out, order, call.sizes, queries);
-    let mut heads: Vec<_> = out.into_iter().zip(lse.chunks_mut(queries)).enumerate().collect();
-    let each = call.heads_per_task();
+    let heads: Vec<_> = out.into_iter().zip(lse.chunks_mut(queries)).enumerate().collect();
     let cut = call.is_large() && heads.len() < TASKS;
-    let task = |heads: &mut [Task<'_, '_, A>]| {
-        let mut memory = Memory::default();
-        for (head, (out, lse)) in heads {
-            let head = Head::new(call, *head, (query, key, value), &mut memory.key, &mut memory.value);
-            if cut {
-                let blocks = out.par_chunks_mut(BLOCK).zip(lse.par_chunks_mut(BLOCK)).enumerate();
-                blocks.for_each_init(BlockMemory::default, |memory, (i, (out, lse))| {
-                    head.block(memory, i * BLOCK, out, lse);
-                });
-            } else {
-                for (i, (out, lse)) in out.chunks_mut(BLOCK).zip(lse.chunks_mut(BLOCK)).enumerate() {
-                    head.block(&mut memory.block, i * BLOCK, out, lse);
-                }
-            }
+    call.threads().share_out_with(Memory::default, heads, |memory, (head, (mut out, lse))| {
+        let head = Head::new(call, head, (query, key, value), &mut memory.key, &mut memory.value);
+        let blocks = out.chunks_mut(BLOCK).zip(lse.chunks_mut(BLOCK)).enumerate();
+        if cut {
+            Threads::All.share_out_with(BlockMemory::default, blocks.collect(), |memory, (i, (out, lse))| {
+                head.block(memory, i * BLOCK, out, lse);
+            });
+        } else {
+            blocks.for_each(|(i, (out, lse))| head.block(&mut memory.block, i * BLOCK, out, lse));
         }
-    };
-    if each < heads.len() {
-        share_out(heads.chunks_mut(each).collect(), task);
-    } else {
-        task(&mut heads);
-    }
+    });
     Ok(ran)
 }
 

@@ -24,6 +24,7 @@ use crate::buffer::{In, Slice, SliceMut};
 use crate::random::random_bits;
 use crate::simd::lanes::{LINE, fetch};
 use crate::simd::{Isa, Simd, Work};
+use crate::threads::Threads;
 use crate::{Error, Result};
 use bias::Bias;
 use number::{Number, all_finite};
@@ -87,10 +88,9 @@ impl<'a> Call<'a> {
         [queries, keys, width].into_iter().fold(self.heads(), usize::saturating_mul) >= PARALLEL
     }
 
-    /// Heads that a task takes one after another, in the same memory.
-    fn heads_per_task(&self) -> usize {
-        let tasks = if self.is_large() { 4 * rayon::current_num_threads() } else { 1 };
-        self.heads().div_ceil(tasks).max(1)
+    /// Those for which there is enough to do.
+    fn threads(&self) -> Threads {
+        if self.is_large() { Threads::All } else { Threads::One }
     }
 
     /// What the probabilities of a query of a head are multiplied by.
