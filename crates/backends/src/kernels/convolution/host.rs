@@ -6,7 +6,7 @@
 //! each on one thread. One image's values are a matrix as they lie, those of several are copied.
 
 use super::operands::{Around, Channels, Padded, Pixel, Positions, Taps};
-use super::sizes::Sizes;
+use super::sizes::{Sizes, each_of};
 use super::{OP, Part};
 use crate::buffer::{In, Place, Ran, Scalar, Slice, SliceMut, Why};
 use crate::heap::fresh;
@@ -314,8 +314,7 @@ fn by_columns<T: Float, X: Pixel>(
             for (i, out) in out.chunks_exact_mut(s.groups * planes).enumerate() {
                 let columns = &columns[i * s.places()..];
                 let add = |(channel, plane): (usize, &mut [T])| s.add_up(columns, width, channel, plane);
-                let channels = out[group * planes..][..planes].chunks_exact_mut(s.pixels()).enumerate();
-                threads.share_out(channels.collect(), add);
+                each_of(&mut out[group * planes..][..planes], s.pixels(), threads, add);
             }
         }
     });

@@ -4,6 +4,7 @@ use super::Moves;
 use super::operands::Pixel;
 use crate::kernels::product::Float;
 use crate::threads::Threads;
+use rayon::prelude::*;
 
 /// Elements of columns that are made at a time: they stay in a cache until they are multiplied.
 const COLUMNS: usize = 1 << 20;
@@ -152,5 +153,18 @@ impl Sizes {
         let first = self.moves.padding[1].saturating_sub(shift).div_ceil(stride).min(self.positions[1]);
         let end = (self.size[1] + self.moves.padding[1]).saturating_sub(shift).div_ceil(stride);
         first..end.clamp(first, self.positions[1])
+    }
+}
+
+/// Does `work` on each `len` elements, with their number: too short to be handed out one by one.
+pub(super) fn each_of<T: Send>(
+    x: &mut [T],
+    len: usize,
+    threads: Threads,
+    work: impl Fn((usize, &mut [T])) + Sync + Send,
+) {
+    match threads {
+        Threads::One => x.chunks_exact_mut(len).enumerate().for_each(work),
+        Threads::All => x.par_chunks_exact_mut(len).enumerate().for_each(work),
     }
 }

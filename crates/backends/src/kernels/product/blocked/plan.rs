@@ -20,8 +20,8 @@ pub(super) fn tasks([own, shared]: [usize; 2], most: usize, threads: usize) -> V
     let even = (least..=shared.min(least + threads)).find(|wide| (high * wide).is_multiple_of(threads));
     let wide = if least == 1 { 1 } else { even.unwrap_or(least) };
     // The last of each thread are halves, so that none waits long for another.
-    let halved = if least == 1 && threads > 1 { high - threads.min(high) } else { high };
-    let parts = |i: usize| cut(shared, if i < halved { wide } else { shared.min(2) });
+    let whole = if least == 1 && threads > 1 { high.saturating_sub(threads) } else { high };
+    let parts = |i: usize| cut(shared, if i < whole { wide } else { shared.min(2) });
     cut(own, high).enumerate().flat_map(|(i, own)| parts(i).map(move |part| [own.clone(), part])).collect()
 }
 

@@ -18,7 +18,7 @@ use std::ops::Range;
 const PART: usize = 128;
 /// Terms that are written out one after another, where rows have no addresses of their own to be kept in registers.
 const UNROLLED: usize = 4;
-/// Right panels of a block, at most: as many for each tile, whether it has two or three.
+/// Right panels of a block, at most: a multiple of a tile's, of which it has one, two or three.
 const NEAR: usize = 12;
 /// Bytes of a block's sums that have left the registers, at most.
 const HELD: usize = 48 << 10;
